@@ -1,0 +1,41 @@
+"""Errors a caller may want to catch; every other bad argument is a ValueError or TypeError."""
+
+
+class PrunusError(Exception):
+    """Base of every error below."""
+
+
+class UntraceableError(PrunusError):
+    """The model could not be run on the example input, so its structure is unknown."""
+
+
+class EmptyLayerError(PrunusError):
+    """A decision would leave a layer without any channel."""
+
+
+class TargetError(PrunusError):
+    """The requested size or cost cannot be reached; the message says how far it got."""
+
+
+class EquivalenceError(PrunusError):
+    """The removed network does not compute what the masked one did; nothing was returned."""
+
+
+class RecipeError(PrunusError):
+    """A recipe has an unknown key, a missing table or a value out of range."""
+
+
+class DataError(PrunusError):
+    """A dataset is missing, empty, or inconsistent."""
+
+
+class CheckpointError(PrunusError):
+    """A file of weights is damaged, does not fit the model, or is not safe to load."""
+
+
+class TrainingError(PrunusError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+
+class ExportError(PrunusError):
+    """An exported file could not be written or does not agree with the model."""

@@ -1,0 +1,100 @@
+"""The plain data that passes between the rooms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+Mask: TypeAlias = dict[str, Tensor]
+"""Parameter or buffer name -> bool tensor of the same shape, True = kept."""
+
+Scores: TypeAlias = dict[str, Tensor]
+"""Group name -> one float per unit, larger = keep."""
+
+Keep: TypeAlias = dict[str, Tensor]
+"""Group name -> one bool per unit, True = kept."""
+
+Example: TypeAlias = Tensor | tuple[Any, ...] | dict[str, Any]
+"""A model's input: one tensor, positional inputs, or keyword inputs."""
+
+
+def call_arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and keyword arguments with which `example` is given to a model."""
+    if isinstance(example, Tensor):
+        return (example,), {}
+    if isinstance(example, tuple | list):
+        return tuple(example), {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    raise TypeError(
+        "example must be a tensor, a tuple of positional inputs or a dict of keyword inputs, "
+        f"got {type(example).__name__}."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """How small the network is to become; exactly one field is set.
+
+    Args:
+        sparsity: Fraction of the prunable units removed, in [0, 1).
+        density: Fraction of the prunable units kept, in (0, 1].
+        params: Parameters as a fraction of the dense network, in (0, 1].
+        macs: Multiply-accumulates as a fraction of the dense network, in (0, 1].
+        bytes: Bytes of parameters and buffers as a fraction of the dense network, in (0, 1].
+        latency_ms: Milliseconds in a runtime, above 0.
+        speedup: Dense time over pruned time, at least 1.
+
+    Raises:
+        ValueError: None or several fields are set, or the value is out of range.
+    """
+
+    sparsity: float | None = None
+    density: float | None = None
+    params: float | None = None
+    macs: float | None = None
+    bytes: float | None = None
+    latency_ms: float | None = None
+    speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) != 1:
+            names = ", ".join(given) or "none"
+            raise ValueError(
+                f"a target has exactly one of {', '.join(f.name for f in fields(self))}; "
+                f"got {names}."
+            )
+        (name, value), *_ = given.items()
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a number, got {value!r}.")
+        low, high, interval = _RANGES[name]
+        inside = low <= value < high if name == "sparsity" else low < value <= high
+        if name == "speedup":
+            inside = value >= 1
+        if not inside:
+            hint = f" Did you mean {value / 100:g}?" if high == 1 and 1 < value < 100 else ""
+            raise ValueError(f"{name} must be in {interval}, got {value:g}.{hint}")
+
+    @property
+    def metric(self) -> str:
+        """The field that is set."""
+        return next(f.name for f in fields(self) if getattr(self, f.name) is not None)
+
+    @property
+    def value(self) -> float:
+        """The value of the field that is set."""
+        return float(getattr(self, self.metric))
+
+
+_RANGES = {
+    "sparsity": (0.0, 1.0, "[0, 1)"),
+    "density": (0.0, 1.0, "(0, 1]"),
+    "params": (0.0, 1.0, "(0, 1]"),
+    "macs": (0.0, 1.0, "(0, 1]"),
+    "bytes": (0.0, 1.0, "(0, 1]"),
+    "latency_ms": (0.0, float("inf"), "(0, inf)"),
+    "speedup": (1.0, float("inf"), "[1, inf)"),
+}
