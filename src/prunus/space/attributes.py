@@ -1,0 +1,69 @@
+"""Integer attributes that repeat a tensor's shape, and how they follow it."""
+
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+
+def correct_attributes(model: nn.Module, changed: set[int]) -> None:
+    """Set `out_channels`, `num_features` and the like of every module with a changed tensor.
+
+    Args:
+        model: The smaller network; modules of PyTorch's own layer classes are corrected in place.
+        changed: `id` of every tensor whose shape changed.
+    """
+    for module in model.modules():
+        own = (*module._parameters.values(), *module._buffers.values())
+        if any(id(tensor) in changed for tensor in own if tensor is not None):
+            for kind, correct in ATTRIBUTES.items():
+                if isinstance(module, kind):
+                    correct(module)
+                    break
+
+
+def _transposed(module: _ConvTransposeNd) -> None:
+    depthwise = module.groups > 1 and module.groups == module.in_channels
+    module.in_channels = module.weight.shape[0]
+    module.groups = module.in_channels if depthwise else module.groups
+    module.out_channels = module.weight.shape[1] * module.groups
+
+
+def _convolution(module: _ConvNd) -> None:
+    multiplier = module.out_channels // module.in_channels
+    depthwise = module.groups > 1 and module.groups == module.in_channels
+    module.out_channels = module.weight.shape[0]
+    if depthwise:
+        module.groups = module.out_channels // multiplier
+    module.in_channels = module.weight.shape[1] * module.groups
+
+
+def _linear(module: nn.Linear) -> None:
+    module.out_features, module.in_features = module.weight.shape
+
+
+def _batch_norm(module: _NormBase) -> None:
+    tensor = module.weight if module.weight is not None else module.running_mean
+    assert tensor is not None
+    module.num_features = tensor.shape[0]
+
+
+def _group_norm(module: nn.GroupNorm) -> None:
+    width = module.num_channels // module.num_groups
+    module.num_channels = module.weight.shape[0]
+    module.num_groups = module.num_channels // width
+
+
+def _embedding(module: nn.Embedding) -> None:
+    module.embedding_dim = module.weight.shape[1]
+
+
+ATTRIBUTES: dict[type[nn.Module], Callable[..., None]] = {
+    _ConvTransposeNd: _transposed,
+    _ConvNd: _convolution,
+    nn.Linear: _linear,
+    _NormBase: _batch_norm,
+    nn.GroupNorm: _group_norm,
+    nn.Embedding: _embedding,
+}

@@ -1,0 +1,171 @@
+"""The proof: the small network computes what the masked one did, or nothing is returned."""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map
+
+from prunus.errors import EquivalenceError
+from prunus.space.tracer import preserved
+from prunus.types import Example, Mask, call_arguments
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""Largest difference allowed, relative to the largest output, per dtype of the comparison."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared and how far apart it was.
+
+    Attributes:
+        max_relative_difference: Largest absolute difference over the largest absolute output.
+        dtype: "float64" or "float32": the precision of the comparison.
+        inputs: How many inputs were compared: the example, and random ones.
+        passed: Whether the difference is within the tolerance of the dtype.
+    """
+
+    max_relative_difference: float
+    dtype: str
+    inputs: int
+    passed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def verify(
+    masked: nn.Module | Mask,
+    small: nn.Module,
+    example: Example,
+    *,
+    model: nn.Module | None = None,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+) -> Verification:
+    """Compare the masked network with the small one, in eval mode.
+
+    Both are copied and computed in `dtype` on the example and on random inputs of the same shape,
+    one of them with a larger batch where the original takes one.
+
+    Args:
+        masked: The masked network, or a mask; a mask needs `model`, whose tensors it multiplies.
+        small: The network with the units removed.
+        example: Input tensor, tuple of positional inputs or dict of keyword inputs.
+        model: The original network, when `masked` is a mask.
+        dtype: float64 (tolerance 1e-10) or float32 (1e-5).
+        seed: Of the random inputs.
+
+    Returns:
+        What was compared; `passed` tells the verdict.
+
+    Raises:
+        EquivalenceError: The small network cannot be run, or its outputs have other shapes.
+    """
+    if dtype not in TOLERANCE:
+        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
+    if isinstance(masked, nn.Module):
+        reference = copy.deepcopy(masked).to(dtype)
+    elif model is None:
+        raise ValueError("a mask alone has no weights to compare; pass model=, the original.")
+    else:
+        reference = copy.deepcopy(model).to(dtype)
+        apply_mask(reference, masked)
+    candidate = copy.deepcopy(small).to(dtype)
+    worst, count = 0.0, 0
+    for given, optional in _inputs(example, dtype, seed):
+        try:
+            expected = _outputs(reference, given)
+        except Exception:
+            if optional:
+                continue
+            raise
+        try:
+            got = _outputs(candidate, given)
+        except Exception as error:
+            raise EquivalenceError(
+                f"the small network fails where the masked one runs: {type(error).__name__}: "
+                f"{error}. Its forward probably has sizes written as constants."
+            ) from error
+        worst = max(worst, _difference(expected, got))
+        count += 1
+    name = str(dtype).removeprefix("torch.")
+    return Verification(worst, name, count, worst <= TOLERANCE[dtype])
+
+
+@torch.no_grad()
+def apply_mask(model: nn.Module, mask: Mask) -> None:
+    """Multiply the model's tensors by a mask, in place.
+
+    Raises:
+        ValueError: The mask names a tensor the model lacks, or has another shape.
+    """
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(model.named_buffers(remove_duplicate=False))
+    for name, kept in mask.items():
+        if name not in tensors:
+            raise ValueError(f"the mask names {name!r}, which the model does not have.")
+        if kept.shape != tensors[name].shape:
+            raise ValueError(
+                f"mask[{name!r}] must have shape {tuple(tensors[name].shape)}, got "
+                f"{tuple(kept.shape)}."
+            )
+        tensors[name].mul_(kept.to(tensors[name].device))
+
+
+def _inputs(example: Example, dtype: torch.dtype, seed: int) -> Iterable[tuple[Example, bool]]:
+    """Yield the example, random inputs of its shape, and, optionally, of a larger batch."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def cast(x: Any) -> Any:
+        return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+    def randomised(batch: int) -> Callable[[Any], Any]:
+        def draw(x: Any) -> Any:
+            if not isinstance(x, Tensor) or x.ndim == 0:
+                return x
+            rows = torch.randint(len(x), (len(x) + batch,), generator=generator).to(x.device)
+            if not x.is_floating_point():
+                return x[rows]
+            scale = float(x.double().std()) if x.numel() > 1 else 1.0
+            noise = torch.randn((len(rows), *x.shape[1:]), generator=generator, dtype=dtype)
+            return (noise * (scale or 1.0)).to(x.device)
+
+        return draw
+
+    yield tree_map(cast, example), False
+    yield tree_map(randomised(0), example), False
+    yield tree_map(randomised(1), example), True
+
+
+def _outputs(model: nn.Module, example: Example) -> list[Tensor]:
+    args, kwargs = call_arguments(example)
+    with preserved(model):
+        leaves, _ = tree_flatten(model(*args, **kwargs))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _difference(expected: list[Tensor], got: list[Tensor]) -> float:
+    if [x.shape for x in expected] != [x.shape for x in got]:
+        raise EquivalenceError(
+            f"the small network's outputs have shapes {[tuple(x.shape) for x in got]}, the masked "
+            f"one's {[tuple(x.shape) for x in expected]}."
+        )
+    worst = 0.0
+    for a, b in zip(expected, got, strict=True):
+        if not a.is_floating_point():
+            worst = max(worst, 0.0 if torch.equal(a, b) else float("inf"))
+        elif a.numel() and not torch.equal(a, b):
+            scale = float(a.abs().max())
+            gap = float((a - b).abs().max())
+            if not (scale < float("inf") and gap < float("inf")):  # also true of NaN
+                raise EquivalenceError(
+                    "the networks' outputs are not finite, so nothing can be compared; check the "
+                    "weights and the example input."
+                )
+            worst = max(worst, gap / scale if scale else float("inf"))
+    return worst

@@ -1,0 +1,194 @@
+"""What one unit is: a weight, a kernel, or a channel with all that is coupled to it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from prunus.space.space import Space, Weight
+from prunus.space.units import ChannelGroup
+from prunus.types import Keep, Mask
+
+Reduce = Callable[[Tensor], Tensor]
+"""Sums a tensor over its last dimension, or averages it."""
+
+
+class UnitGroup(Protocol):
+    """Units that compete with each other: those of one layer."""
+
+    @property
+    def name(self) -> str:
+        """The layer or parameter."""
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+
+    @property
+    def positions(self) -> int:
+        """Places at which the layer is applied; equal ones form a stage."""
+
+    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return for each unit all entries it owns, shape (units, entries).
+
+        Args:
+            values: Per parameter name, a tensor shaped like the parameter.
+        """
+
+
+class Granularity(Protocol):
+    """A choice of unit over a whole network."""
+
+    def groups(self, space: Space) -> list[UnitGroup]:
+        """Return the groups of units that may be pruned."""
+
+    def mask(self, space: Space, keep: Keep) -> Mask:
+        """Return the mask of a decision over every parameter and channel-carrying buffer."""
+
+
+@dataclass(frozen=True)
+class WeightGroup:
+    """The units of one weight tensor: its entries, or its kernels.
+
+    Attributes:
+        weight: The tensor; kernels are its slices over the dimensions after the second.
+        unit: Which of the two.
+    """
+
+    weight: Weight
+    unit: Literal["weight", "kernel"]
+
+    @property
+    def name(self) -> str:
+        """The parameter."""
+        return self.weight.name
+
+    @property
+    def entries(self) -> int:
+        """Weights in one unit."""
+        return prod(self.weight.shape[2:]) if self.unit == "kernel" else 1
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return prod(self.weight.shape) // self.entries
+
+    @property
+    def positions(self) -> int:
+        """Places at which the weight is applied."""
+        return self.weight.positions
+
+    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the entries of each unit, shape (units, entries)."""
+        return values[self.name].reshape(self.size, self.entries)
+
+    def expand(self, keep: Tensor) -> Tensor:
+        """Return the mask of the tensor for `keep`, shape (units,)."""
+        shape = self.weight.shape
+        if self.unit == "weight":
+            return keep.reshape(shape)
+        kernel = [1] * len(shape[2:])
+        return keep.reshape(*shape[:2], *kernel).expand(shape).contiguous()
+
+
+@dataclass(frozen=True)
+class Channels:
+    """A channel group as competing units; a unit's entries are those of its producing filters."""
+
+    group: ChannelGroup
+
+    @property
+    def name(self) -> str:
+        """The first layer that produces the channels."""
+        return self.group.name
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return self.group.size
+
+    @property
+    def positions(self) -> int:
+        """Places at which the channels are computed."""
+        return self.group.positions
+
+    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the filter weights of each unit over all coupled layers, (units, entries)."""
+        parts = []
+        for member in self.group.producers:
+            value = values[member.tensor].movedim(member.dim, 0)
+            parts.append(value[member.index.to(value.device)].reshape(self.size, -1))
+        return torch.cat(parts, dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unstructured:
+    """Single weights, or whole kernels, of convolutions and linear layers.
+
+    Args:
+        unit: "weight" or "kernel"; kernels exist in convolutions only.
+        layers: "all", or "conv" for tensors with a kernel only.
+        skip: Shell patterns of parameter names to leave alone.
+    """
+
+    unit: Literal["weight", "kernel"] = "weight"
+    layers: Literal["all", "conv"] = "all"
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("weight", "kernel"):
+            raise ValueError(f"unit must be 'weight' or 'kernel', got {self.unit!r}.")
+        if self.layers not in ("all", "conv"):
+            raise ValueError(f"layers must be 'all' or 'conv', got {self.layers!r}.")
+
+    def groups(self, space: Space) -> list[UnitGroup]:
+        """Return one group per weight tensor."""
+        convolutional = self.layers == "conv" or self.unit == "kernel"
+        return [
+            WeightGroup(weight, self.unit)
+            for weight in space.weights
+            if not (convolutional and len(weight.shape) < 3) and not matches(weight.name, self.skip)
+        ]
+
+    def mask(self, space: Space, keep: Keep) -> Mask:
+        """Return the mask over every parameter; what `keep` does not name stays whole."""
+        mask = space.mask({})
+        for weight in space.weights:
+            if weight.name in keep:
+                mask[weight.name] = WeightGroup(weight, self.unit).expand(keep[weight.name].cpu())
+        return mask | {name: mask[first] for name, first in space.tied.items() if first in mask}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structured:
+    """Channels (filters), each with its bias, normalisation entries and consumers' slices.
+
+    Args:
+        coupled: Also prune channels that several layers write into, such as residual sums. With
+            False only channels made by a single layer go, as in most papers on residual networks.
+        skip: Shell patterns of group (layer) names to leave alone.
+    """
+
+    coupled: bool = True
+    skip: tuple[str, ...] = ()
+
+    def groups(self, space: Space) -> list[UnitGroup]:
+        """Return one group per set of layers that make the same channels."""
+        return [
+            Channels(group)
+            for group in space.groups
+            if (self.coupled or len(group.coupled) == 1) and not matches(group.name, self.skip)
+        ]
+
+    def mask(self, space: Space, keep: Keep) -> Mask:
+        """Return the mask over every parameter and channel-carrying buffer."""
+        return space.mask(keep)
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Say whether `name` fits one of the shell patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,72 @@
+"""How labels pass through each ATen operation, one file per operator family.
+
+A rule reads the labels of an operation's inputs, joins or freezes what must be, notes products and
+producers, and assigns the labels of the output. An operation without a rule freezes what it touches
+and is reported by name.
+"""
+
+from prunus.space.rules import (
+    constant,
+    contraction,
+    normalisation,
+    pointwise,
+    reduction,
+    shape,
+    window,
+)
+from prunus.space.tracer import Rule
+
+RULES: dict[str, Rule] = {
+    "pointwise": pointwise.pointwise,
+    **dict.fromkeys(pointwise.UNTAGGED, pointwise.pointwise),
+    **dict.fromkeys(constant.CREATED, constant.constant),
+    "native_dropout": pointwise.first_only,
+    "convolution": contraction.convolution,
+    "mm": contraction.matrix_product,
+    "bmm": contraction.matrix_product,
+    "addmm": contraction.matrix_product,
+    "baddbmm": contraction.matrix_product,
+    "native_batch_norm": normalisation.batch_norm,
+    "_native_batch_norm_legit": normalisation.batch_norm,
+    "_native_batch_norm_legit_no_training": normalisation.batch_norm,
+    "cudnn_batch_norm": normalisation.batch_norm,
+    "native_layer_norm": normalisation.layer_norm,
+    "native_group_norm": normalisation.group_norm,
+    "mean": reduction.reduction,
+    "sum": reduction.reduction,
+    "amax": reduction.reduction,
+    "amin": reduction.reduction,
+    "var": reduction.reduction,
+    "std": reduction.reduction,
+    "_softmax": reduction.softmax,
+    "_log_softmax": reduction.softmax,
+    "max_pool2d_with_indices": window.window,
+    "max_pool3d_with_indices": window.window,
+    "avg_pool2d": window.window,
+    "avg_pool3d": window.window,
+    "_adaptive_avg_pool2d": window.window,
+    "_adaptive_avg_pool3d": window.window,
+    "adaptive_max_pool2d": window.window,
+    "upsample_nearest1d": window.window,
+    "upsample_nearest2d": window.window,
+    "upsample_bilinear2d": window.window,
+    "upsample_bicubic2d": window.window,
+    "view": shape.view,
+    "_unsafe_view": shape.view,
+    "reshape": shape.view,
+    "squeeze": shape.view,
+    "unsqueeze": shape.view,
+    "t": shape.permute,
+    "transpose": shape.permute,
+    "permute": shape.permute,
+    "expand": shape.expand,
+    "repeat": shape.repeat,
+    "cat": shape.cat,
+    "stack": shape.stack,
+    "split": shape.split,
+    "split_with_sizes": shape.split,
+    "unbind": shape.unbind,
+    "select": shape.select,
+    "slice": shape.slice_,
+    "constant_pad_nd": shape.pad,
+}

@@ -1,0 +1,35 @@
+"""Reductions: what is summed or compared over cannot lose a member unnoticed."""
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from prunus.space.labels import Label
+from prunus.space.tracer import Call, Tracer
+
+
+def reduction(tracer: Tracer, call: Call) -> None:
+    """Freeze the dimensions reduced over, pass the others through."""
+    source = call["self"]
+    labels = tracer.of(source)
+    dims = call.arguments.get("dim")
+    dims = [dims] if isinstance(dims, int) else list(dims or range(source.ndim))
+    gone = {dim % source.ndim for dim in dims} if source.ndim else set()
+    for dim in gone:
+        tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
+    kept: list[Label] = []
+    for dim, label in enumerate(labels):
+        if dim not in gone:
+            kept.append(label)
+        elif call.arguments.get("keepdim"):
+            kept.append("has a single position")
+    for out in tree_leaves(call.out):
+        if isinstance(out, Tensor):
+            tracer.assign(out, kept)
+
+
+def softmax(tracer: Tracer, call: Call) -> None:
+    """Every member of the dimension enters the sum below the fraction."""
+    labels = tracer.of(call["self"])
+    if labels:
+        tracer.labels.freeze(labels[call["dim"]], "is inside a softmax")
+    tracer.assign(call.out, labels)

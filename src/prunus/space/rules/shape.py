@@ -1,0 +1,241 @@
+"""Operations that move, cut, repeat or glue positions without changing values."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prunus.space.labels import Label, outer
+from prunus.space.tracer import Call, Tracer
+
+
+def view(tracer: Tracer, call: Call) -> None:
+    """Regroup dimensions whose sizes multiply to the same product."""
+    source, out = call["self"], call.out
+    before, after = list(source.shape), list(out.shape)
+    labels = tracer.of(source)
+    origin = tracer.origin(source)
+    made: list[Label] = []
+    traced: list[tuple[str, int] | None] = []
+    for first, second in factor_groups(before, after):
+        made += _regroup(
+            tracer,
+            [labels[k] for k in first],
+            [before[k] for k in first],
+            [after[k] for k in second],
+        )
+        same = [k for k in first if before[k] > 1]
+        traced += [
+            origin[same[0]] if origin and len(same) == 1 and after[k] == before[same[0]] else None
+            for k in second
+        ]
+    tracer.assign(out, made)
+    if origin is not None:
+        tracer.set_origin(out, traced)
+
+
+def factor_groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Cut two shapes of equal product into the smallest runs of equal products."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    if 0 in before:
+        return [(list(range(len(before))), list(range(len(after))))]
+    while i < len(before) or j < len(after):
+        first, second = [], []
+        left = right = 1
+        if i < len(before):
+            first, left, i = [i], before[i], i + 1
+        if j < len(after):
+            second, right, j = [j], after[j], j + 1
+        while left != right:
+            if left < right:
+                first.append(i)
+                left, i = left * before[i], i + 1
+            else:
+                second.append(j)
+                right, j = right * after[j], j + 1
+        groups.append((first, second))
+    return groups
+
+
+def _regroup(
+    tracer: Tracer, labels: list[Label], sizes: list[int], after: list[int]
+) -> list[Label]:
+    if len(sizes) == len(after) == 1:
+        return labels
+    flat = outer(labels, sizes, tracer.labels)
+    if isinstance(flat, str):
+        return [flat] * len(after)
+    if len(after) == 1:
+        return [flat]
+    if not after:
+        tracer.labels.freeze(flat, "has a single position")
+        return []
+    return _spread(tracer, flat, after)
+
+
+def _spread(tracer: Tracer, flat: Label, after: list[int]) -> list[Label]:
+    """Give the identity of one dimension to one of the several it is cut into.
+
+    Preferred is the dimension along which the atoms already vary alone (the view undoes an earlier
+    flattening); else the one that leaves the most channels. Along the others, atoms are joined.
+    """
+    grid = np.reshape(tracer.labels.find(np.asarray(flat)), after)
+    best, chosen = (False, 0), 0
+    for dim, size in enumerate(after):
+        rows = np.moveaxis(grid, dim, 0).reshape(size, -1)
+        alone = bool((rows == rows[:, :1]).all())
+        rank = (alone, len(np.unique(rows[:, 0])))
+        if size > 1 and rank > best:
+            best, chosen = rank, dim
+    rows = np.moveaxis(np.reshape(flat, after), chosen, 0).reshape(after[chosen], -1)
+    tracer.labels.join(rows, rows[:, :1])
+    return [
+        rows[:, 0].copy() if dim == chosen else "is a dimension cut out of another"
+        for dim in range(len(after))
+    ]
+
+
+def permute(tracer: Tracer, call: Call) -> None:
+    """Reorder dimensions."""
+    ndim = call["self"].ndim
+    order = list(range(ndim))
+    if call.name == "permute":
+        order = [dim % ndim for dim in call["dims"]]
+    elif ndim > 1:
+        a, b = (0, 1) if call.name == "t" else (call["dim0"] % ndim, call["dim1"] % ndim)
+        order[a], order[b] = order[b], order[a]
+    labels, origin = tracer.of(call["self"]), tracer.origin(call["self"])
+    tracer.assign(call.out, [labels[dim] for dim in order])
+    if origin is not None:
+        tracer.set_origin(call.out, [origin[dim] for dim in order])
+
+
+def expand(tracer: Tracer, call: Call) -> None:
+    """Repeat dimensions of size one."""
+    source, out = call["self"], call.out
+    labels, origin = tracer.of(source), tracer.origin(source)
+    ahead = out.ndim - source.ndim
+    made: list[Label] = ["has a fixed size"] * ahead
+    for dim, label in enumerate(labels):
+        same = source.shape[dim] == out.shape[dim + ahead]
+        made.append(label if same else "has a fixed size")
+    tracer.assign(out, made)
+    if origin is not None:
+        tracer.set_origin(out, [None] * ahead + list(origin))
+
+
+def repeat(tracer: Tracer, call: Call) -> None:
+    """Tile each dimension."""
+    labels = tracer.of(call["self"])
+    times = list(call["repeats"])
+    ahead: list[Label] = ["has a fixed size"] * (len(times) - len(labels))
+    tracer.assign(
+        call.out,
+        [
+            label if isinstance(label, str) else np.tile(label, count)
+            for label, count in zip([*ahead, *labels], times, strict=True)
+        ],
+    )
+
+
+def cat(tracer: Tracer, call: Call) -> None:
+    """Concatenate: positions follow each other along one dimension, meet along the others."""
+    tensors = [tensor for tensor in call["tensors"] if tensor.ndim == call.out.ndim]
+    dim = call["dim"] % call.out.ndim
+    parts = [tracer.of(tensor) for tensor in tensors]
+    made: list[Label] = []
+    for k in range(call.out.ndim):
+        column = [part[k] for part in parts]
+        if k == dim:
+            made.append(_joined(tracer, column, [tensor.shape[k] for tensor in tensors]))
+            continue
+        for other in column[1:]:
+            tracer.labels.join(column[0], other)
+        made.append(next((x for x in column if not isinstance(x, str)), column[0]))
+    tracer.assign(call.out, made)
+
+
+def _joined(tracer: Tracer, column: list[Label], sizes: list[int]) -> Label:
+    """One label after another; a part of fixed size becomes atoms that may not go."""
+    if all(isinstance(label, str) for label in column):
+        return column[0]
+    parts = []
+    for label, size in zip(column, sizes, strict=True):
+        if isinstance(label, str):
+            reason, label = label, tracer.labels.new(size)
+            tracer.labels.freeze(label, reason)
+        parts.append(label)
+    return np.concatenate(parts)
+
+
+def stack(tracer: Tracer, call: Call) -> None:
+    """Stack along a new dimension; the stacked tensors meet."""
+    parts = [tracer.of(tensor) for tensor in call["tensors"]]
+    made = list(parts[0])
+    for other in parts[1:]:
+        for a, b in zip(parts[0], other, strict=True):
+            tracer.labels.join(a, b)
+    made.insert(call["dim"] % call.out.ndim, "has a fixed size")
+    tracer.assign(call.out, made)
+
+
+def split(tracer: Tracer, call: Call) -> None:
+    """Cut one dimension into consecutive parts."""
+    labels = tracer.of(call["self"])
+    dim = call["dim"] % call["self"].ndim
+    start = 0
+    for out in call.out:
+        part = list(labels)
+        label = labels[dim]
+        if not isinstance(label, str):
+            part[dim] = label[start : start + out.shape[dim]]
+        start += out.shape[dim]
+        tracer.assign(out, part)
+
+
+def unbind(tracer: Tracer, call: Call) -> None:
+    """Take a dimension apart; its positions are named in the code, so they stay."""
+    labels = tracer.of(call["self"])
+    dim = call["dim"] % call["self"].ndim
+    tracer.labels.freeze(labels[dim], "is taken apart by position")
+    for out in call.out:
+        tracer.assign(out, labels[:dim] + labels[dim + 1 :])
+
+
+def select(tracer: Tracer, call: Call) -> None:
+    """Take one position of a dimension; it is named in the code, so the dimension stays."""
+    labels = tracer.of(call["self"])
+    dim = call["dim"] % call["self"].ndim
+    tracer.labels.freeze(labels[dim], "is read at a fixed position")
+    tracer.assign(call.out, labels[:dim] + labels[dim + 1 :])
+
+
+def slice_(tracer: Tracer, call: Call) -> None:
+    """Take a range of a dimension."""
+    labels = tracer.of(call["self"])
+    dim = call["dim"] % call["self"].ndim
+    label = labels[dim]
+    if not isinstance(label, str):
+        labels[dim] = label[call["start"] : call["end"] : call["step"]]
+    tracer.assign(call.out, labels)
+
+
+def pad(tracer: Tracer, call: Call) -> None:
+    """Add constant positions at the ends of the last dimensions; they may not go."""
+    labels = tracer.of(call["self"])
+    widths = call["pad"]
+    for back in range(len(widths) // 2):
+        before, after = widths[2 * back], widths[2 * back + 1]
+        if before == after == 0:
+            continue
+        dim = len(labels) - 1 - back
+        label = labels[dim]
+        if isinstance(label, str):
+            continue
+        if min(before, after) < 0:
+            tracer.labels.freeze(label, "is cropped")
+            labels[dim] = "is cropped"
+            continue
+        fixed: Label = "is padded with constants"
+        labels[dim] = _joined(tracer, [fixed, label, fixed], [before, len(label), after])
+    tracer.assign(call.out, labels)

@@ -1,0 +1,164 @@
+"""The space of what can be removed from one network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from prunus.space.cost import Cost, cost
+from prunus.space.labels import Label
+from prunus.space.rules import RULES
+from prunus.space.tracer import Tracer, record
+from prunus.space.units import ChannelGroup, Frozen, partition
+from prunus.types import Example, Keep, Mask
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter that multiplies activations: what weight and kernel pruning act on.
+
+    Attributes:
+        name: The parameter.
+        shape: Its shape; a convolution's is (out, in / groups, *kernel).
+        positions: At how many places (pixels, tokens, times the example's batch) it is applied.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    positions: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """Everything removable, everything frozen, and what all of it costs.
+
+    Attributes:
+        groups: Channels that may go, with everything coupled to them.
+        frozen: Channels that may not, with the reason.
+        weights: The parameters of convolutions and linear layers, in order of use.
+        macs: Multiply-accumulates for the example input as given.
+        params: Number of parameters.
+        bytes: Bytes of parameters and buffers.
+        unknown: ATen operations without a rule, with how often they were met.
+        shapes: Shape of every parameter and channel-carrying buffer, tied ones once.
+        tied: Further name -> first name of each tied parameter or buffer.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    frozen: tuple[Frozen, ...]
+    weights: tuple[Weight, ...]
+    macs: Cost
+    params: Cost
+    bytes: Cost
+    unknown: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
+    tied: Mapping[str, str]
+
+    def cost(self, name: str) -> Cost:
+        """Return the cost model "macs", "params" or "bytes"."""
+        if name not in ("macs", "params", "bytes"):
+            raise ValueError(f"cost must be macs, params or bytes, got {name!r}.")
+        found: Cost = getattr(self, name)
+        return found
+
+    def widths(self, keep: Keep) -> Tensor:
+        """Return how many units each group keeps, float64, shape (groups,).
+
+        A group that `keep` does not name keeps everything. Values may be soft (floats).
+        """
+        kept = [keep[g.name].sum() if g.name in keep else g.size for g in self.groups]
+        return torch.stack([torch.as_tensor(k, dtype=torch.float64).cpu() for k in kept])
+
+    def kept_positions(self, keep: Keep) -> dict[tuple[str, int], Tensor]:
+        """Return for each touched (tensor, dim) which positions stay, bool, shape (size,)."""
+        kept: dict[tuple[str, int], Tensor] = {}
+        for group in self.groups:
+            gone = ~keep[group.name].cpu() if group.name in keep else None
+            if gone is None or not gone.any():
+                continue
+            for member in group.members:
+                where = (member.tensor, member.dim)
+                if where not in kept:
+                    kept[where] = torch.ones(self.shapes[member.tensor][member.dim]).bool()
+                kept[where][member.index[gone].ravel()] = False
+        return kept
+
+    def mask(self, keep: Keep) -> Mask:
+        """Return the mask of a channel decision over every parameter and channel buffer."""
+        mask = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self.shapes.items()}
+        for (name, dim), kept in self.kept_positions(keep).items():
+            view = [1] * mask[name].ndim
+            view[dim] = -1
+            mask[name] &= kept.view(view)
+        return mask | {name: mask[first] for name, first in self.tied.items() if first in mask}
+
+
+def trace(model: nn.Module, example: Example) -> Space:
+    """Run `model` once on `example` and work out what can be removed.
+
+    Args:
+        model: Any network; it is left as it was, in its mode, on its device.
+        example: One input tensor, a tuple of positional inputs or a dict of keyword inputs. Costs
+            are counted for exactly this input, so a batch of one gives MACs per sample.
+
+    Raises:
+        UntraceableError: The model fails on `example`.
+    """
+    tracer = record(model, example, RULES)
+    parts = partition(tracer)
+    tensors = dict(model.named_parameters())
+    buffers = dict(model.named_buffers())
+    labels: dict[str, list[Label]] = {}
+    for (name, _), slot in tracer.slots.items():
+        labels.setdefault(name, []).append(slot.label)
+
+    def sized(names: Mapping[str, Tensor], weigh: bool) -> list[tuple[int, list[Label]]]:
+        terms = []
+        for name, tensor in names.items():
+            moving: list[Label] = [x for x in labels.get(name, []) if not isinstance(x, str)]
+            fixed = tensor.numel() // max(1, prod(len(x) for x in moving))
+            terms.append((fixed * (tensor.element_size() if weigh else 1), moving))
+        return terms
+
+    carrying = {member.tensor for group in parts.groups for member in group.members}
+    named = {**tensors, **{name: b for name, b in buffers.items() if name in carrying}}
+    return Space(
+        groups=parts.groups,
+        frozen=parts.frozen,
+        weights=_weights(tracer, tensors),
+        macs=cost(
+            "macs", [(p.factor, p.dims) for p in tracer.products], parts.groups, parts.group_of
+        ),
+        params=cost("params", sized(tensors, False), parts.groups, parts.group_of),
+        bytes=cost("bytes", sized({**tensors, **buffers}, True), parts.groups, parts.group_of),
+        unknown=dict(tracer.unknown),
+        shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
+        tied=_tied(model),
+    )
+
+
+def _weights(tracer: Tracer, parameters: Mapping[str, Tensor]) -> tuple[Weight, ...]:
+    used: dict[str, int] = {}
+    for product in tracer.products:
+        if product.name in parameters:
+            shape = parameters[product.name].shape
+            whole = product.factor
+            for label in product.dims:
+                whole *= len(label)
+            used[product.name] = used.get(product.name, 0) + whole // max(1, shape.numel())
+    return tuple(
+        Weight(name, tuple(parameters[name].shape), positions) for name, positions in used.items()
+    )
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    first: dict[int, str] = {}
+    tied: dict[str, str] = {}
+    for named in (model.named_parameters, model.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            known = first.setdefault(id(tensor), name)
+            if known != name:
+                tied[name] = known
+    return tied

@@ -1,0 +1,252 @@
+"""Recording a forward pass as labels: which channels of which tensors are the same.
+
+The model runs once on the example input, in eval mode and without gradients, under a
+`TorchDispatchMode`. What is seen are concrete ATen operations, whatever Python wrote them, so data
+dependent control flow and functional calls need nothing special. Each operation has a rule (see
+`rules/`) that says how the labels of its inputs become the labels of its output.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from prunus.errors import UntraceableError
+from prunus.space.labels import Label, Labels
+from prunus.types import Example, call_arguments
+
+
+@dataclass(frozen=True)
+class Product:
+    """The multiply-accumulates of one operation: `factor` times the sizes of `dims`."""
+
+    name: str
+    factor: int
+    dims: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One dimension of one parameter or buffer, with the atoms of its positions."""
+
+    tensor: str
+    dim: int
+    label: Label
+
+
+@dataclass
+class Call:
+    """One recorded operation with its arguments under their schema names."""
+
+    name: str
+    arguments: dict[str, Any]
+    out: Any
+    mutates: bool
+
+    def __getitem__(self, argument: str) -> Any:
+        return self.arguments[argument]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensor inputs, in order."""
+        return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Tensor)]
+
+
+Rule = Callable[["Tracer", Call], None]
+
+
+@dataclass
+class Tracer:
+    """What is known while the model runs.
+
+    Attributes:
+        labels: The identities themselves.
+        slots: Every dimension of every parameter and buffer.
+        producers: Slots that make channels (outputs of a product with a parameter) with the number
+            of positions (pixels, tokens, times the batch) at which they do.
+        products: Where multiply-accumulates are spent.
+        unknown: Operations without a rule, by name, with how often they were met.
+    """
+
+    labels: Labels = field(default_factory=Labels)
+    slots: dict[tuple[str, int], Slot] = field(default_factory=dict)
+    producers: dict[tuple[str, int], int] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+    _of: Any = field(default_factory=WeakIdKeyDictionary)
+    _origin: Any = field(default_factory=WeakIdKeyDictionary)
+
+    def adopt(self, model: nn.Module) -> None:
+        """Give every dimension of every parameter and buffer its atoms; tied tensors share."""
+        named = [*model.named_parameters(), *model.named_buffers()]
+        for name, tensor in named:
+            labels: list[Label] = []
+            for dim, size in enumerate(tensor.shape):
+                labels.append(self.labels.new(size) if size > 1 else "has a single position")
+                self.slots[name, dim] = Slot(name, dim, labels[-1])
+            self.assign(tensor, labels)
+            self._origin[tensor] = [(name, dim) for dim in range(tensor.ndim)]
+
+    def of(self, tensor: Tensor) -> list[Label]:
+        """Return one label per dimension of `tensor`."""
+        known = self._of.get(tensor)
+        return list(known) if known is not None else ["meets a constant tensor"] * tensor.ndim
+
+    def assign(self, tensor: Tensor, labels: Sequence[Label]) -> None:
+        """Set the labels of an operation's output."""
+        if [tensor.shape[k] if isinstance(x, str) else len(x) for k, x in enumerate(labels)] != [
+            *tensor.shape
+        ]:
+            raise ValueError(f"labels do not fit a tensor of shape {tuple(tensor.shape)}")
+        self._of[tensor] = list(labels)
+
+    def origin(self, tensor: Tensor) -> list[tuple[str, int] | None] | None:
+        """Return which parameter dimension each dimension comes from; None for an activation."""
+        found: list[tuple[str, int] | None] | None = self._origin.get(tensor)
+        return found
+
+    def set_origin(self, tensor: Tensor, origin: Sequence[tuple[str, int] | None]) -> None:
+        """Mark `tensor` as computed from parameters alone."""
+        self._origin[tensor] = list(origin)
+
+    def produce(self, slot: tuple[str, int] | None, positions: int) -> None:
+        """Note that a parameter's dimension makes channels at `positions` places."""
+        if slot is not None:
+            self.producers[slot] = max(positions, self.producers.get(slot, 0))
+
+    def spend(self, name: str, factor: int, dims: Sequence[tuple[Label, int]]) -> None:
+        """Note a product of `factor` times the sizes of `dims`, given as (label, size)."""
+        for label, size in dims:
+            factor *= size if isinstance(label, str) else 1
+        moving = tuple(label for label, _ in dims if not isinstance(label, str))
+        self.products.append(Product(name, factor, moving))
+
+    def freeze_inputs(self, call: Call, reason: str) -> None:
+        """Keep everything that an operation reads, and everything about what it returns."""
+        for tensor in call.tensors:
+            for label in self.of(tensor):
+                self.labels.freeze(label, reason)
+        for leaf in tree_leaves(call.out):
+            if isinstance(leaf, Tensor):
+                self.assign(leaf, [reason] * leaf.ndim)
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs each operation and hands it to its rule."""
+
+    def __init__(self, tracer: Tracer, rules: dict[str, Rule]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tracer = tracer
+        self.rules = rules
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run `func` and propagate labels through it."""
+        out = func(*args, **(kwargs or {}))
+        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+            return out
+        schema = func._schema
+        given = dict(zip((a.name for a in schema.arguments), args, strict=False))
+        given.update(kwargs or {})
+        arguments = {a.name: given.get(a.name, a.default_value) for a in schema.arguments}
+        name = schema.name.removeprefix("aten::")
+        call = Call(name, arguments, out, schema.is_mutable)
+        rule = self.rules.get(name) or self.rules.get(name.rstrip("_"))
+        if rule is None and is_pointwise(func):
+            rule = self.rules["pointwise"]
+        if rule is not None:
+            rule(self.tracer, call)
+        else:
+            self.tracer.unknown[name] += 1
+            self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
+        return out
+
+
+def is_pointwise(func: OpOverload) -> bool:
+    """Say whether PyTorch itself tags the operation, or its out-of-place form, as pointwise."""
+    if torch.Tag.pointwise in func.tags:
+        return True
+    base = func._schema.name.removeprefix("aten::").rstrip("_")
+    packet = getattr(torch.ops.aten, base, None)
+    return packet is not None and any(
+        torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
+    )
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Run the model in eval mode without gradients and leave it exactly as it was found.
+
+    Training flags, buffer values and the global random state are restored. Fused attention and
+    recurrent kernels are switched off inside, so that only elementary operations run.
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng())
+            stack.enter_context(torch.no_grad())
+            if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in buffers and not torch.equal(buffer, buffers[name]):
+                    buffer.copy_(buffers[name])
+
+
+def record(
+    model: nn.Module,
+    example: Example,
+    rules: dict[str, Rule],
+    run: Callable[["Tracer"], Callable[..., Any]] | None = None,
+) -> Tracer:
+    """Run `model` on `example` and return what its operations say about its channels.
+
+    Args:
+        model: The network whose parameters and buffers are labelled.
+        example: Its input.
+        rules: ATen operation name -> rule.
+        run: Given the tracer, what to call instead of the model itself.
+
+    Raises:
+        UntraceableError: The model fails on the example input.
+    """
+    args, kwargs = call_arguments(example)
+    tracer = Tracer()
+    tracer.adopt(model)
+    for leaf in tree_leaves((args, kwargs)):
+        if isinstance(leaf, Tensor):
+            tracer.assign(leaf, ["is the network's input"] * leaf.ndim)
+    with preserved(model):
+        try:
+            with Recorder(tracer, rules):
+                out = (run(tracer) if run else model)(*args, **kwargs)
+        except Exception as error:
+            shapes = [tuple(x.shape) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            raise UntraceableError(
+                f"{type(model).__name__} fails on the example input of shape "
+                f"{', '.join(map(str, shapes))}: {type(error).__name__}: {error}. "
+                "Pass an example that the model accepts in eval mode."
+            ) from error
+    for leaf in tree_leaves(out):
+        if isinstance(leaf, Tensor):
+            for label in tracer.of(leaf):
+                tracer.labels.freeze(label, "is the network's output")
+    return tracer

@@ -1,0 +1,156 @@
+"""From labels to units: which channels go together, and which of them are interchangeable."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunus.space.labels import Atoms
+from prunus.space.tracer import Tracer
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a group's units live in one dimension of one parameter or buffer.
+
+    Attributes:
+        tensor: Name of the parameter or buffer.
+        dim: The dimension.
+        index: int64, shape (units, k): the k positions that each unit owns there.
+        produces: Whether this dimension makes the channels (the outputs of a layer).
+    """
+
+    tensor: str
+    dim: int
+    index: Tensor
+    produces: bool
+
+    @property
+    def layer(self) -> str:
+        """Name of the module that owns the tensor."""
+        return self.tensor.rpartition(".")[0] or self.tensor
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels of which any subset may be removed, each with everything coupled to it.
+
+    Attributes:
+        name: The first layer that produces the channels.
+        size: How many units there are.
+        members: Every place the units live in.
+        positions: Pixels or tokens (times the example's batch) at which the channels are computed;
+            groups of equal `positions` form a stage.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    positions: int
+
+    @property
+    def producers(self) -> tuple[Member, ...]:
+        """The members that make the channels."""
+        return tuple(member for member in self.members if member.produces)
+
+    @property
+    def coupled(self) -> tuple[str, ...]:
+        """The layers whose outputs must be removed together."""
+        return tuple(dict.fromkeys(member.layer for member in self.producers))
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Channels that may not go.
+
+    Attributes:
+        name: The layer that produces them.
+        channels: How many.
+        reason: Why, to be read after "each of them ...".
+    """
+
+    name: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The outcome of tracing: groups, what is frozen, and which group each atom belongs to.
+
+    Attributes:
+        groups: What may be removed.
+        frozen: What may not, with reasons.
+        group_of: Shape (atoms,): the index of each atom's group, -1 for none.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    frozen: tuple[Frozen, ...]
+    group_of: Atoms
+
+
+def partition(tracer: Tracer) -> Partition:
+    """Sort the classes of atoms into groups of interchangeable units.
+
+    Two classes are interchangeable when they own equally many positions of the same tensor
+    dimensions. A class without a producer, or with a frozen atom, is no unit.
+    """
+    roots, reasons = tracer.labels.classes()
+    slots = [slot for slot in tracer.slots.values() if not isinstance(slot.label, str)]
+    atoms = _concatenate([slot.label for slot in slots if not isinstance(slot.label, str)])
+    number = np.repeat(np.arange(len(slots)), [len(slot.label) for slot in slots])
+    position = _concatenate([np.arange(len(slot.label)) for slot in slots])
+    made = np.array([(slot.tensor, slot.dim) in tracer.producers for slot in slots], dtype=bool)
+
+    owner = roots[atoms]
+    held = np.array([bool(reason) for reason in reasons], dtype=bool)
+    produced = np.zeros(tracer.labels.size, dtype=bool)
+    produced[owner[made[number]]] = True
+
+    order = np.lexsort((position, number, owner))
+    order = order[(produced & ~held)[owner[order]]]
+    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
+    alike: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        alike[number[order[start:stop]].tobytes()].append((int(start), int(stop)))
+
+    groups: list[ChannelGroup] = []
+    group_of = np.full(tracer.labels.size, -1, dtype=np.int64)
+    names: dict[str, int] = defaultdict(int)
+    # each run holds, for one unit, its positions slot by slot; runs of one kind form a table
+    for runs in sorted(alike.values(), key=lambda runs: int(order[runs[0][0]])):
+        table = np.stack([order[start:stop] for start, stop in runs])
+        columns = number[table[0]]
+        members = [
+            Member(
+                slots[k].tensor,
+                slots[k].dim,
+                torch.from_numpy(position[table[:, columns == k]]),
+                bool(made[k]),
+            )
+            for k in dict.fromkeys(columns.tolist())
+        ]
+        first = next(member for member in members if member.produces)
+        in_order = torch.argsort(first.index[:, 0], stable=True)
+        members = [Member(m.tensor, m.dim, m.index[in_order], m.produces) for m in members]
+        group_of[owner[table[:, 0]]] = len(groups)
+        names[first.layer] += 1
+        suffix = f"[{names[first.layer]}]" if names[first.layer] > 1 else ""
+        places = max(
+            tracer.producers[member.tensor, member.dim] for member in members if member.produces
+        )
+        groups.append(ChannelGroup(first.layer + suffix, len(runs), tuple(members), places))
+    frozen = []
+    for k in np.flatnonzero(made):
+        own = roots[np.asarray(slots[k].label)]
+        for reason in dict.fromkeys(reasons[root] for root in own if held[root]):
+            count = sum(reasons[root] == reason for root in own)
+            layer = slots[k].tensor.rpartition(".")[0] or slots[k].tensor
+            frozen.append(Frozen(layer, count, reason))
+    return Partition(tuple(groups), tuple(frozen), group_of[roots])
+
+
+def _concatenate(arrays: list[Atoms]) -> Atoms:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
