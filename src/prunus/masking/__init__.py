@@ -1,0 +1,6 @@
+"""What a mask DOES to the network it is put on."""
+
+from prunus.masking.hard import Hard as Hard
+from prunus.masking.optimizer import carry_over as carry_over
+
+MASKINGS = {"hard": Hard}

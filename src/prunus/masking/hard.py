@@ -1,0 +1,84 @@
+"""Hard masks: removed weights are exactly zero after every optimizer step."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus.types import Mask
+
+
+class Hard:
+    """Keeps the masked weights of a model at zero, whatever the optimizer does.
+
+    The weights are multiplied in place after each step, so momentum, weight decay and mixed
+    precision cannot move them; there are no hooks and no parametrizations, and the state-dict keys
+    stay. When the mask changes, the optimizer state of units that were removed or came back is set
+    to zero.
+
+    Args:
+        model: The network being trained; only parameters are masked, never buffers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = dict(model.named_parameters())
+        self.mask: Mask = {}
+        self._weights: list[Tensor] = []
+        self._factors: list[Tensor] = []
+
+    @torch.no_grad()
+    def set(self, mask: Mask, optimizer: Optimizer | None = None) -> None:
+        """Replace the mask and apply it.
+
+        Args:
+            mask: Parameter name -> bool; entries that keep everything cost nothing.
+            optimizer: Its state is zeroed where the mask changed.
+        """
+        before = self.mask
+        self.mask = {
+            name: kept.clone()
+            for name, kept in mask.items()
+            if name in self._parameters and not kept.all()
+        }
+        self._weights, self._factors = [], []
+        for name, kept in self.mask.items():
+            weight = self._parameters[name]
+            self._weights.append(weight)
+            self._factors.append(
+                kept.to(weight.device, weight.dtype, memory_format=torch.preserve_format)
+                if weight.ndim != 4
+                else kept.to(weight.device, weight.dtype).contiguous(memory_format=_format(weight))
+            )
+        self.apply()
+        if optimizer is not None:
+            for name in before.keys() | self.mask.keys():
+                weight = self._parameters[name]
+                whole = torch.ones(weight.shape, dtype=torch.bool)
+                same = before.get(name, whole) == self.mask.get(name, whole)
+                clear_state(optimizer, weight, same)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Set the masked weights to zero; called after every optimizer step."""
+        if self._weights:
+            torch._foreach_mul_(self._weights, self._factors)
+
+
+def _format(weight: Tensor) -> torch.memory_format:
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def clear_state(optimizer: Optimizer, parameter: Tensor, keep: Tensor) -> None:
+    """Zero the optimizer's per-weight state (momentum, moments) where `keep` is False."""
+    if keep.all():
+        return
+    for value in _state(optimizer, parameter).values():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value.mul_(keep.to(value.device, value.dtype))
+
+
+def _state(optimizer: Optimizer, parameter: Tensor) -> Mapping[str, object]:
+    found: Mapping[str, object] = optimizer.state.get(parameter, {})
+    return found

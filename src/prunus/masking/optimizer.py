@@ -1,0 +1,40 @@
+"""Taking an optimizer along when its parameters are replaced by smaller ones."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus.space.remove import sliced
+
+
+def carry_over(
+    optimizer: Optimizer,
+    old: nn.Module,
+    new: nn.Module,
+    index: Mapping[str, Mapping[int, Tensor]],
+) -> None:
+    """Let `optimizer` go on with `new`'s parameters, with groups kept and state sliced.
+
+    Args:
+        optimizer: Holds parameters of `old`; changed in place.
+        old: The network before removal.
+        new: The network after it, with the same parameter names.
+        index: Parameter name -> dimension -> positions that stayed.
+    """
+    names = {id(parameter): name for name, parameter in old.named_parameters()}
+    fresh = dict(new.named_parameters())
+    for group in optimizer.param_groups:
+        for k, parameter in enumerate(group["params"]):
+            name = names.get(id(parameter))
+            if name is None:
+                continue
+            group["params"][k] = fresh[name]
+            state = optimizer.state.pop(parameter, None)
+            if state is not None:
+                optimizer.state[fresh[name]] = {
+                    key: sliced(value, dict(index.get(name, {})))
+                    if isinstance(value, Tensor) and value.shape == parameter.shape
+                    else value
+                    for key, value in state.items()
+                }

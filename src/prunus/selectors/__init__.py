@@ -1,0 +1,9 @@
+"""WHICH units stay: scores and an amount to a decision."""
+
+from prunus.selectors.base import Decision as Decision
+from prunus.selectors.base import Selector as Selector
+from prunus.selectors.rank import lowest as lowest
+from prunus.selectors.reach import reach as reach
+from prunus.selectors.topk import TopK as TopK
+
+SELECTORS: dict[str, type[Selector]] = {"topk": TopK}

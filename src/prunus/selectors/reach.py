@@ -1,0 +1,172 @@
+"""Reach a cost: how wide each group must be for the network to cost what was asked."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from prunus.errors import TargetError
+from prunus.space import Space, UnitGroup
+from prunus.types import Keep, Scores, Target
+
+Widths = dict[str, int]
+
+
+def reach(
+    space: Space,
+    pools: Sequence[Sequence[UnitGroup]],
+    scores: Scores,
+    target: Target,
+    *,
+    settled: Keep,
+    round_to: int = 8,
+    min_keep: int = 1,
+) -> Keep:
+    """Choose units so that the cost lands on the target.
+
+    Every pool gives the same share of its units, lowest scores first. The share is bisected (the
+    cost falls with it), widths are rounded, then single widths are moved by one step as long as
+    that brings the cost nearer. The result is within 1 % of the target, or within one unit (one
+    step of one group) where a unit is larger.
+
+    Args:
+        space: Prices widths.
+        pools: Channel groups that compete with each other.
+        scores: Group name -> float32, shape (units,).
+        target: A fraction of the dense macs, params or bytes.
+        settled: Decisions already made for other groups.
+        round_to: Widths are multiples of this; groups not wider than it are left whole.
+        min_keep: Units that every group keeps at least.
+
+    Returns:
+        `settled` and the decision for every group in `pools`.
+
+    Raises:
+        TargetError: Even the narrowest network costs more, or the target needs another runtime.
+    """
+    if target.metric not in ("macs", "params", "bytes"):
+        raise TargetError(
+            f"{target.metric} cannot be searched for by channel widths alone; ask for macs, params "
+            "or bytes and measure the result."
+        )
+    cost = space.cost(target.metric)
+    groups = {group.name: group for pool in pools for group in pool}
+    missing = set(groups) - {group.name for group in space.groups}
+    if missing:
+        raise TargetError(
+            f"{target.metric} is a cost of channels, but {sorted(missing)[0]!r} is pruned by "
+            "single weights; ask for sparsity or density."
+        )
+    base = {
+        g.name: int(settled[g.name].sum()) if g.name in settled else g.size for g in space.groups
+    }
+    wanted = target.value * cost.dense
+
+    def price(widths: Widths) -> float:
+        everything = base | widths
+        return float(cost.at(torch.tensor([everything[g.name] for g in space.groups])))
+
+    def rounded(widths: Widths) -> Widths:
+        return {n: nearest_width(w, groups[n].size, round_to, min_keep) for n, w in widths.items()}
+
+    narrowest = {
+        name: nearest_width(0, group.size, round_to, min_keep) for name, group in groups.items()
+    }
+    floor = price(narrowest)
+    path = _path(pools, scores)
+    widths = _bisect(lambda share: rounded(path(share)), price, wanted)
+    widths = _refine(widths, narrowest, groups, round_to, price, wanted)
+    if price(widths) > wanted * 1.01 and price(widths) <= floor * (1 + 1e-9):
+        raise TargetError(
+            f"{target.metric} {target.value:g} cannot be reached: with every layer at its "
+            f"narrowest the network still has {floor / cost.dense:.3f} of the dense "
+            f"{target.metric}. "
+            + _held(space, groups, round_to)
+        )
+    return {**settled, **{name: top(scores[name], widths[name]) for name in groups}}
+
+
+def nearest_width(width: int, size: int, step: int, least: int) -> int:
+    """Return the multiple of `step` nearest to `width`, at least `least`, or `size` itself.
+
+    A group that is not wider than one step is left whole.
+    """
+    if size <= step:
+        return size if step > 1 else max(width, least)
+    low = max(step * -(-max(least, 1) // step), step)
+    near = max(low, step * round(width / step))
+    return size if near >= size or abs(size - width) < abs(near - width) else near
+
+
+def _path(pools: Sequence[Sequence[UnitGroup]], scores: Scores) -> Callable[[float], Widths]:
+    """Return the widths as a function of the share of units removed from each pool."""
+    ranked = []
+    for pool in pools:
+        owner = np.repeat(np.arange(len(pool)), [group.size for group in pool])
+        values = np.concatenate([scores[group.name].numpy() for group in pool])
+        ranked.append((pool, owner[np.argsort(values, kind="stable")]))
+
+    def widths(share: float) -> Widths:
+        found: Widths = {}
+        for pool, order in ranked:
+            gone = np.bincount(order[: round(share * len(order))], minlength=len(pool))
+            found |= {g.name: g.size - int(n) for g, n in zip(pool, gone, strict=True)}
+        return found
+
+    return widths
+
+
+def _bisect(
+    path: Callable[[float], Widths], price: Callable[[Widths], float], wanted: float
+) -> Widths:
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if price(path(middle)) > wanted else (low, middle)
+    return min((path(low), path(high)), key=lambda widths: abs(price(widths) - wanted))
+
+
+def _refine(
+    widths: Widths,
+    narrowest: Widths,
+    groups: dict[str, UnitGroup],
+    step: int,
+    price: Callable[[Widths], float],
+    wanted: float,
+) -> Widths:
+    """Move one width by one step as long as the cost comes nearer."""
+    gap = abs(price(widths) - wanted)
+    while gap > 0.001 * wanted:
+        moves = []
+        for name, width in widths.items():
+            below = (width - 1) // step * step
+            above = min(groups[name].size, (width // step + 1) * step)
+            for new in {max(below, narrowest[name]), above} - {width}:
+                moves.append((abs(price(widths | {name: new}) - wanted), name, new))
+        best = min(moves, default=(gap, "", 0))
+        if best[0] >= gap:
+            break
+        gap, widths = best[0], widths | {best[1]: best[2]}
+    return widths
+
+
+def top(scores: torch.Tensor, width: int) -> torch.Tensor:
+    """Mark the `width` highest scores, shape (units,), True = kept; ties in order of index."""
+    keep = torch.zeros(len(scores), dtype=torch.bool)
+    keep[torch.argsort(scores, descending=True, stable=True)[:width]] = True
+    return keep
+
+
+def _held(space: Space, groups: dict[str, UnitGroup], round_to: int) -> str:
+    """Say what stopped the search."""
+    narrow = sum(group.size <= round_to for group in groups.values())
+    excluded = [group.name for group in space.groups if group.name not in groups]
+    parts = []
+    if excluded:
+        names = ", ".join(repr(name) for name in excluded[:3])
+        parts.append(f"{len(excluded)} groups were left out by the method (such as {names})")
+    if narrow:
+        parts.append(f"{narrow} groups are not wider than round_to={round_to}")
+    if space.frozen:
+        parts.append(f"{len(space.frozen)} layers may not lose channels")
+    return " and ".join(parts) + "." if parts else "Every group keeps at least one step."

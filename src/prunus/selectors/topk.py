@@ -1,0 +1,132 @@
+"""Keep the units of highest score: per layer, per stage, or over the whole network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from prunus.errors import EmptyLayerError
+from prunus.selectors.base import Decision
+from prunus.selectors.rank import lowest
+from prunus.selectors.reach import nearest_width, reach, top
+from prunus.space import Space, UnitGroup, matches
+from prunus.types import Keep, Scores, Target
+
+Scope = Literal["layer", "stage", "global"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK:
+    """Exact top-k, ties kept in order of index.
+
+    A target of sparsity or density is a share of units, met exactly. A target of macs, params or
+    bytes is met by searching the share whose cost is nearest, then moving single widths.
+
+    Args:
+        scope: Units compete within a "layer" (every layer gives the same share), within a "stage"
+            (layers computed at equally many positions) or over the whole network ("global").
+        ratios: Shell pattern of group names -> share of units removed there, first match wins.
+            Groups that match keep this share whatever the target; the rest meets the target.
+        round_to: Channel widths are multiples of this where the dense width allows.
+        min_keep: Units that every group keeps at least.
+
+    Raises:
+        ValueError: A field is out of range.
+    """
+
+    scope: Scope = "global"
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    round_to: int = 1
+    min_keep: int = 1
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("layer", "stage", "global"):
+            raise ValueError(f"scope must be 'layer', 'stage' or 'global', got {self.scope!r}.")
+        for pattern, ratio in self.ratios.items():
+            if not 0 <= ratio <= 1:
+                hint = f" Did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""
+                raise ValueError(f"ratios[{pattern!r}] must be in [0, 1], got {ratio:g}.{hint}")
+        if self.round_to < 1:
+            raise ValueError(f"round_to must be at least 1, got {self.round_to}.")
+        if self.min_keep < 0:
+            raise ValueError(f"min_keep must be at least 0, got {self.min_keep}.")
+
+    def select(
+        self, space: Space, groups: Sequence[UnitGroup], scores: Scores, target: Target | None
+    ) -> Decision:
+        """Choose which units stay; without a target only `ratios` count."""
+        fixed = {group.name: self._ratio(group.name) for group in groups}
+        keep: Keep = {
+            group.name: self._keep_share(group, scores[group.name], ratio)
+            for group in groups
+            if (ratio := fixed[group.name]) is not None
+        }
+        free = [group for group in groups if fixed[group.name] is None]
+        if target is None:
+            return Decision(keep)
+        if target.metric in ("sparsity", "density"):
+            share = target.value if target.metric == "sparsity" else 1 - target.value
+            for pool in self.pools(free):
+                keep |= self._cut(pool, scores, share)
+            return Decision(keep)
+        return Decision(
+            reach(
+                space,
+                self.pools(free),
+                scores,
+                target,
+                settled=keep,
+                round_to=self.round_to,
+                min_keep=self.min_keep,
+            )
+        )
+
+    def pools(self, groups: Sequence[UnitGroup]) -> list[list[UnitGroup]]:
+        """Return the groups that compete with each other."""
+        if self.scope == "global":
+            return [list(groups)] if groups else []
+        if self.scope == "layer":
+            return [[group] for group in groups]
+        stages: dict[int, list[UnitGroup]] = {}
+        for group in groups:
+            stages.setdefault(group.positions, []).append(group)
+        return list(stages.values())
+
+    def _ratio(self, name: str) -> float | None:
+        return next((r for pattern, r in self.ratios.items() if matches(name, (pattern,))), None)
+
+    def _keep_share(self, group: UnitGroup, scores: Tensor, ratio: float) -> Tensor:
+        """Keep int(size * (1 - ratio)) units, the count of Li et al., then rounded."""
+        width = int(group.size * (1 - ratio) + 1e-9)
+        if max(width, self.min_keep) < 1:
+            raise EmptyLayerError(
+                f"{group.name!r} would lose all {group.size} units; lower the ratio or set "
+                f"min_keep (now {self.min_keep})."
+            )
+        return top(scores, nearest_width(width, group.size, self.round_to, self.min_keep))
+
+    def _cut(self, pool: Sequence[UnitGroup], scores: Scores, share: float) -> Keep:
+        """Drop the lowest `share` of all units in `pool`, but no group below `min_keep`."""
+        ranked = {group.name: scores[group.name].clone() for group in pool}
+        total = spare = 0
+        for group in pool:
+            least = min(self.min_keep, group.size)
+            total, spare = total + group.size, spare + group.size - least
+            if least:
+                best = (
+                    ranked[group.name].topk(least).indices
+                    if least > 1
+                    else (ranked[group.name].argmax().reshape(1))
+                )
+                ranked[group.name][best] = float("inf")
+        count = min(round(share * total), spare)
+        marked = lowest(list(ranked.values()), count)
+        keep = {name: ~mark for name, mark in zip(ranked, marked, strict=True)}
+        for name, kept in keep.items():
+            if not kept.any():
+                raise EmptyLayerError(
+                    f"{name!r} would lose all {len(kept)} units; lower the ratio or set min_keep "
+                    f"(now {self.min_keep})."
+                )
+        return keep
