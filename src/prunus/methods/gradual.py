@@ -1,0 +1,47 @@
+"""Gradual magnitude pruning on a cubic schedule.
+
+Source: Zhu and Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878, section 3.
+Deviation: masked weights are held at zero, so they do not come back (the authors keep their last
+value as a shadow).
+"""
+
+from typing import Literal
+
+from prunus.criteria import L1
+from prunus.methods.base import Method
+from prunus.schedules import Schedule
+from prunus.selectors import TopK
+from prunus.space import Unstructured
+from prunus.types import Target
+
+
+def gradual(
+    *,
+    begin: str = "0it",
+    end: str = "1000it",
+    every: str = "100it",
+    curve: Literal["cubic", "linear", "geometric"] = "cubic",
+    initial: float = 0.0,
+    scope: Literal["global", "layer"] = "layer",
+    skip: tuple[str, ...] = (),
+) -> Method:
+    """Remove ever more of the smallest weights while the network trains, then let it recover.
+
+    Args:
+        begin: First update, such as "0it" or "2ep".
+        end: Last update; training should go on for a while after it.
+        every: Steps between updates.
+        curve: How sparsity grows.
+        initial: Sparsity at `begin`, in [0, 1).
+        scope: The same sparsity in every layer (the paper), or one threshold over all.
+        skip: Shell patterns of parameter names to leave whole; the paper leaves the first
+            convolution and depthwise ones.
+    """
+    return Method(
+        name="gradual",
+        granularity=Unstructured(skip=tuple(skip)),
+        criterion=L1(),
+        selector=TopK(scope=scope),
+        schedule=Schedule(curve=curve, begin=begin, end=end, every=every, initial=initial),
+        target=Target(sparsity=0.9),
+    )

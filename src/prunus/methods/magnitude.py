@@ -1,0 +1,37 @@
+"""One-shot magnitude pruning of single weights.
+
+Source: Han, Pool, Tran and Dally, NeurIPS 2015, arXiv:1506.02626, in the one-shot global form of
+Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv:1810.05270, section 4.
+Deviation: the share is an exact count (the papers' codes prune every weight tied with the
+threshold), and linear layers are pruned too unless layers="conv".
+"""
+
+from typing import Literal
+
+from prunus.criteria import L1
+from prunus.methods.base import Method
+from prunus.selectors import TopK
+from prunus.space import Unstructured
+from prunus.types import Target
+
+
+def magnitude(
+    *,
+    scope: Literal["global", "layer"] = "global",
+    layers: Literal["all", "conv"] = "all",
+    skip: tuple[str, ...] = (),
+) -> Method:
+    """Remove the weights of smallest magnitude, once.
+
+    Args:
+        scope: One threshold for the whole network, or the same share in every layer.
+        layers: "conv" leaves linear layers whole, as in the comparison of Liu et al.
+        skip: Shell patterns of parameter names to leave whole.
+    """
+    return Method(
+        name="magnitude",
+        granularity=Unstructured(layers=layers, skip=tuple(skip)),
+        criterion=L1(),
+        selector=TopK(scope=scope),
+        target=Target(sparsity=0.9),
+    )
