@@ -1,0 +1,53 @@
+"""Pruning in one call."""
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from prunus.methods import Method
+from prunus.pruning.plan import Plan
+from prunus.pruning.result import Result
+from prunus.types import Example, Target
+
+
+def prune(
+    model: nn.Module,
+    example: Example,
+    *,
+    method: Method | str = "l1_filter",
+    target: Target | None = None,
+    optimizer: Optimizer | None = None,
+    check: bool = True,
+    seed: int = 0,
+) -> Result:
+    """Return a smaller network, proved equal to the masked one; the model stays as it was.
+
+    Args:
+        model: Any network.
+        example: One input tensor, a tuple of positional inputs or a dict of keyword inputs.
+        method: A one-shot method, or its name. Methods that act during training need a `Pruner`.
+        target: How small; the method's own target by default.
+        optimizer: Goes on with the small network: parameters replaced, state sliced.
+        check: Compare in float64 on the example and random inputs.
+        seed: Of every random choice.
+
+    Raises:
+        TargetError: The target cannot be reached; the message says how far it got.
+        EquivalenceError: The small network differs from the masked one; nothing is returned.
+        UntraceableError: The model fails on the example.
+        ValueError: The method is unknown, needs training, or finds nothing to prune.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
+        >>> small = prune(net, torch.randn(1, 8), target=Target(params=0.5)).model
+        >>> small[0].out_features
+        16
+    """
+    plan = Plan(model, example, method, target)
+    if plan.method.during_training:
+        raise ValueError(
+            f"method {plan.method.name!r} prunes while the network trains; use prunus.Pruner in "
+            "your training loop, or a recipe."
+        )
+    keep = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+    return plan.conclude(model, keep, example, optimizer, check=check)

@@ -1,0 +1,143 @@
+"""One method applied to one network."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus.criteria import Evidence
+from prunus.masking import carry_over
+from prunus.methods import METHODS, Method
+from prunus.names import did_you_mean
+from prunus.pruning.result import Report, Result
+from prunus.space import Structured, Verification, trace
+from prunus.space.check import apply_mask
+from prunus.space.remove import copy_sliced, kept_index
+from prunus.space.shrink import shrink
+from prunus.types import Example, Keep, Mask, Target
+
+
+class Plan:
+    """One method applied to one network: from a decision to a result. It changes nothing.
+
+    Args:
+        model: The network.
+        example: Its input.
+        method: A method or its name.
+        target: How small; the method's own target by default.
+    """
+
+    def __init__(
+        self, model: nn.Module, example: Example, method: Method | str, target: Target | None
+    ) -> None:
+        self.method = resolve(method)
+        self.target = target or self.method.target
+        self.space = trace(model, example)
+        self.groups = self.method.granularity.groups(self.space)
+        if not self.groups:
+            reasons = sorted({f"{f.name}: {f.reason}" for f in self.space.frozen})
+            raise ValueError(
+                f"method {self.method.name!r} finds nothing to prune in {type(model).__name__}: "
+                f"{'; '.join(reasons[:5]) or 'no layer multiplies its input by weights'}."
+            )
+
+    @property
+    def structured(self) -> bool:
+        """Whether units are removed physically."""
+        return isinstance(self.method.granularity, Structured)
+
+    @property
+    def removed(self) -> float:
+        """The share that the target wants removed, in [0, 1)."""
+        if self.target is None:
+            return 0.0
+        value = self.target.value
+        return value if self.target.metric == "sparsity" else 1 - value
+
+    def decide(self, model: nn.Module, generator: torch.Generator, share: float) -> Keep:
+        """Choose what stays when `share` of the target's metric is to be removed."""
+        weights = {name: p.detach() for name, p in model.named_parameters()}
+        scores = self.method.criterion.score(self.groups, Evidence(weights, generator))
+        target = self.target
+        if target is not None and target.metric not in ("latency_ms", "speedup"):
+            value = share if target.metric == "sparsity" else 1 - share
+            target = Target(**{target.metric: value})
+        return self.method.selector.select(self.space, self.groups, scores, target).keep
+
+    def mask(self, keep: Keep) -> Mask:
+        """Return the mask of a decision over every parameter and channel-carrying buffer."""
+        return self.method.granularity.mask(self.space, keep)
+
+    def conclude(
+        self,
+        model: nn.Module,
+        keep: Keep,
+        example: Example,
+        optimizer: Optimizer | None,
+        *,
+        check: bool,
+    ) -> Result:
+        """Build the small network, prove it, and report."""
+        index: dict[str, dict[int, Tensor]] = {}
+        form, verification = "masked", None
+        if self.structured:
+            shrunk = shrink(model, self.space, keep, example, check=check)
+            small, form, verification = shrunk.model, shrunk.form, shrunk.verification
+            index = kept_index(self.space, keep)
+        else:
+            small = copy_sliced(model, {})
+            apply_mask(small, self.mask(keep))
+        if optimizer is not None:
+            carry_over(optimizer, model, small, index)
+        return Result(small, self.mask(keep), self._report(small, keep, form, verification))
+
+    def _report(
+        self, small: nn.Module, keep: Keep, form: str, verification: Verification | None
+    ) -> Report:
+        widths = self.space.widths(keep if self.structured else {})
+        costs = {
+            name: (self.space.cost(name).dense, round(float(self.space.cost(name).at(widths))))
+            for name in ("macs", "params", "bytes")
+        }
+        share = sum(int(k.sum()) for k in keep.values()) / sum(g.size for g in self.groups)
+        measured = {"density": share, "sparsity": 1 - share} | {
+            name: pruned / dense for name, (dense, pruned) in costs.items()
+        }
+        return Report(
+            method=self.method.name,
+            asked=self.target,
+            reached=measured.get(self.target.metric) if self.target else None,
+            costs=costs,
+            nonzero=sum(int(p.count_nonzero()) for p in small.parameters()),
+            groups=[
+                {
+                    "name": group.name,
+                    "before": group.size,
+                    "after": int(width),
+                    "coupled": list(group.coupled),
+                }
+                for group, width in zip(self.space.groups, widths.tolist(), strict=True)
+            ],
+            frozen=[
+                {"name": f.name, "channels": f.channels, "reason": f.reason}
+                for f in self.space.frozen
+            ],
+            form=form,
+            verification=verification,
+            unknown=dict(self.space.unknown),
+        )
+
+
+def resolve(method: Method | str) -> Method:
+    """Return a method by name, or the method itself.
+
+    Raises:
+        ValueError: There is no method of that name.
+    """
+    if isinstance(method, Method):
+        return method
+    if method not in METHODS:
+        raise ValueError(
+            f"method {method!r} is unknown; there are {', '.join(METHODS)}."
+            + did_you_mean(method, METHODS)
+        )
+    return METHODS[method]()

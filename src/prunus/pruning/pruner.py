@@ -1,0 +1,126 @@
+"""Pruning inside any training loop."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus.errors import TargetError
+from prunus.masking import Hard
+from prunus.methods import Method
+from prunus.pruning.plan import Plan
+from prunus.pruning.result import Result
+from prunus.types import Example, Keep, Mask, Target
+
+
+class Pruner:
+    """Prunes a network while any training loop trains it.
+
+    Call `step` after each `optimizer.step()`, and `finish` when training is done. The model stays
+    a plain module throughout: no hooks, no wrappers, the same state-dict keys.
+
+    Args:
+        model: The network being trained, pruned in place (masked) until `finish`.
+        example: An input of it; costs are counted for exactly this input.
+        method: A method, or its name in `prunus.methods.METHODS`.
+        target: How small; the method's own target by default.
+        steps_per_epoch: Needed where the method's lengths count epochs.
+        seed: Of every random choice.
+
+    Raises:
+        UntraceableError: The model fails on the example.
+        TargetError: The target cannot be reached.
+        ValueError: The method is unknown, or nothing in the model can be pruned by it.
+
+    Example::
+
+        pruner = Pruner(model, example, "gradual", target=Target(sparsity=0.9))
+        for x, y in loader:
+            loss = criterion(model(x), y) + pruner.penalty()
+            loss.backward()
+            optimizer.step()
+            pruner.step(optimizer)
+        small = pruner.finish(optimizer).model
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Example,
+        method: Method | str,
+        *,
+        target: Target | None = None,
+        steps_per_epoch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.example = example
+        self.plan = Plan(model, example, method, target)
+        self.keep: Keep = {}
+        self.steps = 0
+        self._timeline = self.plan.method.schedule.timeline(steps_per_epoch)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._masking = Hard(model)
+        if self._timeline.due(0):
+            self._update(None)
+
+    @property
+    def mask(self) -> Mask:
+        """The mask as it is now, over every parameter and channel-carrying buffer."""
+        return self.plan.mask(self.keep)
+
+    def penalty(self) -> Tensor | float:
+        """Return what the method adds to the loss; 0.0 for methods without a penalty."""
+        return 0.0
+
+    def step(self, optimizer: Optimizer | None = None) -> None:
+        """Keep masked weights at zero and update the mask when it is due.
+
+        Args:
+            optimizer: Its state is zeroed for weights whose mask changed.
+        """
+        self.steps += 1
+        if self._timeline.due(self.steps):
+            self._update(optimizer)
+        else:
+            self._masking.apply()
+
+    def finish(self, optimizer: Optimizer | None = None, *, check: bool = True) -> Result:
+        """Remove what the mask drops and prove the result.
+
+        Args:
+            optimizer: Goes on with the small network: parameters replaced, state sliced.
+            check: Compare with the masked network in float64.
+
+        Raises:
+            TargetError: The schedule has not ended yet.
+            EquivalenceError: The small network differs; model and optimizer stay as they were.
+        """
+        if self.steps < self._timeline.end:
+            raise TargetError(
+                f"the schedule ends after {self._timeline.end} steps, but only {self.steps} were "
+                "made; train on, or give the method an earlier end."
+            )
+        return self.plan.conclude(self.model, self.keep, self.example, optimizer, check=check)
+
+    def state(self) -> dict[str, Tensor | int]:
+        """Return what a checkpoint must hold to go on: the step and the decision."""
+        kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
+        return {"steps": self.steps, "generator": self._generator.get_state(), **kept}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.steps = int(state["steps"])
+        self._generator.set_state(state["generator"])
+        self.keep = {
+            name.removeprefix("keep."): keep.bool()
+            for name, keep in state.items()
+            if name.startswith("keep.")
+        }
+        self._masking.set(self.mask)
+
+    def _update(self, optimizer: Optimizer | None) -> None:
+        share = self._timeline.amount(self.steps, self.plan.removed)
+        self.keep = self.plan.decide(self.model, self._generator, share)
+        self._masking.set(self.mask, optimizer)

@@ -1,0 +1,88 @@
+"""What pruning returns: the small network, its mask, and the account of both."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from prunus.space import Verification
+from prunus.types import Mask, Target
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was asked, what was reached, and what stayed.
+
+    Attributes:
+        method: Name of the method.
+        asked: What was asked for, or None where the method's own ratios decided.
+        reached: The same metric of the result, measured on it.
+        costs: "macs", "params" and "bytes" -> (dense, pruned); MACs for the example as given.
+        nonzero: Parameters that are not zero in the result.
+        groups: Per group of channels: name, width before and after, coupled layers.
+        frozen: Per layer with channels that may not go: name, channels, reason.
+        form: "original classes" or "rewritten graph"; "masked" for single weights.
+        verification: The comparison with the masked network; None where nothing was removed or
+            the check was turned off.
+        unknown: ATen operations without a rule, with how often they were met.
+    """
+
+    method: str
+    asked: Target | None
+    reached: float | None
+    costs: dict[str, tuple[int, int]]
+    nonzero: int
+    groups: list[dict[str, Any]]
+    frozen: list[dict[str, Any]]
+    form: str
+    verification: Verification | None
+    unknown: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, ready for JSON."""
+        asked = self.asked
+        return {
+            "method": self.method,
+            "target": {"metric": asked.metric, "asked": asked.value, "reached": self.reached}
+            if asked
+            else None,
+            "costs": {k: {"dense": d, "pruned": p} for k, (d, p) in self.costs.items()},
+            "nonzero": self.nonzero,
+            "groups": self.groups,
+            "frozen": self.frozen,
+            "form": self.form,
+            "verification": self.verification.to_dict() if self.verification else None,
+            "unknown": self.unknown,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.method}: {self.form}"]
+        if self.asked is not None:
+            lines[0] += (
+                f", {self.asked.metric} {self.asked.value:g} asked, {self.reached:.4g} reached"
+            )
+        for name, (dense, pruned) in self.costs.items():
+            lines.append(f"  {name:6} {dense:>15,} -> {pruned:>15,}  ({pruned / dense:.3f})")
+        if self.verification is not None:
+            proof = self.verification
+            lines.append(
+                f"  equal to the masked network within {proof.max_relative_difference:.1e} "
+                f"({proof.dtype}, {proof.inputs} inputs)"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A smaller network, the mask that it equals, and the account of both.
+
+    Attributes:
+        model: The small network, with its own memory, in the mode the original was in.
+        mask: Name -> bool for every parameter and channel-carrying buffer, True = kept. The
+            original's tensors multiplied by it give a network with the outputs of `model`.
+        report: What was asked, reached and proved.
+    """
+
+    model: nn.Module
+    mask: Mask
+    report: Report
