@@ -6,6 +6,7 @@ has labels, and from them each constant size has a new value.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,18 @@ from prunus.errors import EquivalenceError
 from prunus.space.labels import Label
 from prunus.space.remove import check_keep, copy_sliced, kept_index
 from prunus.space.rules import RULES
+from prunus.space.rules.shape import CUT
 from prunus.space.space import Space
 from prunus.space.tracer import Tracer, record
 from prunus.types import Example, Keep
 
-Labelled = list[Label]
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one tensor of the graph: its labels and its dense shape."""
+
+    labels: list[Label]
+    shape: tuple[int, ...]
 
 
 def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> fx.GraphModule:
@@ -55,6 +63,9 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> fx.
         if node.op in ("call_function", "call_method") and name in REWRITES:
             REWRITES[name](node, seen, survivors)
     small.recompile()
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in small.named_modules():
+        module.training = modes.get(name, model.training)
     return small
 
 
@@ -87,7 +98,8 @@ class _Labeller(fx.Interpreter):
         """Run one node."""
         out = super().run_node(node)
         self.seen[node.name] = tree_map(
-            lambda x: self.tracer.of(x) if isinstance(x, Tensor) else None, out
+            lambda x: Seen(self.tracer.of(x), tuple(x.shape)) if isinstance(x, Tensor) else None,
+            out,
         )
         return out
 
@@ -99,21 +111,27 @@ def _sizes(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
     """view, reshape, expand: each size given as a number is counted anew."""
     first, *rest = node.args
     given = list(rest[0]) if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest
-    if len(given) != len(seen[node.name]):
+    out = seen[node.name]
+    if len(given) != len(out.shape):
         return
     sizes = []
-    for size, label in zip(given, seen[node.name], strict=True):
+    for size, label, dense in zip(given, out.labels, out.shape, strict=True):
         kept = survivors(label)
-        counted = kept is not None and isinstance(size, int) and size > 1
-        sizes.append(int(kept.sum()) if counted else size)
+        if kept is not None and isinstance(size, int) and size > 1:
+            size = int(kept.sum())
+        elif isinstance(label, str) and label == CUT:
+            size = dense  # it may be computed from a size that has changed
+        sizes.append(size)
     node.args = (first, tuple(sizes)) if node.op == "call_function" else (first, *sizes)
 
 
 def _parts(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
     """split, chunk: the parts' sizes are given one by one."""
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-    kept = [survivors(part[dim]) for part in seen[node.name]]
-    if not isinstance(dim, int) or any(part is None for part in kept):
+    if not isinstance(dim, int):
+        return
+    kept = [survivors(part.labels[dim]) for part in seen[node.name]]
+    if any(part is None for part in kept):
         return
     node.op, node.target = "call_function", torch.split
     node.args, node.kwargs = (node.args[0], [int(part.sum()) for part in kept], dim), {}
@@ -122,9 +140,10 @@ def _parts(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
 def _bounds(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
     """Slices by number: bounds count the survivors before them."""
     source, index = node.args
-    labels = seen[source.name] if isinstance(source, fx.Node) else None
-    if not isinstance(labels, list) or not isinstance(index, tuple | slice):
+    tensor = seen[source.name] if isinstance(source, fx.Node) else None
+    if not isinstance(tensor, Seen) or not isinstance(index, tuple | slice):
         return
+    labels = tensor.labels
     items = list(index) if isinstance(index, tuple) else [index]
     if Ellipsis in items:
         at = items.index(Ellipsis)

@@ -1,8 +1,10 @@
 """Removal with its proof: the first form of the small network that passes is returned."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from prunus.errors import EquivalenceError
@@ -47,18 +49,21 @@ def shrink(
         EquivalenceError: No form computes what the masked network does.
         EmptyLayerError: A layer would lose all its channels.
     """
-    forms: dict[str, Callable[[], nn.Module]] = {
-        "original classes": lambda: remove(model, space, keep),
-        "rewritten graph": lambda: rewrite(model, space, keep, example),
+    forms: dict[str, Callable[[nn.Module], nn.Module]] = {
+        "original classes": lambda dense: remove(dense, space, keep),
+        "rewritten graph": lambda dense: rewrite(dense, space, keep, example),
     }
     mask = space.mask(keep)
+    awake = _awake(model) if check else None
     failures = []
     for form, build in forms.items():
         try:
-            small = build()
+            small = build(model)
             if not check:
                 return Shrunk(small, form, None)
             verification = verify(mask, small, example, model=model)
+            if verification.passed and awake is not None:
+                verification = verify(mask, build(awake), example, model=awake)
         except EquivalenceError as error:
             failures.append(f"{form}: {error}")
             continue
@@ -72,3 +77,23 @@ def shrink(
         "the network without the removed channels does not compute what the masked one does, so "
         "nothing was returned. " + "; ".join(failures)
     )
+
+
+def _awake(model: nn.Module) -> nn.Module | None:
+    """Return a copy in which weights that are all zero are random, or None if there are none.
+
+    A zero-initialised head or normalisation hides everything before it, and a comparison of zeros
+    proves nothing.
+    """
+    asleep = [
+        name for name, p in model.named_parameters() if name.endswith("weight") and not p.any()
+    ]
+    if not asleep:
+        return None
+    awake = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in asleep:
+            weight = awake.get_parameter(name)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
+    return awake

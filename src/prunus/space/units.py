@@ -113,7 +113,7 @@ def partition(tracer: Tracer) -> Partition:
     order = order[(produced & ~held)[owner[order]]]
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
     alike: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+    for start, stop in zip(starts, np.append(starts, len(order))[1:], strict=True):
         alike[number[order[start:stop]].tobytes()].append((int(start), int(stop)))
 
     groups: list[ChannelGroup] = []

@@ -7,6 +7,9 @@ import numpy as np
 from prunus.space.labels import Label, outer
 from prunus.space.tracer import Call, Tracer
 
+CUT = "is a dimension cut out of another"
+"""Label of the dimensions that a cut leaves at their size."""
+
 
 def view(tracer: Tracer, call: Call) -> None:
     """Regroup dimensions whose sizes multiply to the same product."""
@@ -77,7 +80,8 @@ def _spread(tracer: Tracer, flat: Label, after: list[int]) -> list[Label]:
     """Give the identity of one dimension to one of the several it is cut into.
 
     Preferred is the dimension along which the atoms already vary alone (the view undoes an earlier
-    flattening); else the one that leaves the most channels. Along the others, atoms are joined.
+    flattening); else the one that leaves the most channels,
+    the innermost of equals. Along the others, atoms are joined.
     """
     grid = np.reshape(tracer.labels.find(np.asarray(flat)), after)
     best, chosen = (False, 0), 0
@@ -85,14 +89,11 @@ def _spread(tracer: Tracer, flat: Label, after: list[int]) -> list[Label]:
         rows = np.moveaxis(grid, dim, 0).reshape(size, -1)
         alone = bool((rows == rows[:, :1]).all())
         rank = (alone, len(np.unique(rows[:, 0])))
-        if size > 1 and rank > best:
+        if size > 1 and rank >= best:
             best, chosen = rank, dim
     rows = np.moveaxis(np.reshape(flat, after), chosen, 0).reshape(after[chosen], -1)
     tracer.labels.join(rows, rows[:, :1])
-    return [
-        rows[:, 0].copy() if dim == chosen else "is a dimension cut out of another"
-        for dim in range(len(after))
-    ]
+    return [rows[:, 0].copy() if dim == chosen else CUT for dim in range(len(after))]
 
 
 def permute(tracer: Tracer, call: Call) -> None:

@@ -1,0 +1,215 @@
+"""Removal: what it returns, what it leaves alone, and when it refuses."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from networks import Residual, randomised
+from prunus.errors import EmptyLayerError, EquivalenceError, PrunusError, UntraceableError
+from prunus.space import remove, trace, verify
+from prunus.space.shrink import shrink
+
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def small_net() -> nn.Sequential:
+    return randomised(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(),
+            nn.Linear(64, 2),
+        ),
+        seed=3,
+    )  # fmt: skip
+
+
+def keep(*kept: int, size: int = 8) -> Tensor:
+    return torch.tensor([k in kept for k in range(size)])
+
+
+def test_the_small_network_has_the_users_classes_with_corrected_attributes() -> None:
+    net = small_net()
+    small = remove(net, trace(net, IMAGE), {"0": keep(1, 4, 6)})
+
+    assert [type(a) for a in small] == [type(a) for a in net]
+    assert (small[0].out_channels, small[1].num_features, small[3].in_channels) == (3, 3, 3)
+    assert torch.equal(small[0].weight, net[0].weight[[1, 4, 6]])
+    assert torch.equal(small[3].weight, net[3].weight[:, [1, 4, 6]])
+    assert small.state_dict().keys() == net.state_dict().keys()
+
+
+def test_the_small_network_shares_no_memory_and_trains() -> None:
+    net = small_net().train()
+    net[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    small = remove(net, trace(net, IMAGE), {"0": keep(1, 4, 6)})
+
+    optimizer = torch.optim.SGD([p for p in small.parameters() if p.requires_grad], lr=0.1)
+    small(torch.randn(5, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
+
+    assert small.training and not small[0].weight.requires_grad
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
+def test_tied_parameters_stay_tied() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2), nn.Linear(2, 2))
+    net[3].bias = net[2].bias
+    space = trace(net, torch.randn(3, 4))
+
+    small = remove(net, space, {"0": keep(0, 5, size=6)})
+
+    assert small[3].bias is small[2].bias
+
+
+def test_an_emptied_layer_is_refused_by_name() -> None:
+    net = small_net()
+
+    with pytest.raises(EmptyLayerError, match="'0' would lose all 8 channels"):
+        remove(net, trace(net, IMAGE), {"0": keep()})
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        ({"9": keep(1)}, "no group '9'"),
+        ({"0": keep(1, size=7)}, r"bool of shape \(8,\)"),
+        ({"0": torch.ones(8)}, "got torch.float32"),
+    ],
+)
+def test_bad_decisions_are_refused(decision: dict[str, Tensor], message: str) -> None:
+    net = small_net()
+
+    with pytest.raises(ValueError, match=message):
+        remove(net, trace(net, IMAGE), decision)
+
+
+def test_a_model_that_fails_on_the_example_is_named_with_the_shape() -> None:
+    with pytest.raises(UntraceableError, match=r"Sequential fails on .*\(2, 5, 8, 8\)"):
+        trace(small_net(), torch.randn(2, 5, 8, 8))
+
+
+def test_a_model_that_cannot_be_copied_is_refused_and_left_alone() -> None:
+    net = small_net()
+    net.history = (net[0].weight * 2).sum()
+
+    with pytest.raises(PrunusError, match="cannot be copied"):
+        remove(net, trace(net, IMAGE), {"0": keep(1)})
+
+
+def test_channels_with_a_constant_output_are_removed_exactly() -> None:
+    """Sigmoid of a silenced channel is one half, which the masked consumer must not see."""
+    net = randomised(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 2, 3, padding=1)), 1
+    )
+    shrunk = shrink(net, trace(net, IMAGE), {"0": keep(0, 7)}, IMAGE)
+
+    assert shrunk.verification is not None and shrunk.verification.passed
+
+
+def test_a_forward_with_constant_sizes_becomes_a_rewritten_graph_that_trains() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+            self.drop, self.out = nn.Dropout(0.5), nn.Linear(288, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = torch.split(self.norm(self.conv(x)), [4, 4], 1)
+            return self.out(self.drop(torch.cat([b.relu()[:, 0:4], a], 1).view(-1, 288)))
+
+    net = randomised(Constant(), 2).train()
+    shrunk = shrink(net, trace(net, IMAGE), {"conv": keep(1, 2, 5)}, IMAGE)
+    small = shrunk.model
+
+    assert shrunk.form == "rewritten graph"
+    assert shrunk.verification is not None and shrunk.verification.passed
+    assert set(small.state_dict()) == set(net.state_dict())
+    assert small.training and small.drop.training
+    mean = small.norm.running_mean.clone()
+    small(torch.randn(7, 3, 8, 8)).sum().backward()
+    assert small.conv.weight.grad is not None
+    assert not torch.equal(mean, small.norm.running_mean)
+
+
+def test_what_no_form_can_express_is_refused_with_both_reasons() -> None:
+    class Stubborn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            if x.shape[0] > 1:
+                x = x.view(-1, 6)
+            return self.last(x)
+
+    net = Stubborn()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.randn(3, 4)
+
+    with pytest.raises(EquivalenceError, match=r"original classes: .*rewritten graph: "):
+        shrink(net, trace(net, x), {"first": keep(0, 2, size=6)}, x)
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
+def test_a_zero_initialised_head_does_not_make_the_proof_vacuous() -> None:
+    """With a zero head every network computes zeros; the wrong removal must still be found."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(x * x.shape[1])
+
+    net = Scaled()
+    x = torch.randn(3, 4)
+
+    with pytest.raises(EquivalenceError, match="outputs differ by"):
+        shrink(net, trace(net, x), {"first": keep(0, 2, size=6)}, x)
+
+
+def test_a_wrong_small_network_does_not_pass() -> None:
+    net = small_net()
+    space = trace(net, IMAGE)
+    decision = {"0": keep(1, 4, 6)}
+    small = remove(net, space, decision)
+    with torch.no_grad():
+        small[3].weight[0, 0, 0, 0] += 1e-6
+
+    proof = verify(space.mask(decision), small, IMAGE, model=net)
+
+    assert not proof.passed
+    assert verify(space.mask(decision), small, IMAGE, model=net, dtype=torch.float32).inputs == 3
+
+
+def test_the_masked_network_itself_can_be_compared() -> None:
+    net = small_net()
+    space = trace(net, IMAGE)
+    decision = {"0": keep(1, 4, 6)}
+    small = remove(net, space, decision)
+    masked = small_net()
+    with torch.no_grad():
+        for name, tensor in masked.state_dict().items():
+            if name in space.mask(decision):
+                tensor.mul_(space.mask(decision)[name])
+
+    assert verify(masked, small, IMAGE).passed
+    with pytest.raises(ValueError, match="pass model="):
+        verify(space.mask(decision), small, IMAGE)
+
+
+def test_a_network_can_be_pruned_again() -> None:
+    net = randomised(
+        nn.Sequential(nn.Conv2d(3, 8, 1), Residual(nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 2, 1)), 1
+    )
+    once = shrink(net, trace(net, IMAGE), {"0": keep(0, 1, 2, 5, 6)}, IMAGE).model
+
+    twice = shrink(once, trace(once, IMAGE), {"0": keep(0, 4, size=5)}, IMAGE)
+
+    assert twice.model[2].in_channels == 2
+    assert torch.equal(twice.model[0].weight, net[0].weight[[0, 6]])
