@@ -1,4 +1,4 @@
-"""One-shot magnitude pruning of single weights.
+"""One-shot magnitude pruning of single weights or kernels.
 
 Source: Han, Pool, Tran and Dally, NeurIPS 2015, arXiv:1506.02626, in the one-shot global form of
 Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv:1810.05270, section 4.
@@ -17,21 +17,23 @@ from prunus.types import Target
 
 def magnitude(
     *,
+    unit: Literal["weight", "kernel"] = "weight",
     scope: Literal["global", "layer"] = "global",
     layers: Literal["all", "conv"] = "all",
     skip: tuple[str, ...] = (),
 ) -> Method:
-    """Remove the weights of smallest magnitude, once.
+    """Remove the weights, or kernels, of smallest magnitude, once.
 
     Args:
+        unit: Single weights, or whole kernels of convolutions ranked by their mean |w|.
         scope: One threshold for the whole network, or the same share in every layer.
         layers: "conv" leaves linear layers whole, as in the comparison of Liu et al.
         skip: Shell patterns of parameter names to leave whole.
     """
     return Method(
         name="magnitude",
-        granularity=Unstructured(layers=layers, skip=tuple(skip)),
-        criterion=L1(),
+        granularity=Unstructured(unit=unit, layers=layers, skip=tuple(skip)),
+        criterion=L1(reduce="mean"),
         selector=TopK(scope=scope),
         target=Target(sparsity=0.9),
     )

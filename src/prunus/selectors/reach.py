@@ -24,9 +24,10 @@ def reach(
 ) -> Keep:
     """Choose units so that the cost lands on the target.
 
-    Every pool gives the same share of its units, lowest scores first. The share is bisected (the
-    cost falls with it), widths are rounded, then single widths are moved by one step as long as
-    that brings the cost nearer. The result is within 1 % of the target, or within one unit (one
+    Every pool gives the same share of its units, lowest scores first; the share is bisected, since
+    the cost falls with it. Widths are then rounded up or down, the dearest first, so that each
+    makes up for the error of those before it, and at last moved by single steps, no further from
+    their share than 1 % needs. The result is within 1 % of the target, or within one unit (one
     step of one group) where a unit is larger.
 
     Args:
@@ -66,22 +67,24 @@ def reach(
         everything = base | widths
         return float(cost.at(torch.tensor([everything[g.name] for g in space.groups])))
 
-    def rounded(widths: Widths) -> Widths:
-        return {n: nearest_width(w, groups[n].size, round_to, min_keep) for n, w in widths.items()}
-
     narrowest = {
         name: nearest_width(0, group.size, round_to, min_keep) for name, group in groups.items()
     }
     floor = price(narrowest)
-    path = _path(pools, scores)
-    widths = _bisect(lambda share: rounded(path(share)), price, wanted)
-    widths = _refine(widths, narrowest, groups, round_to, price, wanted)
+    path = _path(pools, scores, narrowest)
+    shares = _bisect(path, price, wanted)
+    widths = _round_off(shares, groups, round_to, min_keep, price, wanted)
+    furthest = 2 * round_to
+    while True:
+        widths = _refine(widths, shares, groups, round_to, min_keep, price, wanted, furthest)
+        if abs(price(widths) - wanted) <= 0.01 * wanted or furthest > max(shares.values(), default=0):
+            break
+        furthest *= 2
     if price(widths) > wanted * 1.01 and price(widths) <= floor * (1 + 1e-9):
         raise TargetError(
             f"{target.metric} {target.value:g} cannot be reached: with every layer at its "
             f"narrowest the network still has {floor / cost.dense:.3f} of the dense "
-            f"{target.metric}. "
-            + _held(space, groups, round_to)
+            f"{target.metric}. " + _held(space, groups, round_to)
         )
     return {**settled, **{name: top(scores[name], widths[name]) for name in groups}}
 
@@ -98,8 +101,10 @@ def nearest_width(width: int, size: int, step: int, least: int) -> int:
     return size if near >= size or abs(size - width) < abs(near - width) else near
 
 
-def _path(pools: Sequence[Sequence[UnitGroup]], scores: Scores) -> Callable[[float], Widths]:
-    """Return the widths as a function of the share of units removed from each pool."""
+def _path(
+    pools: Sequence[Sequence[UnitGroup]], scores: Scores, narrowest: Widths
+) -> Callable[[float], Widths]:
+    """Return the widths, not rounded, as a function of the share removed from each pool."""
     ranked = []
     for pool in pools:
         owner = np.repeat(np.arange(len(pool)), [group.size for group in pool])
@@ -110,7 +115,8 @@ def _path(pools: Sequence[Sequence[UnitGroup]], scores: Scores) -> Callable[[flo
         found: Widths = {}
         for pool, order in ranked:
             gone = np.bincount(order[: round(share * len(order))], minlength=len(pool))
-            found |= {g.name: g.size - int(n) for g, n in zip(pool, gone, strict=True)}
+            for group, count in zip(pool, gone, strict=True):
+                found[group.name] = max(group.size - int(count), narrowest[group.name])
         return found
 
     return widths
@@ -126,23 +132,50 @@ def _bisect(
     return min((path(low), path(high)), key=lambda widths: abs(price(widths) - wanted))
 
 
-def _refine(
-    widths: Widths,
-    narrowest: Widths,
+def _round_off(
+    shares: Widths,
     groups: dict[str, UnitGroup],
     step: int,
+    least: int,
     price: Callable[[Widths], float],
     wanted: float,
 ) -> Widths:
-    """Move one width by one step as long as the cost comes nearer."""
+    """Round each width up or down, whichever brings the whole nearer; the dearest step first."""
+    widths = dict(shares)
+
+    def dearness(name: str) -> float:
+        return price(shares | {name: shares[name] + step}) - price(shares)
+
+    for name in sorted(groups, key=dearness, reverse=True):
+        size, width = groups[name].size, widths[name]
+        options = {
+            nearest_width(w, size, step, least)
+            for w in (width // step * step, min(size, -(-width // step) * step))
+        }
+        widths[name] = min(options, key=lambda w: abs(price(widths | {name: w}) - wanted))
+    return widths
+
+
+def _refine(
+    widths: Widths,
+    shares: Widths,
+    groups: dict[str, UnitGroup],
+    step: int,
+    least: int,
+    price: Callable[[Widths], float],
+    wanted: float,
+    furthest: int,
+) -> Widths:
+    """Move one width by one step, up to `furthest` from its share, while the cost comes nearer."""
     gap = abs(price(widths) - wanted)
     while gap > 0.001 * wanted:
         moves = []
         for name, width in widths.items():
-            below = (width - 1) // step * step
-            above = min(groups[name].size, (width // step + 1) * step)
-            for new in {max(below, narrowest[name]), above} - {width}:
-                moves.append((abs(price(widths | {name: new}) - wanted), name, new))
+            size = groups[name].size
+            below, above = (width - 1) // step * step, min(size, (width // step + 1) * step)
+            for near in {nearest_width(w, size, step, least) for w in (below, above)} - {width}:
+                if abs(near - shares[name]) <= furthest:
+                    moves.append((abs(price(widths | {name: near}) - wanted), name, near))
         best = min(moves, default=(gap, "", 0))
         if best[0] >= gap:
             break
