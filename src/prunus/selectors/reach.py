@@ -74,12 +74,12 @@ def reach(
     path = _path(pools, scores, narrowest)
     shares = _bisect(path, price, wanted)
     widths = _round_off(shares, groups, round_to, min_keep, price, wanted)
-    furthest = 2 * round_to
-    while True:
-        widths = _refine(widths, shares, groups, round_to, min_keep, price, wanted, furthest)
-        if abs(price(widths) - wanted) <= 0.01 * wanted or furthest > max(shares.values(), default=0):
-            break
+    furthest, widest = round_to, max(shares.values(), default=0)
+    while furthest <= widest and abs(price(widths) - wanted) > 0.001 * wanted:
         furthest *= 2
+        widths = _refine(widths, shares, groups, round_to, min_keep, price, wanted, furthest)
+        if abs(price(widths) - wanted) <= 0.01 * wanted:
+            break
     if price(widths) > wanted * 1.01 and price(widths) <= floor * (1 + 1e-9):
         raise TargetError(
             f"{target.metric} {target.value:g} cannot be reached: with every layer at its "
