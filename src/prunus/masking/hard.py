@@ -41,15 +41,11 @@ class Hard:
             for name, kept in mask.items()
             if name in self._parameters and not kept.all()
         }
-        self._weights, self._factors = [], []
-        for name, kept in self.mask.items():
-            weight = self._parameters[name]
-            self._weights.append(weight)
-            self._factors.append(
-                kept.to(weight.device, weight.dtype, memory_format=torch.preserve_format)
-                if weight.ndim != 4
-                else kept.to(weight.device, weight.dtype).contiguous(memory_format=_format(weight))
-            )
+        self._weights = [self._parameters[name] for name in self.mask]
+        self._factors = [
+            _factor(weight, kept)
+            for weight, kept in zip(self._weights, self.mask.values(), strict=True)
+        ]
         self.apply()
         if optimizer is not None:
             for name in before.keys() | self.mask.keys():
@@ -61,13 +57,16 @@ class Hard:
     @torch.no_grad()
     def apply(self) -> None:
         """Set the masked weights to zero; called after every optimizer step."""
+        for k, (weight, factor) in enumerate(zip(self._weights, self._factors, strict=True)):
+            if factor.device != weight.device or factor.stride() != weight.stride():
+                self._factors[k] = _factor(weight, factor)  # the model was moved since
         if self._weights:
             torch._foreach_mul_(self._weights, self._factors)
 
 
-def _format(weight: Tensor) -> torch.memory_format:
-    last = weight.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
+def _factor(weight: Tensor, kept: Tensor) -> Tensor:
+    """Return ones and zeros laid out like `weight`, which makes the product fastest."""
+    return torch.empty_like(weight).copy_(kept)
 
 
 def clear_state(optimizer: Optimizer, parameter: Tensor, keep: Tensor) -> None:

@@ -73,12 +73,21 @@ def _trace(model: nn.Module) -> fx.GraphModule:
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        return fx.symbolic_trace(model)
+        tracer = _Open()
+        return fx.GraphModule(model, tracer.trace(model), type(model).__name__)
     except Exception as error:
         raise EquivalenceError(f"its forward cannot be traced as a graph ({error}).") from error
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+class _Open(fx.Tracer):
+    """Looks into the one module of PyTorch's own that holds sizes and nothing else."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Say whether a module stays whole."""
+        return not isinstance(module, nn.Unflatten) and super().is_leaf_module(module, name)
 
 
 class _Labeller(fx.Interpreter):
@@ -125,6 +134,24 @@ def _sizes(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
     node.args = (first, tuple(sizes)) if node.op == "call_function" else (first, *sizes)
 
 
+def _unflattened(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
+    """unflatten: as for view, in the dimensions that are made."""
+    out = seen[node.name]
+    source, dim, sizes = node.args
+    if not isinstance(dim, int) or not isinstance(sizes, list | tuple):
+        return
+    start = dim % (len(out.shape) - len(sizes) + 1)
+    made = [survivors(label) for label in out.labels[start : start + len(sizes)]]
+    node.args = (
+        source,
+        dim,
+        tuple(
+            size if kept is None else int(kept.sum())
+            for size, kept in zip(sizes, made, strict=True)
+        ),
+    )
+
+
 def _parts(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
     """split, chunk: the parts' sizes are given one by one."""
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
@@ -167,6 +194,7 @@ REWRITES: dict[str, Callable[[fx.Node, dict[str, Any], Survivors], None]] = {
     "view": _sizes,
     "reshape": _sizes,
     "expand": _sizes,
+    "unflatten": _unflattened,
     "split": _parts,
     "split_with_sizes": _parts,
     "chunk": _parts,

@@ -196,7 +196,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng())
+            gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
+            stack.enter_context(torch.random.fork_rng(devices=gpus))
             stack.enter_context(torch.no_grad())
             if any(isinstance(module, nn.RNNBase) for module in model.modules()):
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))

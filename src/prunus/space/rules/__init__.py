@@ -24,6 +24,7 @@ RULES: dict[str, Rule] = {
     "convolution": contraction.convolution,
     "mm": contraction.matrix_product,
     "bmm": contraction.matrix_product,
+    "embedding": contraction.embedding,
     "addmm": contraction.matrix_product,
     "baddbmm": contraction.matrix_product,
     "native_batch_norm": normalisation.batch_norm,
@@ -69,4 +70,7 @@ RULES: dict[str, Rule] = {
     "select": shape.select,
     "slice": shape.slice_,
     "constant_pad_nd": shape.pad,
+    "glu": shape.glu,
+    "pixel_shuffle": shape.pixel_shuffle,
+    "pixel_unshuffle": shape.pixel_unshuffle,
 }

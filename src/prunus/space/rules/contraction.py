@@ -106,3 +106,13 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
     contracted = right[-2] if isinstance(left[-1], str) else left[-1]
     tracer.spend(name, 1, list(zip([*batch, left[-2], contracted, right[-1]], sizes, strict=True)))
     tracer.assign(call.out, labels)
+
+
+def embedding(tracer: Tracer, call: Call) -> None:
+    """A lookup is a product with one-hot rows: entries are frozen, features are made."""
+    entries, features = tracer.of(call["weight"])
+    tracer.labels.freeze(entries, "is an entry of an embedding")
+    origin = tracer.origin(call["weight"])
+    if origin is not None:
+        tracer.produce(origin[1], call["indices"].numel())
+    tracer.assign(call.out, [*tracer.of(call["indices"]), features])

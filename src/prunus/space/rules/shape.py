@@ -240,3 +240,41 @@ def pad(tracer: Tracer, call: Call) -> None:
         fixed: Label = "is padded with constants"
         labels[dim] = _joined(tracer, [fixed, label, fixed], [before, len(label), after])
     tracer.assign(call.out, labels)
+
+
+def glu(tracer: Tracer, call: Call) -> None:
+    """The first half of a dimension is gated by the second: halves go together."""
+    labels = tracer.of(call["self"])
+    dim = call["dim"] % call["self"].ndim
+    label = labels[dim]
+    if not isinstance(label, str):
+        half = len(label) // 2
+        tracer.labels.join(label[:half], label[half:])
+        labels[dim] = label[:half]
+    tracer.assign(call.out, labels)
+
+
+def pixel_shuffle(tracer: Tracer, call: Call) -> None:
+    """Each output channel is made of factor squared adjacent input channels: all go or none."""
+    labels = tracer.of(call["self"])
+    channels = labels[-3]
+    if not isinstance(channels, str):
+        table = channels.reshape(-1, call["upscale_factor"] ** 2)
+        tracer.labels.join(table, table[:, :1])
+        channels = table[:, 0].copy()
+    tracer.assign(call.out, [*labels[:-3], channels, *_spatial(tracer, labels)])
+
+
+def pixel_unshuffle(tracer: Tracer, call: Call) -> None:
+    """Each input channel becomes factor squared adjacent output channels."""
+    labels = tracer.of(call["self"])
+    channels = labels[-3]
+    if not isinstance(channels, str):
+        channels = np.repeat(channels, call["downscale_factor"] ** 2)
+    tracer.assign(call.out, [*labels[:-3], channels, *_spatial(tracer, labels)])
+
+
+def _spatial(tracer: Tracer, labels: list[Label]) -> list[Label]:
+    for label in labels[-2:]:
+        tracer.labels.freeze(label, "is a spatial position")
+    return ["is a spatial position"] * 2
