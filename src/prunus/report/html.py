@@ -1,0 +1,108 @@
+"""The page of a result: one HTML file that opens offline and asks the network for nothing."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from prunus.files import write_text
+from prunus.report import figures, quantities
+from prunus.report.headline import aim, equality, headline, reached, speed
+from prunus.report.table import arms_grid, with_interval
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("prunus.report", "template"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters |= {
+    "interval": quantities.interval,
+    "milliseconds": quantities.milliseconds,
+    "times": quantities.times,
+}
+
+
+def write_report(result: Mapping[str, Any], path: Path | str) -> None:
+    """Write the page of a result document, atomically.
+
+    Args:
+        result: A result document (`result.json` of a run). Any key may be missing or None; its part
+            of the page is then left out. Text in it is shown as it is, never as HTML.
+        path: Where to; usually ends in `.html`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    write_text(path, _page(result))
+
+
+def _page(result: Mapping[str, Any]) -> str:
+    curves = result.get("curves") or {}
+    groups = result.get("groups") or []
+    charts = {
+        "loss": figures.curves(curves, "train_loss"),
+        "accuracy": figures.curves(curves, "val_accuracy"),
+        "widths": figures.widths(groups),
+    }
+    return _TEMPLATES.get_template("page.html").render(
+        title=result.get("title") or "Pruning report",
+        method=result.get("method"),
+        headline=headline(result),
+        verdicts=[reached(result), equality(result), speed(result)],
+        equality=equality(result),
+        aim=aim(result.get("target")),
+        notes=result.get("notes") or [],
+        arms=arms_grid(result),
+        charts={name: chart for name, chart in charts.items() if chart},
+        groups=groups,
+        frozen=_by_reason(result.get("frozen") or []),
+        verification=_facts(result.get("verification")),
+        latency=_facts(result.get("latency")),
+        latencies=_latencies(result),
+        environment=_facts(result.get("environment")),
+        recipe=list(_flat(result.get("recipe") or {})),
+        plotly=Markup(get_plotlyjs()) if any(charts.values()) else None,
+    )
+
+
+def _by_reason(frozen: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Group what was not pruned by why, the most frequent reason first."""
+    reasons: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in frozen:
+        reasons.setdefault(str(entry.get("reason") or "no reason given"), []).append(entry)
+    return dict(sorted(reasons.items(), key=lambda item: -len(item[1])))
+
+
+def _latencies(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for arm in result.get("arms") or []:
+        if arm.get("latency_ms") is None:
+            continue
+        row = {"name": arm.get("name"), "latency": with_interval(arm["latency_ms"])}
+        speedup = arm.get("speedup")
+        rows.append(row | {"speedup": None if speedup is None else with_interval(speedup)})
+    return rows
+
+
+def _facts(table: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Keep what is known, fractions with three figures."""
+    return {
+        name: f"{value:.3g}" if isinstance(value, float) else value
+        for name, value in (table or {}).items()
+        if value is not None
+    }
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name every leaf by its path, as `--set` on the command line takes it."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False, default=str)

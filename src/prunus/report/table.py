@@ -1,0 +1,148 @@
+"""The arms of a result side by side, for the page, the terminal, and Markdown."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from prunus.report.quantities import count, interval, milliseconds, percent, size, times
+
+Arm = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of one arm; `note` compares it with the dense network or gives its interval."""
+
+    text: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ArmsGrid:
+    """Headings, and one row of cells per arm; a column that no arm has is left out."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def dense_arm(result: Mapping[str, Any]) -> Arm:
+    """The arm named "dense", with which the others are compared; empty if there is none."""
+    return next((arm for arm in result.get("arms") or () if arm.get("name") == "dense"), {})
+
+
+def pruned_arm(result: Mapping[str, Any]) -> Arm:
+    """The first arm that is not the dense one, which is what the run was for; or empty."""
+    return next((arm for arm in result.get("arms") or () if arm.get("name") != "dense"), {})
+
+
+def with_interval(value: Any) -> tuple[float, float | None, float | None]:
+    """Read a number, or a median with its interval, as (median, low, high)."""
+    if isinstance(value, Mapping):
+        return value["median"], value.get("low"), value.get("high")
+    return value, None, None
+
+
+def arms_grid(result: Mapping[str, Any]) -> ArmsGrid:
+    """Lay out the arms of a result document."""
+    arms = result.get("arms") or ()
+    dense = dense_arm(result)
+    keys = [key for key in _COLUMNS if any(arm.get(key) is not None for arm in arms)]
+    if all(arm.get("nonzero") in (None, arm.get("params")) for arm in arms):
+        keys = [key for key in keys if key != "nonzero"]
+    return ArmsGrid(
+        tuple(_COLUMNS[key].heading for key in keys),
+        tuple(
+            tuple(
+                Cell() if arm.get(key) is None else _COLUMNS[key].cell(arm[key], dense.get(key))
+                for key in keys
+            )
+            for arm in arms
+        ),
+    )
+
+
+def arms_table(result: Mapping[str, Any]) -> Table:
+    """Lay out the arms of a result document for the terminal.
+
+    Args:
+        result: A result document; any key may be missing.
+    """
+    grid = arms_grid(result)
+    table = Table()
+    for number, heading in enumerate(grid.headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in grid.rows:
+        table.add_row(
+            *(
+                Text.assemble(cell.text, (f"\n{cell.note}" if cell.note else "", "dim"))
+                for cell in row
+            )
+        )
+    return table
+
+
+def arms_markdown(result: Mapping[str, Any]) -> str:
+    """Lay out the arms of a result document as a Markdown table; empty without arms.
+
+    Args:
+        result: A result document; any key may be missing.
+    """
+    grid = arms_grid(result)
+    if not grid.rows:
+        return ""
+    lines = [grid.headings, ("---", *("---:" for _ in grid.headings[1:]))]
+    lines += [
+        tuple(_markdown(f"{c.text} ({c.note})" if c.note else c.text) for c in row)
+        for row in grid.rows
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _markdown(text: str) -> str:
+    """Take from `text` what Markdown, or the HTML inside it, would act on."""
+    return re.sub(r"([\\`*_\[\]<>|&])", r"\\\1", " ".join(text.split()))
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cell: Callable[[Any, Any], Cell]  # from the arm's value and the dense arm's
+
+
+def _of_dense(show: Callable[[float], str]) -> Callable[[Any, Any], Cell]:
+    def cell(value: Any, dense: Any) -> Cell:
+        return Cell(show(value), percent(value / dense) if dense and value != dense else "")
+
+    return cell
+
+
+def _accuracy(value: Any, dense: Any) -> Cell:
+    note = "" if dense in (None, value) else f"{100 * (value - dense):+.2f} points"
+    return Cell(percent(value, 2), note)
+
+
+def _latency(value: Any, dense: Any) -> Cell:
+    median, low, high = with_interval(value)
+    return Cell(milliseconds(median), interval(low, high))
+
+
+def _speedup(value: Any, dense: Any) -> Cell:
+    median, low, high = with_interval(value)
+    return Cell(times(median), interval(low, high))
+
+
+_COLUMNS: dict[str, _Column] = {
+    "name": _Column("Arm", lambda value, dense: Cell(str(value))),
+    "accuracy": _Column("Accuracy", _accuracy),
+    "params": _Column("Parameters", _of_dense(count)),
+    "nonzero": _Column("Non-zero", _of_dense(count)),
+    "macs": _Column("MACs", _of_dense(count)),
+    "file_bytes": _Column("File", _of_dense(size)),
+    "latency_ms": _Column("Latency", _latency),
+    "speedup": _Column("Speed-up", _speedup),
+    "epochs": _Column("Epochs", lambda value, dense: Cell(f"{value:g}")),
+}

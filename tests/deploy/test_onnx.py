@@ -1,0 +1,163 @@
+import logging
+import warnings
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import prunus.deploy.onnx as onnx_module
+from prunus.deploy import export_onnx
+from prunus.errors import ExportError
+
+
+class Residual(nn.Module):
+    """Batch norm with real statistics, a residual sum and a width of five."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 5, 3, padding=1)
+        self.norm = nn.BatchNorm2d(5)
+        self.second = nn.Conv2d(5, 5, 3, padding=1)
+        self.head = nn.Linear(5, 4)
+        nn.init.uniform_(self.norm.running_mean)
+        nn.init.uniform_(self.norm.running_var, 0.5, 2.0)
+
+    def forward(self, x):
+        x = self.norm(self.first(x)).relu()
+        return self.head((x + self.second(x)).mean((2, 3)))
+
+
+@pytest.fixture
+def example():
+    return torch.randn(2, 3, 8, 8)
+
+
+def export_error(model, example, path, **options):
+    with pytest.raises(ExportError) as caught:
+        export_onnx(model, example, path, **options)
+    assert not path.exists()
+    assert not list(path.parent.iterdir()), "a temporary file was left behind"
+    return str(caught.value)
+
+
+def test_one_file_with_folded_batch_norm_in_a_current_opset(tmp_path, example):
+    path = export_onnx(Residual(), example, tmp_path / "new" / "model.onnx")
+
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    assert model.opset_import[0].version == onnx_module.OPSET
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_the_model_is_left_as_it_was_and_nothing_is_printed(tmp_path, example, capfd):
+    model = Residual().double().train()
+    model.head.eval()
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    disabled = logging.root.manager.disable
+
+    with warnings.catch_warnings(record=True) as seen:
+        export_onnx(model, example, tmp_path / "model.onnx")
+
+    assert model.training and model.norm.training and not model.head.training
+    assert len(model._forward_hooks) == 1
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        assert torch.equal(tensor, before[name])
+    assert capfd.readouterr() == ("", "")
+    assert not seen
+    assert logging.root.manager.disable == disabled
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+
+    def forward(self, tokens, *, scale, doubled=False):
+        x = self.embed(tokens["ids"]).sum(1) * scale
+        return {"sum": 2 * x if doubled else x, "best": (x.argmax(1), None)}
+
+
+def test_keyword_inputs_and_nested_outputs_at_batch_one(tmp_path):
+    example = {
+        "tokens": {"ids": torch.tensor([[1, 2, 3]])},
+        "scale": torch.tensor(2.0),
+        "doubled": True,
+    }
+    path = export_onnx(Nested(), example, tmp_path / "model.onnx")
+    assert len(onnx.load(path).graph.output) == 2
+
+
+class FixedBatch(nn.Module):
+    def forward(self, x):
+        return x.reshape(2, 12)
+
+
+def test_a_fixed_batch_size_is_refused_with_the_way_out_and_then_taken(tmp_path):
+    example = torch.randn(2, 3, 4)
+    assert "dynamic_batch=False" in export_error(FixedBatch(), example, tmp_path / "model.onnx")
+
+    path = export_onnx(FixedBatch(), example, tmp_path / "model.onnx", dynamic_batch=False)
+    assert onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
+
+
+class Branch(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Custom(nn.Module):
+    def forward(self, x):
+        return x * x.new_tensor(float("nan"))
+
+
+class Uncopyable(nn.Module):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("no copies")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Branch(), "values of tensors"),
+        (Custom(), "NaN or infinity"),
+        (Uncopyable(), "no copies"),
+        (nn.Linear(3, 2), "cannot be run on the example"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(model, words, tmp_path):
+    assert words in export_error(model, torch.randn(2, 4), tmp_path / "model.onnx")
+
+
+def test_a_file_that_computes_something_else_is_refused(tmp_path, example, monkeypatch):
+    honest = torch.onnx.export
+
+    def faulty(model, *args, **kwargs):
+        model.head.weight.data[0] *= 1.01
+        return honest(model, *args, **kwargs)
+
+    monkeypatch.setattr(torch.onnx, "export", faulty)
+    assert "differs from torch" in export_error(Residual(), example, tmp_path / "model.onnx")
+
+
+def test_a_failed_export_keeps_the_old_file(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+    with pytest.raises(ExportError):
+        export_onnx(Branch(), torch.randn(2, 4), path)
+    assert path.read_text() == "old"
+
+
+def test_weights_beyond_one_file_are_refused(tmp_path, example, monkeypatch):
+    monkeypatch.setattr(onnx_module, "_MAX_BYTES", 1000)
+    assert "less than 2 GiB" in export_error(Residual(), example, tmp_path / "model.onnx")
+
+
+def test_an_example_without_a_batch_is_a_value_error(tmp_path):
+    with pytest.raises(ValueError, match="first dimension is the batch"):
+        export_onnx(Residual(), torch.tensor(1.0), tmp_path / "model.onnx")
