@@ -1,0 +1,7 @@
+"""HOW accuracy comes back: other weights for the kept units, and fresh statistics."""
+
+from prunus.recovery.recalibrate import recalibrate_batch_norm as recalibrate_batch_norm
+from prunus.recovery.rewind import rewind as rewind
+from prunus.recovery.rewind import snapshot as snapshot
+from prunus.recovery.scratch import reinitialise as reinitialise
+from prunus.recovery.scratch import scratch_settings as scratch_settings

@@ -1,0 +1,61 @@
+"""Rewinding: kept weights go back to what they were at an earlier step.
+
+Source: Frankle and Carbin, ICLR 2019, arXiv:1803.03635, section 1 (step 0); Frankle, Dziugaite, Roy
+and Carbin, ICML 2020, arXiv:1912.05671 (a later step).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from prunus.types import Mask
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the model's state dict, to rewind to."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@torch.no_grad()
+def rewind(model: nn.Module, weights: Mapping[str, Tensor], mask: Mask | None = None) -> None:
+    """Put a snapshot back, in place, and remove again what the mask removes.
+
+    Everything is rewound, biases and batch-norm statistics included. An optimizer should start
+    afresh afterwards.
+
+    Args:
+        model: Parameters keep their identity, so that optimizers keep working.
+        weights: From `snapshot`, of this model or of one of the same shapes.
+        mask: State-dict name -> bool, True = kept; names not in it are not masked.
+
+    Raises:
+        ValueError: The snapshot or the mask does not fit the model; nothing was changed.
+    """
+    state = model.state_dict()
+    if state.keys() != weights.keys():
+        odd = ", ".join(sorted(state.keys() ^ weights.keys()))
+        raise ValueError(f"the snapshot must have the model's names; only one of them has {odd}.")
+    check_mask(state, weights)
+    check_mask(state, mask or {})
+    for name, value in state.items():
+        value.copy_(weights[name])
+    apply_mask(state, mask or {})
+
+
+def check_mask(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError unless each tensor has a name and the shape of one in `state`."""
+    for name, tensor in mask.items():
+        if name not in state:
+            raise ValueError(f"the model has no tensor {name!r}.")
+        if tensor.shape != state[name].shape:
+            raise ValueError(
+                f"{name} must have shape {tuple(state[name].shape)}, got {tuple(tensor.shape)}."
+            )
+
+
+@torch.no_grad()
+def apply_mask(state: Mapping[str, Tensor], mask: Mask) -> None:
+    """Set to zero, in place, what the mask removes; both fit together."""
+    for name, kept in mask.items():
+        state[name].mul_(kept.to(state[name].device))

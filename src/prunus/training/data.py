@@ -1,0 +1,198 @@
+"""What the loop asks of a dataset, and samples held in memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from prunus.errors import DataError
+from prunus.training.batches import Split, batch_bounds, crop_and_flip, generator, normalise
+from prunus.training.folder import FolderData
+
+__all__ = ["ArrayData", "Data", "FolderData", "Split"]
+
+
+class Data(Protocol):
+    """What the loop needs of a dataset.
+
+    Attributes:
+        name: What it is called in messages and checkpoints.
+        classes: Number of classes; labels are in [0, classes).
+        shape: One sample's shape, such as (channels, height, width).
+        batch_size: Samples in a training batch.
+        steps_per_epoch: Training batches in an epoch.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def steps_per_epoch(self) -> int: ...  # noqa: D102
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the shuffled, augmented batches of an epoch, from batch `start` on.
+
+        Batch i is a pure function of (the dataset's seed, epoch, i), which lets a run resume in the
+        middle of an epoch. The global random state is neither read nor changed.
+
+        Yields:
+            Inputs, float32 (batch, *shape), and labels, int64 (batch,).
+        """
+        ...
+
+    def eval_batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every sample of a split once, in order and without augmentation.
+
+        Yields:
+            As `train_batches`; nothing for a split that the dataset does not have.
+        """
+        ...
+
+
+@dataclass(eq=False)
+class ArrayData:
+    """Samples held in memory, with vectorised augmentation.
+
+    Args:
+        name: What it is called in messages and checkpoints.
+        train: Samples (count, channels, height, width) or (count, features), uint8 (then divided by
+            255) or floating; and integer labels (count,).
+        test: As `train`; never used to train or to choose anything.
+        classes: Number of classes.
+        mean: Per channel, or one for all; subtracted from the samples.
+        std: Per channel, or one for all; the samples are divided by it afterwards.
+        batch_size: Samples in a batch.
+        val_size: Training samples held out for validation, chosen by a shuffle seeded with `seed`.
+        crop_padding: Pixels of zeros added at each side before a random crop to the old size.
+        flip: Mirror half of the training images left to right, at random.
+        seed: Of the validation split, the order and the augmentation.
+
+    Raises:
+        DataError: Samples are missing or inconsistent, or a label is out of range.
+        ValueError: Another argument is out of range.
+    """
+
+    name: str
+    train: InitVar[tuple[Tensor, Tensor]]
+    test: InitVar[tuple[Tensor, Tensor]]
+    classes: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    batch_size: int = 128
+    val_size: int = 0
+    crop_padding: int = 0
+    flip: bool = False
+    seed: int = 0
+    shape: tuple[int, ...] = field(init=False)
+    _samples: dict[Split, tuple[Tensor, Tensor]] = field(init=False, repr=False)
+    _members: dict[Split, Tensor] = field(init=False, repr=False)
+
+    def __post_init__(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> None:
+        for split, (samples, labels) in {"train": train, "test": test}.items():
+            _check_samples(f"{self.name} {split}", samples, labels, self.classes)
+        if train[0].shape[1:] != test[0].shape[1:] or train[0].dtype != test[0].dtype:
+            raise DataError(
+                f"{self.name}: train and test samples must have one shape and type, got "
+                f"{tuple(train[0].shape[1:])} {train[0].dtype} and {tuple(test[0].shape[1:])} "
+                f"{test[0].dtype}."
+            )
+        self.shape = tuple(train[0].shape[1:])
+        self._check_settings(len(train[0]))
+        order = torch.randperm(len(train[0]), generator=generator(self.seed))
+        self._members = {
+            "train": order[self.val_size :].sort().values,
+            "val": order[: self.val_size].sort().values,
+            "test": torch.arange(len(test[0])),
+        }
+        stored = (_channels_inside(train[0]), train[1].long())
+        self._samples = {
+            "train": stored,
+            "val": stored,
+            "test": (_channels_inside(test[0]), test[1].long()),
+        }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training batches in an epoch."""
+        return len(batch_bounds(len(self._members["train"]), self.batch_size))
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield an epoch's batches from `start` on; see `Data`."""
+        samples, labels = self._samples["train"]
+        members = self._members["train"]
+        order = torch.randperm(len(members), generator=generator(self.seed, epoch))
+        bounds = batch_bounds(len(members), self.batch_size)
+        for batch, (begin, end) in enumerate(bounds[start:], start):
+            chosen = members[order[begin:end]]
+            images = samples.index_select(0, chosen)
+            if self.crop_padding or self.flip:
+                random = generator(self.seed, epoch, batch)
+                images = crop_and_flip(images, self.crop_padding, self.flip, random)
+            yield normalise(images, self.mean, self.std), labels[chosen]
+
+    def eval_batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the samples of a split in order; see `Data`."""
+        samples, labels = self._samples[split]
+        members = self._members[split]
+        for begin in range(0, len(members), self.batch_size):
+            chosen = members[begin : begin + self.batch_size]
+            images = samples.index_select(0, chosen)
+            yield normalise(images, self.mean, self.std), labels[chosen]
+
+    def _check_settings(self, count: int) -> None:
+        channels = self.shape[0] if len(self.shape) == 3 else 1
+        for name, values in {"mean": self.mean, "std": self.std}.items():
+            if len(values) not in {1, channels}:
+                raise ValueError(
+                    f"{name} must have 1 or {channels} values for samples of shape {self.shape}, "
+                    f"got {len(values)}."
+                )
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {tuple(self.std)}.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}.")
+        if self.crop_padding < 0:
+            raise ValueError(f"crop_padding must be at least 0, got {self.crop_padding}.")
+        if (self.crop_padding or self.flip) and len(self.shape) != 3:
+            raise ValueError(
+                "crop_padding and flip need samples of shape (channels, height, width), got "
+                f"{self.shape}; leave them out."
+            )
+        if not 0 <= self.val_size < count:
+            raise ValueError(
+                f"val_size must be at least 0 and below the {count} training samples of "
+                f"{self.name}, got {self.val_size}."
+            )
+
+
+def _check_samples(name: str, samples: Tensor, labels: Tensor, classes: int) -> None:
+    if samples.ndim not in {2, 4}:
+        raise DataError(
+            f"{name} samples must have shape (count, channels, height, width) or (count, features),"
+            f" got {tuple(samples.shape)}; grey images need a channel: samples.unsqueeze(1)."
+        )
+    if samples.dtype != torch.uint8 and not samples.is_floating_point():
+        raise DataError(f"{name} samples must be uint8 or floating, got {samples.dtype}.")
+    if labels.ndim != 1 or labels.is_floating_point() or len(samples) != len(labels):
+        raise DataError(
+            f"{name} must have one integer label for each of its {len(samples)} samples, got "
+            f"{labels.dtype} of shape {tuple(labels.shape)}."
+        )
+    if not len(samples):
+        raise DataError(f"{name} has no samples.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(f"{name} labels must be in [0, {classes}), got {low} to {high}.")
+
+
+def _channels_inside(samples: Tensor) -> Tensor:
+    return samples.permute(0, 2, 3, 1).contiguous() if samples.ndim == 4 else samples.contiguous()

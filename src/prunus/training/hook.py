@@ -1,0 +1,32 @@
+"""What a caller may put into the loop."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus.training.checkpoint import Value
+
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(model, inputs, labels) -> mean loss of the batch, a scalar to differentiate."""
+
+
+class Hook(Protocol):
+    """A pruner, as the loop sees it."""
+
+    def penalty(self) -> Tensor | float:
+        """Return what is added to the loss; the number 0 costs nothing."""
+        ...
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Act after an optimizer step."""
+        ...
+
+    def state(self) -> dict[str, Value]:
+        """Return all that `step` depends on and the model does not hold."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned; its tensors come back on the CPU."""
+        ...

@@ -1,0 +1,89 @@
+"""Device, precision and ranks, from Lightning Fabric."""
+
+import os
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def launch(precision: str) -> "Fabric":
+    """Return a Fabric for this process: one GPU if there is one, else the CPU.
+
+    Under torchrun it joins the other ranks with data-parallel training.
+
+    Args:
+        precision: "fp32", "bf16" or "auto".
+    """
+    # Imported here because it takes as long as torch itself, and only training needs it.
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16(device) else "fp32"
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=device,
+        devices=local,
+        num_nodes=ranks // local,
+        strategy="ddp" if ranks > 1 else "auto",
+        # A plugin rather than a name, for which Fabric would print a line.
+        plugins=[MixedPrecision("bf16-mixed", device)] if precision == "bf16" else None,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _multiplies_bf16(device: str) -> bool:
+    """Say whether bfloat16 products run in hardware."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return any(bool(able.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def share(fabric: "Fabric", batch: Tensor) -> Tensor:
+    """Return this rank's part of a batch, the same on every rank before."""
+    return batch if fabric.world_size == 1 else batch[fabric.global_rank :: fabric.world_size]
+
+
+def synchronise_buffers(fabric: "Fabric", model: nn.Module) -> None:
+    """Give every rank the first rank's buffers, in which ranks may differ (batch norm's)."""
+    if fabric.world_size > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
+def random_states(fabric: "Fabric") -> dict[str, Tensor]:
+    """Return the global random states of this rank: of the CPU and of its GPU, uint8."""
+    states = {"cpu": torch.get_rng_state()}
+    if fabric.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(fabric.device)
+    return states
+
+
+def load_random_states(fabric: "Fabric", states: dict[str, Tensor]) -> None:
+    """Restore what `random_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if fabric.device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], fabric.device)
+
+
+def mean_over_ranks(fabric: "Fabric", value: float) -> float:
+    """Return the mean of a number of which each rank has its own."""
+    own = torch.tensor(value, dtype=torch.float64, device=fabric.device)
+    return float(cast(Tensor, fabric.all_reduce(own, reduce_op="mean")))
+
+
+def gather(fabric: "Fabric", own: Tensor) -> Tensor:
+    """Return the tensors of all ranks, of equal shapes, as rows on the CPU."""
+    if fabric.world_size == 1:
+        return own.unsqueeze(0)
+    rows = [torch.empty_like(own, device=fabric.device) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(rows, own.to(fabric.device))
+    return torch.stack(rows).cpu()

@@ -1,0 +1,39 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import prunus.training
+
+
+def launch(directory, break_at):
+    source = Path(prunus.training.__file__).parents[2]
+    script = Path(__file__).with_name("ranked_run.py")
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
+            *("--standalone", script, directory, str(break_at)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(source), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.mark.slow
+def test_two_ranks_agree_and_resume(tmp_path):
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    done = launch(calm, break_at=0)
+    assert done.returncode == 0, done.stderr
+    assert launch(stormy, break_at=8).returncode != 0
+    assert (stormy / "train.checkpoint.safetensors").exists()
+    done = launch(stormy, break_at=0)
+    assert done.returncode == 0, done.stderr
+    finals = {(path / f"rank{rank}.safetensors").read_bytes()
+              for path in (calm, stormy) for rank in (0, 1)}  # fmt: skip
+    assert len(finals) == 1
+    metrics = [(path / "train.metrics.jsonl").read_bytes() for path in (calm, stormy)]
+    assert metrics[0] == metrics[1]
