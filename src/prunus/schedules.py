@@ -130,7 +130,16 @@ class Timeline:
         return inside and ((step - self.begin) % self.every == 0 or step == self.end)
 
     def amount(self, step: int, final: float) -> float:
-        """Return the amount removed from `step` on, given the final amount."""
+        """Return the amount removed from `step` on, given the final amount.
+
+        Raises:
+            ValueError: The schedule begins with more than the final amount.
+        """
+        if self.initial > final:
+            raise ValueError(
+                f"initial must not exceed the final amount removed ({final:g}), got "
+                f"{self.initial:g}."
+            )
         if step < self.begin:
             return 0.0
         span = self.end - self.begin

@@ -143,3 +143,10 @@ def test_tracing_leaves_the_model_and_the_random_state_as_found() -> None:
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in net] == [True, True, False]
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_a_network_without_groups_still_has_its_cost() -> None:
+    space = trace(nn.Linear(8, 2), torch.randn(1, 8))
+
+    assert not space.groups
+    assert float(space.macs.at(space.widths({}))) == space.macs.dense == 16

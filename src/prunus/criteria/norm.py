@@ -59,7 +59,7 @@ class L2:
         return {group.name: self._of(group.gather(evidence.weights)) for group in groups}
 
     def _of(self, entries: Tensor) -> Tensor:
-        norm: Tensor = torch.linalg.vector_norm(entries, dim=1, dtype=torch.float32)
+        norm: Tensor = torch.linalg.vector_norm(entries.float(), dim=1)
         return (norm / entries.shape[1] ** 0.5 if self.reduce == "mean" else norm).cpu()
 
 

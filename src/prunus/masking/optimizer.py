@@ -21,9 +21,14 @@ def carry_over(
         old: The network before removal.
         new: The network after it, with the same parameter names.
         index: Parameter name -> dimension -> positions that stayed.
+
+    Raises:
+        ValueError: A parameter has no successor, or its state cannot be sliced (factored moments);
+            the optimizer stays as it was.
     """
     names = {id(parameter): name for name, parameter in old.named_parameters()}
     fresh = dict(new.named_parameters())
+    _check(optimizer, names, fresh)
     for group in optimizer.param_groups:
         for k, parameter in enumerate(group["params"]):
             name = names.get(id(parameter))
@@ -38,3 +43,24 @@ def carry_over(
                     else value
                     for key, value in state.items()
                 }
+
+
+def _check(optimizer: Optimizer, names: Mapping[int, str], fresh: Mapping[str, Tensor]) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names.get(id(parameter))
+            if name is None:
+                continue
+            if name not in fresh:
+                raise ValueError(
+                    f"the small network has no {name!r} for the optimizer to go on with; make a "
+                    "new optimizer for it."
+                )
+            for key, value in optimizer.state.get(parameter, {}).items():
+                whole = isinstance(value, Tensor) and value.shape == parameter.shape
+                if isinstance(value, Tensor) and value.numel() > 1 and not whole:
+                    raise ValueError(
+                        f"the optimizer's {key!r} of {name!r} has shape {tuple(value.shape)}, not "
+                        f"the parameter's {tuple(parameter.shape)}, and cannot follow the removal; "
+                        "make a new optimizer for the small network."
+                    )

@@ -39,7 +39,7 @@ def gradual(
     """
     return Method(
         name="gradual",
-        granularity=Unstructured(skip=tuple(skip)),
+        granularity=Unstructured(skip=skip),
         criterion=L1(),
         selector=TopK(scope=scope),
         schedule=Schedule(curve=curve, begin=begin, end=end, every=every, initial=initial),

@@ -40,7 +40,7 @@ def l1_filter(
     """
     return Method(
         name="l1_filter",
-        granularity=Structured(coupled=coupled, skip=tuple(skip)),
+        granularity=Structured(coupled=coupled, skip=skip),
         criterion=L1(),
         selector=TopK(scope="layer", ratios=ratios or {}, round_to=round_to, min_keep=min_keep),
         target=None if ratios else Target(macs=0.5),

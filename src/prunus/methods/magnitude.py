@@ -32,7 +32,7 @@ def magnitude(
     """
     return Method(
         name="magnitude",
-        granularity=Unstructured(unit=unit, layers=layers, skip=tuple(skip)),
+        granularity=Unstructured(unit=unit, layers=layers, skip=skip),
         criterion=L1(reduce="mean"),
         selector=TopK(scope=scope),
         target=Target(sparsity=0.9),

@@ -27,7 +27,8 @@ def prune(
         example: One input tensor, a tuple of positional inputs or a dict of keyword inputs.
         method: A one-shot method, or its name. Methods that act during training need a `Pruner`.
         target: How small; the method's own target by default.
-        optimizer: Goes on with the small network: parameters replaced, state sliced.
+        optimizer: Goes on with the small network: parameters replaced, state sliced, and zeroed
+            where single weights were removed.
         check: Compare in float64 on the example and random inputs.
         seed: Of every random choice.
 
@@ -35,7 +36,9 @@ def prune(
         TargetError: The target cannot be reached; the message says how far it got.
         EquivalenceError: The small network differs from the masked one; nothing is returned.
         UntraceableError: The model fails on the example.
-        ValueError: The method is unknown, needs training, or finds nothing to prune.
+        TypeError: The target, method or example is of another type.
+        ValueError: The method is unknown, needs training, or finds nothing to prune; or a weight
+            is NaN.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Evidence
-from prunus.masking import carry_over
+from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.pruning.result import Report, Result
-from prunus.space import Structured, Verification, trace
+from prunus.space import Structured, Verification, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, kept_index
 from prunus.space.shrink import shrink
@@ -29,6 +29,8 @@ class Plan:
     def __init__(
         self, model: nn.Module, example: Example, method: Method | str, target: Target | None
     ) -> None:
+        if target is not None and not isinstance(target, Target):
+            raise TypeError(f"target must be a Target, such as Target(macs=0.5), got {target!r}.")
         self.method = resolve(method)
         self.target = target or self.method.target
         self.space = trace(model, example)
@@ -86,9 +88,15 @@ class Plan:
         else:
             small = copy_sliced(model, {})
             apply_mask(small, self.mask(keep))
+            if check:
+                verification = verify(self.mask(keep), small, example, model=model)
+        result = Result(small, self.mask(keep), self._report(small, keep, form, verification))
+        # last, so that a failure above leaves the optimizer with the network it had
         if optimizer is not None:
             carry_over(optimizer, model, small, index)
-        return Result(small, self.mask(keep), self._report(small, keep, form, verification))
+            if not self.structured:
+                Hard(small).set(result.mask, optimizer)
+        return result
 
     def _report(
         self, small: nn.Module, keep: Keep, form: str, verification: Verification | None
@@ -131,10 +139,13 @@ def resolve(method: Method | str) -> Method:
     """Return a method by name, or the method itself.
 
     Raises:
+        TypeError: It is neither.
         ValueError: There is no method of that name.
     """
     if isinstance(method, Method):
         return method
+    if not isinstance(method, str):
+        raise TypeError(f"method must be a Method or the name of one, got {method!r}.")
     if method not in METHODS:
         raise ValueError(
             f"method {method!r} is unknown; there are {', '.join(METHODS)}."

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunus.errors import TargetError
+from prunus.errors import CheckpointError, TargetError
 from prunus.masking import Hard
 from prunus.methods import Method
 from prunus.pruning.plan import Plan
@@ -104,13 +104,24 @@ class Pruner:
             )
         return self.plan.conclude(self.model, self.keep, self.example, optimizer, check=check)
 
-    def state(self) -> dict[str, Tensor | int]:
+    def state(self) -> dict[str, Tensor | int | float | str]:
         """Return what a checkpoint must hold to go on: the step and the decision."""
         kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
         return {"steps": self.steps, "generator": self._generator.get_state(), **kept}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`.
+
+        Raises:
+            CheckpointError: It is the state of another network or method.
+        """
+        known = {group.name for group in self.plan.groups}
+        for name in state:
+            if name.startswith("keep.") and name.removeprefix("keep.") not in known:
+                raise CheckpointError(
+                    f"the pruner's state names {name.removeprefix('keep.')!r}, which this network "
+                    "and method do not prune; load it with what it was saved from."
+                )
         self.steps = int(state["steps"])
         self._generator.set_state(state["generator"])
         self.keep = {

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_BLOCK = 1 << 17
+
 
 def lowest(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     """Mark the `count` lowest of all scores.
@@ -30,21 +32,23 @@ def lowest(scores: Sequence[Tensor], count: int) -> list[Tensor]:
         raise ValueError(f"count must be in [0, {total}], got {count}.")
     if count in (0, total):
         return [torch.full(score.shape, count > 0) for score in scores]
-    pool = np.empty(total, dtype=np.float32)
-    start = 0
-    for score in scores:
-        pool[start : start + score.numel()] = score.numpy().reshape(-1)
-        start += score.numel()
-    pool.partition([count - 1, total - 1])
-    if np.isnan(pool[-1]):
+    values = [score.numpy().reshape(-1) for score in scores]
+    pool = np.concatenate(values)
+    pool.partition(count - 1)
+    threshold, rest = pool[count - 1], pool[count:]
+    if np.isnan(rest.max()):  # the partition puts NaN last
         raise ValueError("scores contain NaN; the weights or gradients behind them are not finite.")
-    threshold = float(pool[count - 1])
-    marked = [score <= threshold for score in scores]
-    surplus = sum(int(mark.count_nonzero()) for mark in marked) - count
-    for score, mark in zip(scores, marked, strict=True):
-        if surplus == 0:
-            break
-        tied = (score == threshold).reshape(-1).nonzero().ravel()[:surplus]
-        mark.view(-1)[tied] = False
-        surplus -= len(tied)
+    surplus = int(np.count_nonzero(rest == threshold))
+    del pool, rest
+    marked = [torch.empty(score.shape, dtype=torch.bool) for score in scores]
+    for value, mark in zip(values, marked, strict=True):
+        flags = mark.view(-1).numpy()
+        # block by block, so that looking for ties finds the scores still in the cache
+        for start in range(0, len(value), _BLOCK):
+            block, here = value[start : start + _BLOCK], flags[start : start + _BLOCK]
+            np.less_equal(block, threshold, out=here)
+            if surplus:
+                tied = np.flatnonzero(block == threshold)[:surplus]
+                here[tied] = False
+                surplus -= len(tied)
     return marked

@@ -86,6 +86,11 @@ def reach(
             f"narrowest the network still has {floor / cost.dense:.3f} of the dense "
             f"{target.metric}. " + _held(space, groups, round_to)
         )
+    if price(widths) < wanted * 0.99 and all(w == groups[n].size for n, w in widths.items()):
+        raise TargetError(
+            f"{target.metric} {target.value:g} cannot be reached: the method's own ratios alone "
+            f"leave {price(widths) / cost.dense:.3f} of the dense {target.metric}; lower them."
+        )
     return {**settled, **{name: top(scores[name], widths[name]) for name in groups}}
 
 
@@ -95,7 +100,7 @@ def nearest_width(width: int, size: int, step: int, least: int) -> int:
     A group that is not wider than one step is left whole.
     """
     if size <= step:
-        return size if step > 1 else max(width, least)
+        return size
     low = max(step * -(-max(least, 1) // step), step)
     near = max(low, step * round(width / step))
     return size if near >= size or abs(size - width) < abs(near - width) else near

@@ -6,11 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from prunus.errors import EmptyLayerError
+from prunus.errors import EmptyLayerError, TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
 from prunus.selectors.reach import nearest_width, reach, top
-from prunus.space import Space, UnitGroup, matches
+from prunus.space import Space, UnitGroup, matches, must_match
 from prunus.types import Keep, Scores, Target
 
 Scope = Literal["layer", "stage", "global"]
@@ -28,7 +28,8 @@ class TopK:
             (layers computed at equally many positions) or over the whole network ("global").
         ratios: Shell pattern of group names -> share of units removed there, first match wins.
             Groups that match keep this share whatever the target; the rest meets the target.
-        round_to: Channel widths are multiples of this where the dense width allows.
+        round_to: Channel widths are multiples of this where the dense width allows; a target of
+            sparsity or density is met exactly instead.
         min_keep: Units that every group keeps at least.
 
     Raises:
@@ -55,7 +56,20 @@ class TopK:
     def select(
         self, space: Space, groups: Sequence[UnitGroup], scores: Scores, target: Target | None
     ) -> Decision:
-        """Choose which units stay; without a target only `ratios` count."""
+        """Choose which units stay; without a target only `ratios` count.
+
+        Raises:
+            ValueError: A score is NaN.
+            TargetError: The target is out of reach; the message says how far it got.
+            EmptyLayerError: A layer would lose all its units.
+        """
+        for group in groups:
+            if scores[group.name].isnan().any():
+                raise ValueError(
+                    f"the scores of {group.name!r} contain NaN; the weights behind them are not "
+                    "finite."
+                )
+        must_match("ratios", self.ratios, [group.name for group in groups])
         fixed = {group.name: self._ratio(group.name) for group in groups}
         keep: Keep = {
             group.name: self._keep_share(group, scores[group.name], ratio)
@@ -66,7 +80,7 @@ class TopK:
         if target is None:
             return Decision(keep)
         if target.metric in ("sparsity", "density"):
-            share = target.value if target.metric == "sparsity" else 1 - target.value
+            share = self._remaining_share(groups, free, keep, target)
             for pool in self.pools(free):
                 keep |= self._cut(pool, scores, share)
             return Decision(keep)
@@ -96,6 +110,27 @@ class TopK:
     def _ratio(self, name: str) -> float | None:
         return next((r for pattern, r in self.ratios.items() if matches(name, (pattern,))), None)
 
+    def _remaining_share(
+        self,
+        groups: Sequence[UnitGroup],
+        free: Sequence[UnitGroup],
+        settled: Keep,
+        target: Target,
+    ) -> float:
+        """Return the share that the free groups must lose for the whole to lose what is asked."""
+        share = target.value if target.metric == "sparsity" else 1 - target.value
+        if not settled:
+            return share
+        wanted = share * sum(group.size for group in groups)
+        gone = sum(int((~kept).sum()) for kept in settled.values())
+        left = sum(group.size for group in free)
+        if not 0 <= wanted - gone < left and round(wanted) != gone:
+            raise TargetError(
+                f"{target.metric} {target.value:g} cannot be reached: the ratios remove {gone} "
+                f"units, {wanted:.0f} are asked for, and {left} more are free to go."
+            )
+        return max(0.0, wanted - gone) / left if left else 0.0
+
     def _keep_share(self, group: UnitGroup, scores: Tensor, ratio: float) -> Tensor:
         """Keep int(size * (1 - ratio)) units, the count of Li et al., then rounded."""
         width = int(group.size * (1 - ratio) + 1e-9)
@@ -113,13 +148,16 @@ class TopK:
         for group in pool:
             least = min(self.min_keep, group.size)
             total, spare = total + group.size, spare + group.size - least
-            if least:
-                best = (
-                    ranked[group.name].topk(least).indices
-                    if least > 1
-                    else (ranked[group.name].argmax().reshape(1))
-                )
-                ranked[group.name][best] = float("inf")
+            if least == 1:
+                ranked[group.name][ranked[group.name].argmax()] = float("inf")
+            elif least:
+                ranked[group.name][top(ranked[group.name], least)] = float("inf")
+        if share * total - spare >= 1:
+            raise TargetError(
+                f"sparsity {share:g} cannot be reached: with min_keep={self.min_keep} at most "
+                f"{spare / total:.3f} of the units of {pool[0].name!r}"
+                f"{' and its rivals' if len(pool) > 1 else ''} can go."
+            )
         count = min(round(share * total), spare)
         marked = lowest(list(ranked.values()), count)
         keep = {name: ~mark for name, mark in zip(ranked, marked, strict=True)}

@@ -8,6 +8,7 @@ from prunus.space.granularity import Structured as Structured
 from prunus.space.granularity import UnitGroup as UnitGroup
 from prunus.space.granularity import Unstructured as Unstructured
 from prunus.space.granularity import matches as matches
+from prunus.space.granularity import must_match as must_match
 from prunus.space.remove import remove as remove
 from prunus.space.space import Space as Space
 from prunus.space.space import trace as trace

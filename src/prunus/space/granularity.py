@@ -1,6 +1,6 @@
 """What one unit is: a weight, a kernel, or a channel with all that is coupled to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from prunus.names import did_you_mean
 from prunus.space.space import Space, Weight
 from prunus.space.units import ChannelGroup
 from prunus.types import Keep, Mask
@@ -144,9 +145,15 @@ class Unstructured:
             raise ValueError(f"unit must be 'weight' or 'kernel', got {self.unit!r}.")
         if self.layers not in ("all", "conv"):
             raise ValueError(f"layers must be 'all' or 'conv', got {self.layers!r}.")
+        _check_patterns(self.skip)
 
     def groups(self, space: Space) -> list[UnitGroup]:
-        """Return one group per weight tensor."""
+        """Return one group per weight tensor.
+
+        Raises:
+            ValueError: A pattern of `skip` fits no parameter.
+        """
+        must_match("skip", self.skip, [weight.name for weight in space.weights])
         convolutional = self.layers == "conv" or self.unit == "kernel"
         return [
             WeightGroup(weight, self.unit)
@@ -176,8 +183,16 @@ class Structured:
     coupled: bool = True
     skip: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _check_patterns(self.skip)
+
     def groups(self, space: Space) -> list[UnitGroup]:
-        """Return one group per set of layers that make the same channels."""
+        """Return one group per set of layers that make the same channels.
+
+        Raises:
+            ValueError: A pattern of `skip` fits no layer.
+        """
+        must_match("skip", self.skip, [group.name for group in space.groups])
         return [
             Channels(group)
             for group in space.groups
@@ -187,6 +202,25 @@ class Structured:
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask over every parameter and channel-carrying buffer."""
         return space.mask(keep)
+
+
+def _check_patterns(patterns: object) -> None:
+    if isinstance(patterns, str):
+        raise TypeError(f"skip must be a tuple of patterns, got a string; pass ({patterns!r},).")
+
+
+def must_match(what: str, patterns: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse a pattern that fits none of `names`: it is most likely misspelt.
+
+    Raises:
+        ValueError: Naming the pattern and similar names.
+    """
+    for pattern in patterns:
+        if not any(matches(name, (pattern,)) for name in names):
+            raise ValueError(
+                f"{what} names {pattern!r}, which fits none of the {len(names)} there are, such as "
+                f"{', '.join(map(repr, names[:3]))}." + did_you_mean(pattern, names)
+            )
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

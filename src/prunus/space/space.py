@@ -69,7 +69,8 @@ class Space:
         A group that `keep` does not name keeps everything. Values may be soft (floats).
         """
         kept = [keep[g.name].sum() if g.name in keep else g.size for g in self.groups]
-        return torch.stack([torch.as_tensor(k, dtype=torch.float64).cpu() for k in kept])
+        parts = [torch.as_tensor(k, dtype=torch.float64).cpu().reshape(1) for k in kept]
+        return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
 
     def kept_positions(self, keep: Keep) -> dict[tuple[str, int], Tensor]:
         """Return for each touched (tensor, dim) which positions stay, bool, shape (size,)."""

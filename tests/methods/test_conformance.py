@@ -1,0 +1,260 @@
+"""What every method of the table must do; to list a method is to test it."""
+
+import inspect
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from prunus import Pruner, Target, prune
+from prunus.methods import METHODS, gradual, l1_filter, magnitude
+from prunus.space import Structured
+
+# settings under which a method runs its course within few steps on a tiny network
+SHORT = {"gradual": {"begin": "2it", "end": "10it", "every": "2it"}, "l1_filter": {"round_to": 1}}
+TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
+STEPS = 12
+X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def method(name):
+    return METHODS[name](**SHORT.get(name, {}))
+
+
+def target(name):
+    structured = isinstance(method(name).granularity, Structured)
+    return TARGETS["structured" if structured else "weights"]
+
+
+def build(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU()),
+        *(nn.Conv2d(12, 16, 3, padding=1), nn.ReLU(), nn.Dropout(0.2)),
+        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 10), nn.ReLU(), nn.Linear(10, 3)),
+    )
+
+
+def batches(first, last):
+    for step in range(first, last):
+        yield torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+
+
+def optimizer_of(model):
+    return torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
+
+
+def train(model, optimizer, pruner, first, last):
+    masks = []
+    for x in batches(first, last):
+        optimizer.zero_grad()
+        (model(x).square().mean() + pruner.penalty()).backward()
+        optimizer.step()
+        pruner.step(optimizer)
+        masks.append(pruner.mask)
+    return masks
+
+
+def finished(name, seed=0):
+    model = build()
+    torch.manual_seed(0)
+    pruner = Pruner(model, X, method(name), target=target(name), seed=seed)
+    optimizer = optimizer_of(model)
+    masks = train(model, optimizer, pruner, 0, STEPS)
+    return model, optimizer, pruner, masks
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+every_method = pytest.mark.parametrize("name", sorted(METHODS))
+
+
+@every_method
+def test_it_reaches_its_target(name):
+    _, _, pruner, _ = finished(name)
+    report = pruner.finish().report
+    assert report.reached == pytest.approx(target(name).value, rel=0.02)
+    assert report.verification is None or report.verification.passed
+
+
+@every_method
+def test_masked_weights_are_zero_and_kept_ones_are_not(name):
+    model, _optimizer, _pruner, masks = finished(name)
+    parameters = dict(model.named_parameters())
+    dropped = 0
+    for key, kept in masks[-1].items():
+        if key in parameters:
+            assert not parameters[key][~kept].any()
+            dropped += int((~kept).sum())
+    assert dropped > 0
+    weight = parameters["0.weight"]
+    assert weight[masks[-1]["0.weight"]].all()
+
+
+@every_method
+def test_a_mask_covers_parameters_and_never_inputs_or_classifier_outputs(name):
+    model, _, pruner, masks = finished(name)
+    assert {n for n, _ in model.named_parameters()} <= masks[-1].keys()
+    assert all(kept.dtype == torch.bool for kept in masks[-1].values())
+    if pruner.plan.structured:
+        assert masks[-1]["0.weight"].any(dim=(0, 2, 3)).all()
+        assert masks[-1]["10.weight"].any(dim=1).all() and masks[-1]["10.bias"].all()
+
+
+@every_method
+def test_masks_are_nested_as_pruning_goes_on(name):
+    _, _, _, masks = finished(name)
+    for before, after in itertools.pairwise(masks):
+        assert not any(bool((~before[key] & after[key]).any()) for key in before)
+
+
+@every_method
+def test_it_is_deterministic_given_a_seed(name):
+    first, second = finished(name, seed=3), finished(name, seed=3)
+    same(first[3][-1], second[3][-1])
+    same(first[0].state_dict(), second[0].state_dict())
+
+
+@every_method
+@pytest.mark.parametrize("stop", [1, 5, STEPS])
+def test_going_on_from_a_saved_state_ends_identical(name, stop, tmp_path):
+    whole, _, pruner, _ = finished(name)
+    expected = pruner.finish()
+
+    model = build()
+    torch.manual_seed(0)
+    pruner, optimizer = Pruner(model, X, method(name), target=target(name)), optimizer_of(model)
+    train(model, optimizer, pruner, 0, stop)
+    rng = torch.get_rng_state()
+    torch.save(
+        [model.state_dict(), optimizer.state_dict(), pruner.state(), rng], tmp_path / "state"
+    )
+    state = torch.load(tmp_path / "state", weights_only=True)
+
+    model = build(seed=1)
+    pruner, optimizer = Pruner(model, X, method(name), target=target(name)), optimizer_of(model)
+    model.load_state_dict(state[0])
+    optimizer.load_state_dict(state[1])
+    pruner.load_state(state[2])
+    torch.set_rng_state(state[3])
+    train(model, optimizer, pruner, stop, STEPS)
+
+    same(model.state_dict(), whole.state_dict())
+    result = pruner.finish()
+    same(result.mask, expected.mask)
+    same(result.model.state_dict(), expected.model.state_dict())
+
+
+@every_method
+def test_it_leaves_everything_else_as_found(name):
+    model = build()
+    model[2].eval()
+    hook = model[3].register_forward_hook(lambda *_: None)
+
+    def look():
+        return (
+            [module.training for module in model.modules()],
+            [id(p) for p in model.parameters()],
+            [p.requires_grad for p in model.parameters()],
+            [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+            [type(module) for module in model.modules()],
+            list(model.state_dict()),
+            torch.get_rng_state().tolist(),
+            torch.is_grad_enabled(),
+            all(p.grad is None for p in model.parameters()),
+        )
+
+    before = look()
+    buffers = {key: value.clone() for key, value in model.named_buffers()}
+    pruner = Pruner(model, X, method(name), target=target(name))
+    for _ in range(STEPS):
+        pruner.step()
+    result = pruner.finish()
+    assert look() == before
+    same(dict(model.named_buffers()), buffers)
+    hook.remove()
+    assert [m.training for m in result.model.modules()] == before[0]
+
+
+@every_method
+def test_its_one_shot_form_leaves_the_model_bit_identical(name):
+    if method(name).during_training:
+        with pytest.raises(ValueError, match=f"'{name}' prunes while the network trains"):
+            prune(build(), X, method=name)
+        return
+    model = build()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    result = prune(model, X, method=method(name), target=target(name))
+    same(model.state_dict(), before)
+    assert result.report.reached == pytest.approx(target(name).value, rel=0.02)
+
+
+@every_method
+def test_finishing_too_early_is_an_error(name):
+    model = build()
+    pruner = Pruner(model, X, method(name), target=target(name))
+    if not method(name).during_training:
+        pruner.finish()
+        return
+    with pytest.raises(Exception, match=r"schedule ends after 10 steps, but only 0 were made"):
+        pruner.finish()
+
+
+@every_method
+def test_it_says_where_it_comes_from_and_what_its_settings_mean(name):
+    function = METHODS[name]
+    module = inspect.getmodule(function)
+    assert "Source: " in module.__doc__ and "arXiv:" in module.__doc__
+    documented = function.__doc__
+    for field, parameter in inspect.signature(function).parameters.items():
+        assert f"{field}: " in documented
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is not parameter.empty
+    assert method(name).name == name
+    assert METHODS[name]() == METHODS[name]()
+
+
+@every_method
+def test_an_unknown_setting_is_refused(name):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sparsity'"):
+        METHODS[name](sparsity=0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: l1_filter(ratios={"layer1.*": 60}), r"must be in \[0, 1\], got 60. Did you mean"),
+        (lambda: l1_filter(round_to=0), "round_to must be at least 1, got 0"),
+        (lambda: l1_filter(min_keep=-1), "min_keep must be at least 0, got -1"),
+        (lambda: magnitude(scope="row"), "scope must be 'layer', 'stage' or 'global', got 'row'"),
+        (lambda: magnitude(layers="linear"), "layers must be 'all' or 'conv', got 'linear'"),
+        (lambda: gradual(initial=1.5), r"initial must be in \[0, 1\), got 1.5"),
+        (lambda: gradual(curve="quartic"), "curve must be one of"),
+        (lambda: gradual(end="1000"), "number with its unit"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_rule(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_epochs_in_a_schedule_need_the_steps_per_epoch():
+    with pytest.raises(ValueError, match="pass steps_per_epoch"):
+        Pruner(build(), X, gradual(end="2ep"))
+    assert Pruner(build(), X, gradual(end="2ep"), steps_per_epoch=3).steps == 0
+
+
+def test_gradual_follows_the_cubic_of_zhu_and_gupta():
+    model = build()
+    pruner = Pruner(*(model, X, gradual(end="400it", every="100it")), target=Target(sparsity=0.875))
+    size = model[3].weight.numel()
+    for step in range(1, 401):
+        pruner.step()
+        if step % 100 == 0:
+            zeros = int((model[3].weight == 0).sum())
+            share = {100: 0.505859375, 200: 0.765625, 300: 0.861328125, 400: 0.875}[step]
+            assert zeros == round(share * size)

@@ -1,0 +1,320 @@
+"""One call: the model stays bit-identical, the result equals the mask, and errors help."""
+
+import pytest
+import torch
+from torch import nn
+
+from prunus import Pruner, Target, prune, verify
+from prunus.errors import EquivalenceError, TargetError, UntraceableError
+from prunus.methods import Method, gradual, l1_filter
+from prunus.zoo import network
+
+HALF = Target(macs=0.5)
+
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4)),
+    )
+
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+EXACT = l1_filter(round_to=1)
+
+
+def look(model):
+    return (
+        {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        {name: (id(p), p.data_ptr(), p.requires_grad) for name, p in model.named_parameters()},
+        [module.training for module in model.modules()],
+        [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+        torch.get_rng_state().tolist(),
+        torch.is_grad_enabled(),
+    )
+
+
+def assert_as_before(model, before):
+    state, *rest = look(model)
+    assert rest == list(before[1:])
+    assert state.keys() == before[0].keys()
+    assert all(torch.equal(state[name], value) for name, value in before[0].items())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("method", [EXACT, "magnitude"])
+def test_the_model_stays_bit_identical(method, mode):
+    model = build().train(mode)
+    target = HALF if method is EXACT else Target(sparsity=0.5)
+    before = look(model)
+    result = prune(model, X, method=method, target=target)
+    assert_as_before(model, before)
+    assert all(module.training == mode for module in result.model.modules())
+    own = {p.data_ptr() for p in model.parameters()}
+    assert not own & {p.data_ptr() for p in result.model.parameters()}
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        *("prunus.pruning.plan.trace", "prunus.criteria.norm.L1.score"),
+        *("prunus.selectors.topk.reach", "prunus.pruning.plan.shrink"),
+        *("prunus.space.shrink.remove", "prunus.space.shrink.verify"),
+        *("prunus.pruning.plan.kept_index", "prunus.pruning.plan.Plan.mask"),
+        *("prunus.pruning.plan.Plan._report", "prunus.pruning.plan.Result"),
+        "prunus.pruning.plan.carry_over",
+    ],
+)
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_model_stays_bit_identical_when_a_stage_fails(monkeypatch, stage, error):
+    model = build().train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    before, calls = look(model), []
+
+    def fail(*_, **__):
+        calls.append(stage)
+        raise error("injected")
+
+    monkeypatch.setattr(stage, fail)
+    with pytest.raises(error, match="injected"):
+        prune(model, X, method=EXACT, target=HALF, optimizer=optimizer)
+    assert calls
+    assert_as_before(model, before)
+    assert {id(p) for p in model.parameters()} == {
+        id(p) for group in optimizer.param_groups for p in group["params"]
+    }
+
+
+@pytest.mark.parametrize("method", [EXACT, "magnitude"])
+def test_the_original_times_the_mask_gives_the_outputs_of_the_result(method):
+    model = build().eval()
+    target = HALF if method is EXACT else Target(sparsity=0.5)
+    result = prune(model, X, method=method, target=target)
+    masked = build().eval()
+    with torch.no_grad():
+        for name, tensor in [*masked.named_parameters(), *masked.named_buffers()]:
+            if name in result.mask:
+                tensor.mul_(result.mask[name])
+    inputs = torch.randn(5, 3, 8, 8)
+    torch.testing.assert_close(masked(inputs), result.model(inputs), rtol=1e-5, atol=1e-6)
+    assert verify(result.mask, result.model, X, model=model).passed
+
+
+def test_the_report_tells_what_the_result_is():
+    result = prune(build(), X, method=EXACT, target=HALF)
+    report = result.report.to_dict()
+    small = result.model
+    assert report["target"] == {"metric": "macs", "asked": 0.5, "reached": result.report.reached}
+    assert report["target"]["reached"] == pytest.approx(0.5, rel=0.03)
+    assert report["costs"]["params"]["pruned"] == sum(p.numel() for p in small.parameters())
+    assert report["nonzero"] == sum(int((p != 0).sum()) for p in small.parameters())
+    assert [(g["name"], g["before"], g["after"]) for g in report["groups"]] == [
+        ("0", 8, small[0].out_channels),
+        ("3", 16, small[3].out_channels),
+    ]
+    assert [f["name"] for f in report["frozen"]] == ["6"]
+    assert report["verification"]["passed"] and report["form"] == "original classes"
+    assert "macs 0.5 asked" in str(result.report)
+
+
+def test_frozen_parameters_are_pruned_and_stay_frozen():
+    model = build()
+    model[0].weight.requires_grad_(False)
+    result = prune(model, X, method=EXACT, target=HALF)
+    assert result.model[0].out_channels < 8
+    assert [p.requires_grad for p in result.model.parameters()] == [
+        p.requires_grad for p in model.parameters()
+    ]
+
+
+class Tied(nn.Module):
+    """The same weights embed and classify; two layers are one."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, 16)
+        self.inner = self.again = nn.Linear(16, 16)
+        self.out = nn.Linear(16, 10, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, ids):
+        return self.out(self.again(torch.relu(self.inner(self.embed(ids)))))
+
+
+@pytest.mark.parametrize("method", [l1_filter(coupled=True, round_to=1), "magnitude"])
+def test_tied_weights_share_one_mask_and_stay_tied(method):
+    torch.manual_seed(0)
+    model = Tied()
+    ids = torch.arange(6).reshape(2, 3)
+    target = Target(sparsity=0.5)
+    result = prune(model, ids, method=method, target=target)
+    assert torch.equal(result.mask["embed.weight"], result.mask["out.weight"])
+    assert result.model.embed.weight is result.model.out.weight
+    assert result.model.inner is result.model.again
+    assert result.report.reached == pytest.approx(0.5, abs=0.01)
+
+
+class Keywords(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.out = nn.Linear(4, 12), nn.Linear(3, 12), nn.Linear(12, 2)
+
+    def forward(self, a, b=None, scale=1.0):
+        hidden = torch.relu(self.left(a) + self.right(b)) * scale
+        logits = self.out(hidden)
+        return {"logits": logits, "aux": [logits.argmax(1)], "none": None}
+
+
+@pytest.mark.parametrize("kind", [tuple, dict])
+def test_tuples_keywords_and_dict_outputs(kind):
+    torch.manual_seed(0)
+    model, given = Keywords(), {"a": torch.randn(2, 4), "b": torch.randn(2, 3), "scale": 2.0}
+    example = given if kind is dict else tuple(given.values())
+    method = l1_filter(coupled=True, round_to=1)
+    result = prune(model, example, method=method, target=Target(params=0.5))
+    assert result.model.left.out_features == result.model.right.out_features < 12
+    assert set(result.model(**given)) == {"logits", "aux", "none"}
+    assert result.report.verification.passed
+
+
+def test_pruning_twice_prunes_the_smaller_network():
+    first = prune(build(), X, method=EXACT, target=HALF)
+    second = prune(first.model, X, method=EXACT, target=HALF)
+    assert second.report.costs["macs"][0] == first.report.costs["macs"][1]
+    assert second.report.reached == pytest.approx(0.5, rel=0.06)
+    assert second.report.verification.passed
+    second.model(X).sum().backward()
+
+
+def test_pruning_single_weights_then_filters():
+    sparse = prune(build(), X, method="magnitude", target=Target(sparsity=0.5)).model
+    assert prune(sparse, X, method=EXACT, target=HALF).report.verification.passed
+
+
+def test_a_subclass_and_a_resnet_keep_their_classes():
+    model = network("resnet20").eval()
+    result = prune(model, X[:1].repeat(1, 1, 4, 4))
+    assert [type(m) for m in result.model.modules()] == [type(m) for m in model.modules()]
+    assert result.model.state_dict().keys() == model.state_dict().keys()
+
+
+class Fails(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        raise KeyError("vocabulary")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: prune(build(), X, target=Target(sparsity=90)),
+            *(ValueError, r"sparsity must be in \[0, 1\), got 90. Did you mean 0\.9\?"),
+        ),
+        (
+            lambda: prune(build(), X, method="l1_filtr"),
+            *(ValueError, r"'l1_filtr' is unknown; there are .* Did you mean 'l1_filter'\?"),
+        ),
+        (
+            lambda: prune(build(), X, method=l1_filter),
+            *(TypeError, "method must be a Method or the name of one, got <function"),
+        ),
+        (
+            lambda: prune(build(), X, target=0.5),
+            *(TypeError, r"target must be a Target, such as Target\(macs=0\.5\), got 0\.5"),
+        ),
+        (
+            lambda: prune(build(), X, target=Target(macs=0.01)),
+            *(TargetError, r"macs 0\.01 cannot be reached: .* still has 0\.\d{3} of the dense"),
+        ),
+        (
+            lambda: prune(build(), X, method="magnitude", target=Target(macs=0.5)),
+            *(TargetError, "macs is a cost of channels, but '0.weight' is pruned by single"),
+        ),
+        (
+            lambda: prune(build(), X, target=Target(speedup=2)),
+            *(TargetError, "speedup cannot be searched for by channel widths alone"),
+        ),
+        (
+            lambda: prune(build(), torch.randn(2, 5, 8, 8)),
+            *(UntraceableError, r"fails on the example input of shape \(2, 5, 8, 8\): Runtime"),
+        ),
+        (lambda: prune(build(), "x"), TypeError, "example must be a tensor, .* got str"),
+        (
+            lambda: prune(Fails(), torch.randn(1, 4)),
+            *(UntraceableError, r"Fails fails on the example .* KeyError: 'vocabulary'"),
+        ),
+        (
+            lambda: prune(nn.Sequential(nn.ReLU()), X),
+            *(ValueError, "finds nothing to prune in Sequential: no layer multiplies"),
+        ),
+        (
+            lambda: prune(nn.Linear(4, 2), torch.randn(1, 4)),
+            *(ValueError, "finds nothing to prune in Linear: .* is the network's output"),
+        ),
+        (
+            lambda: prune(build(), X, method="gradual"),
+            *(ValueError, "'gradual' prunes while the network trains; use prunus.Pruner"),
+        ),
+    ],
+)
+def test_bad_input_is_refused_with_the_way_out(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("method", ["magnitude", l1_filter()])
+def test_a_network_with_nan_weights_is_refused(method):
+    model = build()
+    with torch.no_grad():
+        model[3].weight[2, 1, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="contain NaN"):
+        prune(model, X, method=method, check=False)
+
+
+def test_a_removal_that_changes_the_outputs_returns_nothing(monkeypatch):
+    def wrong(model, space, keep, *_):
+        small = build()
+        small[6].bias.data += 1
+        return small
+
+    monkeypatch.setattr("prunus.space.shrink.remove", wrong)
+    monkeypatch.setattr("prunus.space.shrink.rewrite", wrong)
+    with pytest.raises(EquivalenceError, match=r"nothing was returned.*outputs differ by"):
+        prune(build(), X, method=EXACT, target=HALF)
+
+
+def test_random_scores_follow_the_seed():
+    from prunus.criteria import Random
+
+    base = l1_filter(round_to=1)
+    fields = {"name": "random", "granularity": base.granularity, "selector": base.selector}
+    method = Method(criterion=Random(), **fields)
+    masks = [
+        prune(build(), X, method=method, target=Target(sparsity=0.5), seed=s).mask["0.bias"]
+        for s in (0, 0, 1, 2)
+    ]
+    assert torch.equal(masks[0], masks[1])
+    assert not all(torch.equal(masks[0], mask) for mask in masks[2:])
+
+
+def test_a_pruner_in_a_loop_gives_a_network_that_trains_on():
+    model = build()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+    pruner = Pruner(model, X, gradual(end="4it", every="1it"), target=Target(sparsity=0.8))
+    for _ in range(6):
+        optimizer.zero_grad()
+        (model(X).square().mean() + pruner.penalty()).backward()
+        optimizer.step()
+        pruner.step(optimizer)
+    result = pruner.finish(optimizer)
+    assert result.report.reached == pytest.approx(0.8, abs=0.005)
+    before = [p.detach().clone() for p in result.model.parameters()]
+    optimizer.zero_grad()
+    result.model(X).square().mean().backward()
+    optimizer.step()
+    assert any((p != b).any() for p, b in zip(result.model.parameters(), before, strict=True))
