@@ -7,7 +7,6 @@ that changed. Loading takes the dense network's code, given by the caller, and p
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -81,22 +80,21 @@ def load(path: Path | str, model: nn.Module) -> nn.Module:
             "weights are loaded with prunus.zoo.load_weights."
         )
     small = copy.deepcopy(model)
-    names = {name for name, _ in small.named_parameters(remove_duplicate=False)}
-    names |= {name for name, _ in small.named_buffers(remove_duplicate=False)}
-    if names != tensors.keys():
-        odd = sorted(names ^ tensors.keys())
+    dense: dict[str, Tensor] = dict(small.named_parameters(remove_duplicate=False))
+    dense.update(small.named_buffers(remove_duplicate=False))
+    if dense.keys() != tensors.keys():
+        odd = sorted(dense.keys() ^ tensors.keys())
         raise CheckpointError(
             f"{path} does not fit {type(model).__name__}: {len(odd)} tensors are in only one of "
             f"them, such as {odd[0]!r}. Pass the dense network it was pruned from."
         )
+    plan = _plan(path, metadata)
     for name, layer in small.named_modules():
-        for key, value in _plan(path, metadata).get(name, {}).items():
+        for key, value in plan.get(name, {}).items():
             setattr(layer, key, value)
-    replaced: dict[int, Any] = {}
-    for name, tensor in tensors.items():
-        owner = small.get_submodule(name.rpartition(".")[0])
-        leaf = name.rpartition(".")[2]
-        old = getattr(owner, leaf)
+    replaced: dict[int, Tensor] = {}
+    for name, old in dense.items():
+        tensor = tensors[name]
         if old.ndim != tensor.ndim or old.dtype != tensor.dtype or old.numel() < tensor.numel():
             raise CheckpointError(
                 f"{path}: {name!r} has shape {tuple(tensor.shape)} and {tensor.dtype}, which the "
@@ -105,7 +103,8 @@ def load(path: Path | str, model: nn.Module) -> nn.Module:
         new = replaced.setdefault(id(old), tensor.to(old.device))
         if isinstance(old, nn.Parameter) and not isinstance(new, nn.Parameter):
             new = replaced[id(old)] = nn.Parameter(new, requires_grad=old.requires_grad)
-        setattr(owner, leaf, new)
+        owner, _, leaf = name.rpartition(".")
+        setattr(small.get_submodule(owner), leaf, new)
     return small
 
 
