@@ -60,7 +60,7 @@ def test_the_terminal_shows_names_as_they_are(resnet20):
     resnet20["arms"][1]["name"] = "[red]l1[/red] [/oops]"
     text = printed(resnet20)
     assert "[red]l1[/red] [/oops]" in text
-    assert "0.679 to 0.701" in text
+    assert "1.68-1.75" in text
 
 
 def test_markdown_has_one_line_per_arm_and_no_live_markup(resnet20):

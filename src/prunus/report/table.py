@@ -65,23 +65,30 @@ def arms_grid(result: Mapping[str, Any]) -> ArmsGrid:
     )
 
 
+_SHORT = {"Parameters": "Params", "Non-zero": "Nonzero", "Epochs": "Ep."}
+
+
 def arms_table(result: Mapping[str, Any]) -> Table:
-    """Lay out the arms of a result document for the terminal.
+    """Lay out the arms of a result document for the terminal, in 80 columns.
 
     Args:
         result: A result document; any key may be missing.
     """
     grid = arms_grid(result)
-    table = Table()
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for number, heading in enumerate(grid.headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        short = _SHORT.get(heading, heading)
+        table.add_column(short, justify="right" if number else "left", no_wrap=number > 0)
     for row in grid.rows:
-        table.add_row(
-            *(
-                Text.assemble(cell.text, (f"\n{cell.note}" if cell.note else "", "dim"))
-                for cell in row
+        cells = []
+        for heading, cell in zip(grid.headings, row, strict=True):
+            note = (
+                ""
+                if heading == "Latency"
+                else cell.note.removesuffix(" points").replace(" to ", "-")
             )
-        )
+            cells.append(Text.assemble(cell.text, (f"\n{note}" if note else "", "dim")))
+        table.add_row(*cells)
     return table
 
 

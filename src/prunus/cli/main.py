@@ -1,0 +1,89 @@
+"""Where the command starts: arguments in, an exit code out, errors without a traceback."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from prunus import __version__, errors
+from prunus.cli import networks, runs, tables
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = App(
+    name="prunus",
+    suppress_keyboard_interrupt=False,
+    version=__version__,
+    help="""Make PyTorch networks smaller: proved equal to their masked selves, timed where run.
+
+    Start with `prunus demo`. Then `prunus run RECIPE` does all of it for a network and data of your
+    choice, and `prunus shrink MODEL` makes a network smaller without any training. Every command
+    explains itself with examples: `prunus run --help`.
+
+    Results go to standard output, as a table or with --json as JSON alone; progress and errors go
+    to standard error. The exit code is 0 when done, 2 for bad input, 1 for a failure and 130 when
+    interrupted. PRUNUS_DATA names the folder of datasets and published weights; PRUNUS_DEBUG=1
+    shows where an error came from.
+    """,
+)
+for command in (
+    runs.demo,
+    runs.run,
+    networks.shrink,
+    networks.inspect,
+    networks.export,
+    networks.bench,
+    runs.report,
+    tables.methods,
+):
+    app.command(command)
+
+_BAD_INPUT = (
+    ValueError,
+    TypeError,
+    FileNotFoundError,
+    ModuleNotFoundError,
+    errors.RecipeError,
+    errors.DataError,
+    errors.CheckpointError,
+    errors.UntraceableError,
+    errors.EmptyLayerError,
+    errors.TargetError,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Without the program's name; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        app(given, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _say(error, BAD_INPUT, " See --help.")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+    except _BAD_INPUT as error:
+        # A checkpoint that cannot be written is no fault of the input.
+        full = isinstance(error, errors.CheckpointError) and isinstance(error.__cause__, OSError)
+        return _say(error, FAILED if full else BAD_INPUT)
+    except Exception as error:
+        return _say(error, FAILED)
+    return DONE
+
+
+def _say(error: Exception, code: int, more: str = "") -> int:
+    if os.environ.get("PRUNUS_DEBUG") == "1":
+        raise error
+    known = isinstance(error, errors.PrunusError | CycloptsError | ValueError | TypeError | OSError)
+    kind = "" if known else f"{type(error).__name__}: "
+    print(f"error: {kind}{error}{more}", file=sys.stderr)
+    return code

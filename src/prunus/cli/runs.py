@@ -1,0 +1,103 @@
+"""Commands that train: a recipe's run, the demo, and the report of a run that is done."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from prunus.cli.show import Json, announce, print_arms, print_json
+
+
+def demo(
+    *,
+    directory: Annotated[Path, Parameter(name="--dir")] = Path("prunus-demo"),
+    json: Json = False,
+) -> None:
+    """Show all of it on a small network and embedded images, in about a minute.
+
+    Trains LeNet-5 on Fashion-MNIST, prunes 90 % of its weights while it trains and, separately,
+    half of its multiply-accumulates by filters, recovers, trains the smaller network from scratch
+    for comparison, proves equality, exports, times in ONNX Runtime, and writes a report.
+
+    Args:
+        directory: Where the runs are kept; a second call finds them done.
+        json: Print the result documents as JSON.
+    """
+    from prunus.demo import demo as play
+    from prunus.demo import side_by_side
+
+    finished = play(directory, announce=announce, progress=not json)
+    if json:
+        print_json([one.document for one in finished])
+        return
+    print_arms(side_by_side(finished))
+    for one in finished:
+        print(f"report: {one.directory / 'report.html'}")
+
+
+def run(
+    recipe: Path,
+    /,
+    *,
+    changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    seed: int | None = None,
+    directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Run a recipe: train or load, prune, recover, remove, prove, export, time, report.
+
+    A run that was stopped at any moment goes on when the same command is given again.
+
+    ```
+    prunus run recipes/l1-filter-resnet20-cifar10.toml
+    prunus run recipe.toml --set target.macs=0.3 --set finetune.length=20ep
+    prunus run recipe.toml --seed 1 --dir /data/runs
+    ```
+
+    Args:
+        recipe: A TOML file.
+        changes: Change one key of the recipe, as table.key=value; may be given again.
+        seed: Instead of the recipe's.
+        directory: The run is kept in DIR/NAME-HASH/seed-N.
+        json: Print the result document as JSON.
+    """
+    from prunus.recipe import load
+    from prunus.run import run as execute
+
+    overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
+    finished = execute(load(recipe, overrides), directory, announce=announce, progress=not json)
+    if json:
+        print_json(finished.document)
+        return
+    print_arms(finished.document)
+    print(f"report: {finished.directory / 'report.html'}")
+
+
+def report(run_directory: Path, /, *, json: Json = False) -> None:
+    """Draw the report of a run again, and print its table.
+
+    ```
+    prunus report runs/l1-filter-resnet20-cifar10-1a2b3c4d/seed-0
+    ```
+
+    Args:
+        run_directory: Holds the run's result.json.
+        json: Print the result document as JSON.
+    """
+    from prunus.files import read_json
+    from prunus.report import write_report
+
+    path = run_directory / "result.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"a finished run's directory has a result.json, {run_directory} has none; "
+            "give DIR/NAME-HASH/seed-N."
+        )
+    document = read_json(path)
+    page = run_directory / "report.html"
+    write_report(document, page)
+    if json:
+        print_json(document)
+        return
+    print_arms(document)
+    print(f"report: {page}")

@@ -1,0 +1,45 @@
+"""Results as tables for people and JSON for programs; progress on standard error."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as JSON, alone on standard output."""
+    json.dump(value, sys.stdout, indent=1, allow_nan=False)
+    print()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of text below its title."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(Text(title, style="bold"), table)
+
+
+def print_arms(document: Mapping[str, Any]) -> None:
+    """Print the networks of a result document side by side."""
+    from prunus.report import arms_table
+
+    Console().print(arms_table(document))
+
+
+def announce(name: str, result: Mapping[str, Any], seconds: float | None) -> None:
+    """Say on standard error that a stage of a run is done."""
+    when = "done before" if seconds is None else f"{seconds:.1f} s"
+    accuracy = result.get("accuracy")
+    found = "" if accuracy is None else f"   accuracy {accuracy:.2%}"
+    Console(stderr=True, highlight=False).print(f"[green]✓[/] {name:<10} {when:>11}{found}")

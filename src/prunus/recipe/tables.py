@@ -1,0 +1,231 @@
+"""The tables of a recipe, each a choice, checked before anything is computed."""
+
+import hashlib
+import inspect
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+
+from prunus import zoo
+from prunus.errors import RecipeError
+from prunus.methods import METHODS, Method
+from prunus.names import did_you_mean
+from prunus.training import TrainSettings
+from prunus.types import Target
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Network(_Table):
+    """Which network, and the weights it starts from.
+
+    Args:
+        name: A network of the zoo, such as "resnet20" or "torchvision:resnet18".
+        factory: A function that builds the user's own network, as "package.module:function".
+        options: Arguments of either.
+        weights: A safetensors or plain-tensor checkpoint, looked for beside the recipe, in the
+            working directory and in PRUNUS_DATA. Without it the network starts at random.
+        input: Shape of one input without the batch, such as (3, 32, 32); needed only for a
+            factory without data.
+    """
+
+    name: str | None = None
+    factory: str | None = None
+    options: dict[str, Any] = {}
+    weights: str | None = None
+    input: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "Network":
+        if (self.name is None) == (self.factory is None):
+            raise ValueError("a network has either a name or a factory; give exactly one.")
+        if self.name is not None:
+            zoo.check_network(self.name)
+        return self
+
+
+class Dataset(_Table):
+    """Which data, and how it is cut into batches; see `prunus.zoo.dataset`."""
+
+    name: str
+    batch_size: int = Field(128, ge=1)
+    val_size: int | None = Field(None, ge=0)
+    root: str | None = None
+    augment: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        zoo.check_dataset(name)
+        return name
+
+
+class MethodChoice(BaseModel):
+    """A method of `prunus.methods` by name; every other key is one of its arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @model_validator(mode="after")
+    def _builds(self) -> "MethodChoice":
+        if self.name not in METHODS:
+            raise ValueError(
+                f"method '{self.name}' is unknown.{did_you_mean(self.name, METHODS)} Known are "
+                f"{', '.join(METHODS)}."
+            )
+        known = list(inspect.signature(METHODS[self.name]).parameters)
+        for key in self.arguments:
+            if key not in known:
+                raise ValueError(
+                    f"method '{self.name}' has no '{key}'.{did_you_mean(key, known)} It has "
+                    f"{', '.join(known)}."
+                )
+        self.build()
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The method's own keys."""
+        return dict(self.model_extra or {})
+
+    def build(self) -> Method:
+        """Return the method.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        return METHODS[self.name](**self.arguments)
+
+
+class Export(_Table):
+    """Whether the networks leave as ONNX files."""
+
+    onnx: bool = True
+    dynamic_batch: bool = True
+
+
+class Bench(_Table):
+    """How the exported files are timed; no rounds, no timing."""
+
+    threads: int = Field(default=1, ge=1)
+    batch: int = Field(default=1, ge=1)
+    rounds: int = Field(default=50, ge=0)
+
+
+class Recipe(_Table):
+    """One run: a network, its data, a method, and what is done before and after.
+
+    Args:
+        name: Names the run's directory.
+        seed: Of initialisation, data order and every random choice.
+        model: The network.
+        data: Without it nothing is trained or evaluated: structure and speed only.
+        method: The method and its arguments.
+        target: How small; without it the method's own default.
+        train: How the dense network is trained, when it has no weights; the scratch arms repeat it.
+        finetune: How accuracy is recovered; for a gradual method, the training it prunes in.
+        arms: Controls: "scratch_e" trains the pruned network from random weights for as many
+            epochs as the dense one, "scratch_b" for as many multiply-accumulates.
+        export: What leaves.
+        bench: How it is timed.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(0, ge=0)
+    model: Network
+    data: Dataset | None = None
+    method: MethodChoice
+    target: Target | None = None
+    train: TrainSettings | None = None
+    finetune: TrainSettings | None = None
+    arms: tuple[Literal["scratch_e", "scratch_b"], ...] = ()
+    export: Export = Export()
+    bench: Bench = Bench()
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "Recipe":
+        if self.data is None and (self.train or self.finetune or self.arms):
+            raise ValueError("[train], [finetune] and arms need a [data] table; add one.")
+        if self.data and not (self.train or self.model.weights):
+            raise ValueError("the dense network needs weights or a [train] table; add either.")
+        if self.prunes_in_training and (self.finetune is None or self.finetune.keep != "last"):
+            raise ValueError(
+                f"method '{self.method.name}' prunes while the network trains; it needs a "
+                "[finetune] table with keep = 'last'."
+            )
+        if self.arms and self.train is None:
+            raise ValueError(
+                f"arms {', '.join(self.arms)} repeat the dense network's training; "
+                "add the [train] table that describes it."
+            )
+        return self
+
+    @property
+    def prunes_in_training(self) -> bool:
+        """Whether the method acts while `finetune` trains, rather than before."""
+        return self.method.build().during_training
+
+    @property
+    def hash8(self) -> str:
+        """Eight hexadecimal digits of the choices that differ from their defaults, seed aside."""
+        return digest(self.model_dump(mode="json", exclude_defaults=True, exclude={"name", "seed"}))
+
+    def locate(self, path: str) -> Path:
+        """Find a file named in the recipe: beside it, in the working directory, in PRUNUS_DATA.
+
+        Raises:
+            RecipeError: It is in none of them.
+        """
+        places = [self._folder, Path.cwd()]
+        if data := os.environ.get("PRUNUS_DATA"):
+            places.append(Path(data))
+        for place in places:
+            if (found := place / Path(path).expanduser()).is_file():
+                return found
+        looked = ", ".join(str(place.resolve()) for place in places)
+        raise RecipeError(
+            f"model.weights must name a file, got '{path}', which is in none of {looked}. "
+            "Set PRUNUS_DATA to the folder that holds it."
+        )
+
+    def to_toml(self) -> str:
+        """Return the TOML text that `load` reads back as an equal recipe."""
+        return "\n".join(_toml(self.model_dump(mode="json", exclude_defaults=True))) + "\n"
+
+
+def digest(value: Any) -> str:
+    """Return eight hexadecimal digits that stand for a value JSON can write."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    # A JSON text, number or list is TOML as it stands; only tables are written differently.
+    for key, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield f"\n[{prefix}{_key(key)}]"
+            yield from _toml(value, f"{prefix}{_key(key)}.")
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

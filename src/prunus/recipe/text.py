@@ -1,0 +1,139 @@
+"""Recipes as TOML text: reading, `--set`, and mistakes said in the library's form."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from prunus.errors import RecipeError
+from prunus.names import did_you_mean
+from prunus.recipe.tables import Recipe
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: A TOML file.
+        overrides: "table.key=value", the value as TOML; text needs no quotes. A key of `target`
+            replaces the file's target, since a target has one key.
+
+    Raises:
+        RecipeError: The file is missing or not TOML, or a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            f"recipe must be a readable TOML file, got '{path}' ({error.strerror})."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path.name} is not valid TOML: {error}.") from error
+    recipe = parse(override(tables, overrides))
+    recipe._folder = path.parent
+    return recipe
+
+
+def parse(tables: Mapping[str, Any]) -> Recipe:
+    """Check the tables of a recipe.
+
+    Raises:
+        RecipeError: A key is unknown or missing, or a value is of the wrong type or out of range.
+    """
+    try:
+        return Recipe.model_validate(dict(tables))
+    except ValidationError as error:
+        raise RecipeError("\n".join(_phrase(dict(item)) for item in error.errors())) from error
+
+
+def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of `tables` with each "table.key=value" applied.
+
+    Raises:
+        RecipeError: An assignment has no "=", or a key is given inside a value that is no table.
+    """
+    changed = deepcopy(dict(tables))
+    for assignment in assignments:
+        key, equals, text = (part.strip() for part in assignment.partition("="))
+        if not (key and equals):
+            raise RecipeError(f"--set must be table.key=value, got '{assignment}'.")
+        *parents, last = key.split(".")
+        table = changed
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise RecipeError(f"--set {assignment}: '{parent}' is a value, not a table.")
+        if parents == ["target"]:
+            table.clear()
+        table[last] = _value(text)
+    return changed
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _keys(location: Sequence[Any]) -> list[str]:
+    """Return the keys of the table at `location`, which is inside `Recipe`."""
+    table: Any = Recipe
+    for part in location:
+        annotation = table.model_fields[part].annotation
+        table = next(
+            kind
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
+        )
+    if is_dataclass(table):
+        return [field.name for field in fields(table)]
+    return list(table.model_fields)
+
+
+_TYPES = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "dict": "a table",
+    "model": "a table",
+    "dataclass": "a table",
+}
+_BOUNDS = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "below {lt:g}",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "literal_error": "{expected}",
+}
+
+
+def _phrase(error: Mapping[str, Any]) -> str:
+    """Say one of pydantic's errors in the library's form: the thing, the rule, what was got."""
+    location = error["loc"]
+    key = ".".join(str(part) for part in location)
+    kind, got, context = str(error["type"]), error["input"], error.get("ctx", {})
+    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
+        known = _keys(location[:-1])
+        return (
+            f"recipe key '{key}' is unknown.{did_you_mean(str(location[-1]), known)} Known are "
+            f"{', '.join(known)}."
+        )
+    if kind in {"missing", "missing_argument"}:
+        return f"recipe key '{key}' is missing; add it."
+    if kind == "value_error":
+        return f"recipe {f'table {key!r}' if key else 'is incomplete'}: {context['error']}"
+    if kind in _BOUNDS:
+        rule = _BOUNDS[kind].format(**context)
+    else:
+        rule = _TYPES.get(kind.split("_")[0], error["msg"])
+    hint = did_you_mean(str(got), rule.replace("'", " ").replace(",", " ").split())
+    return f"recipe key '{key}' must be {rule}, got {got!r}.{hint}"

@@ -1,0 +1,107 @@
+"""The result document: what a run found, as plain data for the report and for programs."""
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunus import __version__
+from prunus.recipe import Recipe
+
+Results = Mapping[str, Mapping[str, Any]]
+"""Stage -> what it found; stages that the recipe does not have are absent."""
+
+TRAINED_ARMS = {"recover": "fine-tuned", "scratch_e": "scratch-E", "scratch_b": "scratch-B"}
+"""Stage -> name of the network that it trains from the pruned structure."""
+
+
+def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather what the stages found.
+
+    Args:
+        recipe: The run's.
+        results: What its stages found.
+        environment: Where it was made.
+
+    Returns:
+        Plain data. The first arm is the dense network, the second what the run was for.
+    """
+    report, measured = results["prune"]["report"], results.get("measure", {})
+    costs = report["costs"]
+    arms = [_arm("dense", results["dense"], costs["macs"]["dense"])]
+    last = "recover" if "recover" in results else "prune"
+    stages = {"prune": "pruned"} | TRAINED_ARMS
+    for stage in (last, *(name for name in stages if name in results and name != last)):
+        name = "not fine-tuned" if stage == "prune" and last == "recover" else stages[stage]
+        arms.append(_arm(name, results[stage], costs["macs"]["pruned"]))
+    for arm, file in zip(arms, ("dense", "pruned"), strict=False):
+        arm["file_bytes"] = results.get("export", {}).get(file)
+        arm["latency_ms"] = measured.get("latency_ms", {}).get(file)
+    arms[1]["speedup"] = measured.get("speedup")
+    curves = {"dense": "dense", "prune": "pruned"} | TRAINED_ARMS
+    return {
+        "title": recipe.name,
+        "method": recipe.method.name,
+        "target": report["target"],
+        "arms": arms,
+        "curves": {
+            name: results[stage]["curve"]
+            for stage, name in curves.items()
+            if "curve" in results.get(stage, {})
+        },
+        "groups": report["groups"],
+        "frozen": report["frozen"],
+        "verification": report["verification"],
+        "latency": {key: measured[key] for key in ("runtime", "threads", "batch", "rounds")}
+        if measured
+        else None,
+        "environment": environment,
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        "notes": _notes(recipe, report),
+    }
+
+
+def _arm(name: str, result: Mapping[str, Any], macs: int) -> dict[str, Any]:
+    found = {key: result.get(key) for key in ("accuracy", "loss", "params", "nonzero", "epochs")}
+    return {"name": name, "macs": macs, **found}
+
+
+def _notes(recipe: Recipe, report: Mapping[str, Any]) -> list[str]:
+    notes = [
+        f"no rule for {operation} (met {count} times): the channels it touches stay whole"
+        for operation, count in report["unknown"].items()
+    ]
+    if recipe.model.weights:
+        notes.append(f"the dense network's weights are those of {Path(recipe.model.weights).name}")
+    if report["form"] == "rewritten graph":
+        notes.append("the smaller network is a rewritten graph, not of the original classes")
+    if report["form"] == "masked":
+        notes.append("single weights are zero, not gone: MACs and speed are those of dense kernels")
+    return notes
+
+
+def environment() -> dict[str, Any]:
+    """Return where and when a run is made."""
+    return {
+        "prunus": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    # platform.processor() is empty or "x86_64" on Linux, where the kernel knows the name.
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

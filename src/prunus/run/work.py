@@ -1,0 +1,261 @@
+"""What each stage of a run does: it fills its directory and returns what it found."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus import zoo
+from prunus.deploy import export_onnx, latency, speedup
+from prunus.errors import RecipeError
+from prunus.files import read_tensors, write_tensors
+from prunus.masking import Hard
+from prunus.methods import Method
+from prunus.pruning import Pruner, Result, prune
+from prunus.recipe import Recipe
+from prunus.recovery import reinitialise, scratch_settings
+from prunus.run.stages import Done
+from prunus.saving import save
+from prunus.schedules import iterations
+from prunus.space import Space, trace
+from prunus.space.shrink import shrink
+from prunus.training import Data, Hook, TrainSettings, evaluate, fit
+from prunus.types import Keep, Mask
+
+
+class _Hold:
+    """A training hook that keeps a settled mask in place."""
+
+    def __init__(self, model: nn.Module, mask: Mask) -> None:
+        self._masking = Hard(model)
+        self._masking.set(mask)
+
+    def penalty(self) -> float:
+        return 0.0
+
+    def step(self, optimizer: Optimizer) -> None:
+        self._masking.apply()
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one recipe.
+
+    Every stage that makes a network leaves it as `weights.safetensors`, and pruning leaves
+    `mask.safetensors`, from which the smaller network is built again: only tensors are stored.
+
+    Args:
+        recipe: What to do.
+        progress: Draw a bar while training.
+    """
+
+    recipe: Recipe
+    progress: bool = False
+
+    @cached_property
+    def checkpoint(self) -> Path | None:
+        """The file with the weights that the network starts from."""
+        given = self.recipe.model.weights
+        return None if given is None else self.recipe.locate(given)
+
+    @cached_property
+    def data(self) -> Data | None:
+        """The dataset, read when it is first needed."""
+        table = self.recipe.data
+        return None if table is None else zoo.dataset(**table.model_dump(), seed=self.recipe.seed)
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One input, shape (1, *sample), so that MACs are counted per sample."""
+        model = self.recipe.model
+        if model.input is not None:
+            shape = model.input
+        elif self.data is not None:
+            shape = self.data.shape
+        else:
+            return zoo.example(str(model.name))[:1]
+        return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+
+    def dense(self, directory: Path) -> dict[str, Any]:
+        """Load the network's weights, or train it."""
+        model = self._network()
+        if self.checkpoint is not None:
+            zoo.load_weights(model, self.checkpoint)
+            return self._arm(model, directory)
+        return self._arm(model, directory, self.recipe.train)
+
+    def prune(self, directory: Path, dense: Done) -> dict[str, Any]:
+        """Decide what goes and take it out; a gradual method does so while it trains."""
+        model, recipe = self._dense(dense), self.recipe
+        method = recipe.method.build()
+        trained: dict[str, Any] = {}
+        if method.during_training:
+            result, trained = self._prune_in_training(model, method, directory)
+        else:
+            result = prune(
+                model, self.example, method=method, target=recipe.target, seed=recipe.seed
+            )
+        write_tensors(directory / "mask.safetensors", result.mask)
+        found = self._arm(result.model, directory)
+        return {**found, **trained, "report": result.report.to_dict()}
+
+    def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
+        """Train the pruned network on from its surviving weights."""
+        model, mask = self._pruned(dense, pruned, pruned)
+        return self._arm(model, directory, self.recipe.finetune, mask)
+
+    def scratch(
+        self, directory: Path, dense: Done, pruned: Done, budget: Literal["E", "B"]
+    ) -> dict[str, Any]:
+        """Train the pruned network from random weights, for the dense one's epochs or MACs."""
+        model, mask = self._pruned(dense, pruned, pruned)
+        space = trace(self._dense(dense), self.example)
+        kept = _tensors(pruned, "mask")
+        dense_macs = sum(weight.positions * kept[weight.name].numel() for weight in space.weights)
+        pruned_macs = sum(
+            weight.positions * int(kept[weight.name].sum()) for weight in space.weights
+        )
+        assert self.recipe.train is not None
+        settings = scratch_settings(self.recipe.train, dense_macs, pruned_macs, budget)
+        reinitialise(model, self.recipe.seed, mask)
+        return self._arm(model, directory, settings, mask)
+
+    def export(self, directory: Path, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
+        """Write the smaller network for further training, and both as ONNX; return their bytes."""
+        networks = {"dense": self._dense(dense), "pruned": self._pruned(dense, pruned, last)[0]}
+        if pruned.result["report"]["form"] != "rewritten graph":
+            save(networks["pruned"], directory / "pruned.safetensors")
+        if not self.recipe.export.onnx:
+            return {}
+        open_batch = self.recipe.export.dynamic_batch
+        example = self.example.expand(2 if open_batch else 1, *self.example.shape[1:])
+        return {
+            name: export_onnx(
+                network, example, directory / f"{name}.onnx", dynamic_batch=open_batch
+            )
+            .stat()
+            .st_size
+            for name, network in networks.items()
+        }
+
+    def measure(self, directory: Path, exported: Done) -> dict[str, Any]:
+        """Time the exported files against each other."""
+        bench = self.recipe.bench
+        files = {name: exported.directory / f"{name}.onnx" for name in ("dense", "pruned")}
+        times = latency(files, batch=bench.batch, threads=bench.threads, rounds=bench.rounds)
+        return {
+            "runtime": times["dense"].runtime,
+            **bench.model_dump(),
+            "latency_ms": {
+                name: {"median": one.median_ms, "low": one.low_ms, "high": one.high_ms}
+                for name, one in times.items()
+            },
+            "speedup": asdict(speedup(times["dense"], times["pruned"])),
+        }
+
+    def _network(self) -> nn.Module:
+        model = self.recipe.model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            if model.factory is not None:
+                return zoo.user_network(model.factory, model.options)
+            return zoo.network(str(model.name), **model.options)
+
+    def _dense(self, dense: Done) -> nn.Module:
+        model = self._network()
+        model.load_state_dict(_tensors(dense, "weights"))
+        return model
+
+    def _pruned(self, dense: Done, pruned: Done, last: Done) -> tuple[nn.Module, Mask | None]:
+        """Return the pruned network with the weights of stage `last`, and the mask to hold."""
+        model, mask = self._dense(dense), _tensors(pruned, "mask")
+        is_masked = pruned.result["report"]["form"] == "masked"
+        if not is_masked:
+            space = trace(model, self.example)
+            model = shrink(model, space, _kept(space, mask), self.example).model
+        model.load_state_dict(_tensors(last, "weights"))
+        return model, mask if is_masked else None
+
+    def _prune_in_training(
+        self, model: nn.Module, method: Method, directory: Path
+    ) -> tuple[Result, dict[str, Any]]:
+        data, settings, recipe = self.data, self.recipe.finetune, self.recipe
+        assert data is not None and settings is not None
+        length = iterations(settings.length, data.steps_per_epoch)
+        end = method.schedule.timeline(data.steps_per_epoch).end
+        if length < end:
+            raise RecipeError(
+                f"finetune.length must reach the end of the method's schedule, {end} steps, got "
+                f"{settings.length} ({length} steps); train longer or set an earlier method.end."
+            )
+        pruner = Pruner(
+            model,
+            self.example,
+            method,
+            target=recipe.target,
+            steps_per_epoch=data.steps_per_epoch,
+            seed=recipe.seed,
+        )
+        trained = self._fit(model, directory, settings, pruner)
+        return pruner.finish(), trained
+
+    def _fit(
+        self, model: nn.Module, directory: Path, settings: TrainSettings, hook: Hook | None
+    ) -> dict[str, Any]:
+        assert self.data is not None
+        history = fit(
+            model,
+            self.data,
+            settings,
+            seed=self.recipe.seed,
+            hook=hook,
+            directory=directory,
+            name=directory.name,
+            progress=self.progress,
+        )
+        return {"epochs": history.steps / self.data.steps_per_epoch, "curve": history.records}
+
+    def _arm(
+        self,
+        model: nn.Module,
+        directory: Path,
+        settings: TrainSettings | None = None,
+        mask: Mask | None = None,
+    ) -> dict[str, Any]:
+        """Train the network where there are settings, keep it, and say how good and big it is."""
+        hook = None if mask is None else _Hold(model, mask)
+        trained = {} if settings is None else self._fit(model, directory, settings, hook)
+        write_tensors(directory / "weights.safetensors", model.state_dict())
+        parameters = list(model.parameters())
+        found: dict[str, float] = {
+            "params": sum(parameter.numel() for parameter in parameters),
+            "nonzero": sum(int(parameter.count_nonzero()) for parameter in parameters),
+        }
+        if self.data is not None:
+            metrics = evaluate(model, self.data)
+            found |= {"accuracy": metrics.accuracy, "loss": metrics.loss}
+        return {**found, **trained}
+
+
+def _tensors(done: Done, name: str) -> dict[str, Tensor]:
+    return read_tensors(done.directory / f"{name}.safetensors")[0]
+
+
+def _kept(space: Space, mask: Mask) -> Keep:
+    """Return the decision that a mask of channels came from: the inverse of `space.mask`."""
+    keep = {}
+    for group in space.groups:
+        place = group.members[0]
+        along = mask[place.tensor].movedim(place.dim, 0)
+        keep[group.name] = along.reshape(len(along), -1).any(1)[place.index[:, 0]]
+    return keep

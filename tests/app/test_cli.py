@@ -1,0 +1,199 @@
+import json
+import re
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import prunus
+from prunus.cli import main
+from prunus.zoo import network
+
+
+@pytest.fixture
+def say(capsys, monkeypatch, tmp_path):
+    """Run a command line in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PRUNUS_DEBUG", raising=False)
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_help_teaches_with_examples(say):
+    code, out, _ = say("--help")
+    assert code == 0
+    for command in ["demo", "run", "shrink", "inspect", "export", "bench", "report", "methods"]:
+        assert re.search(rf"^│ {command} ", out, re.MULTILINE)
+    assert "prunus run recipe.toml --set target.macs=0.3" in say("run", "--help")[1]
+
+
+def test_version(say):
+    assert say("--version")[:2] == (0, f"{prunus.__version__}\n")
+
+
+def test_run_prints_json_alone_and_is_found_done_the_second_time(say, tiny):
+    code, out, errors = say("run", tiny, "--json", "--set", "target.macs=0.6", "--seed", "3")
+    document = json.loads(out)
+    assert code == 0
+    assert document["target"]["asked"] == 0.6
+    assert document["recipe"]["seed"] == 3
+    assert [arm["name"] for arm in document["arms"]] == ["dense", "fine-tuned", "not fine-tuned"]
+    assert document["verification"]["passed"]
+    assert "done before" not in errors
+    again = say("run", tiny, "--json", "--set", "target.macs=0.6", "--seed", "3")
+    assert json.loads(again[1]) == document
+    assert again[2].count("done before") == 4
+
+
+def test_run_prints_a_table_and_the_report_which_report_draws_again(say, tiny, tmp_path):
+    code, out, _ = say("run", tiny)
+    assert code == 0
+    page = tmp_path / re.search(r"report: (.*)", out)[1]
+    first = page.read_text(encoding="utf-8")
+    page.unlink()
+    code, out, _ = say("report", page.parent)
+    assert code == 0
+    assert "fine-tuned" in out
+    assert page.read_text(encoding="utf-8") == first
+
+
+def test_shrink_export_and_bench(say, tmp_path):
+    code, out, _ = say("shrink", "lenet300", "--target", "macs=0.5", "--out", "small", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["target"]["reached"] == pytest.approx(0.5, abs=0.02)
+    assert report["verification"]["passed"]
+    small = prunus.load(tmp_path / "small" / "pruned.safetensors", network("lenet300"))
+    params = sum(parameter.numel() for parameter in small.parameters())
+    assert params == report["costs"]["params"]["pruned"]
+    assert say("export", "lenet300", "dense.onnx")[0] == 0
+    assert (tmp_path / "dense.onnx").stat().st_size > 1e6
+    exported = say(
+        "export", "lenet300", "again.onnx", "--weights", "small/pruned.safetensors", "--json"
+    )
+    assert json.loads(exported[1])["bytes"] < 0.6 * (tmp_path / "dense.onnx").stat().st_size
+    code, out, _ = say("bench", "dense.onnx", "small/pruned.onnx", "--rounds", "6", "--json")
+    assert code == 0
+    files = json.loads(out)["files"]
+    assert [file["file"] for file in files] == ["dense.onnx", "small/pruned.onnx"]
+    assert files[0]["speedup"]["median"] == 1
+    assert "speed-up" in say("bench", "dense.onnx", "--rounds", "6")[1]
+
+
+def test_inspect_says_what_may_go_and_why_the_rest_may_not(say):
+    code, out, _ = say("inspect", "resnet20", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["params"], found["macs"]) == (269_722, 40_551_040)
+    groups = {group["name"]: group for group in found["groups"]}
+    assert groups["layer1.0.conv1"]["units"] == 16
+    assert "layer1.0.conv2" in groups["conv1"]["coupled"]
+    assert found["frozen"] == [
+        {"name": "linear", "channels": 10, "reason": "is the network's output"}
+    ]
+    out = say("inspect", "resnet20")[1]
+    assert "layer1.0.conv1" in out
+    assert "is the network's output" in out
+
+
+def test_methods(say):
+    code, out, _ = say("methods", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {"l1_filter", "magnitude", "gradual"} <= found.keys()
+    assert all(one["source"] and one["summary"] for one in found.values())
+    assert found["l1_filter"]["arguments"]["round_to"] == 8
+    assert "l1_filter" in say("methods")[1]
+    out = say("methods", "gradual")[1]
+    assert "1710.01878" in out
+    assert "'1000it'" in out
+
+
+class Fails(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        raise RuntimeError("the fuse is blown")
+
+
+def fails():
+    return Fails()
+
+
+def checkpoints(folder):
+    state = network("lenet300").state_dict()
+    first = next(iter(state))
+    torch.save({k: v for k, v in state.items() if k != first}, folder / "missing.pt")
+    torch.save({**state, "odd.weight": torch.zeros(1)}, folder / "extra.pt")
+    torch.save({"weight": print}, folder / "code.pt")
+    (folder / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("shrink lenet5 --target sparsity=90", "sparsity must be in [0, 1), got 90. Did you mean"),
+        ("shrink lenet5 --target macs=-1", "macs must be in (0, 1], got -1."),
+        ("shrink lenet5 --target mac=0.5", "a target must be one of"),
+        ("shrink lenet5 --target macs=half", "macs must be a number, as macs=0.5, got 'half'."),
+        ("shrink lenet5 --target macs=0.00001", "macs 1e-05 cannot be reached"),
+        ("shrink lenet5 --method l2_fitler", "method 'l2_fitler' is unknown"),
+        ("shrink lenet5 --input 7,28,28", "lenet5"),
+        ("shrink lenet5 --input big", "--input must be sizes with commas, as 3,32,32, got 'big'."),
+        ("shrink lenet6", "network 'lenet6' is unknown. Did you mean 'lenet5'"),
+        ("shrink test_cli:fails", "give the shape of its input, as --input 3,32,32."),
+        ("shrink test_cli:fails --input 4", "the fuse is blown"),
+        ("shrink test_cli:none --input 4", "has no function 'none'"),
+        ("shrink nowhere:none --input 4", "there is no module 'nowhere'"),
+        ("inspect lenet300 --weights missing.pt", "1 missing: "),
+        ("inspect lenet300 --weights extra.pt", "1 unknown: odd.weight"),
+        ("inspect lenet300 --weights code.pt", "was refused: unpickling it would call"),
+        ("inspect lenet300 --weights cut.safetensors", "it may be truncated"),
+        ("inspect lenet300 --weights none.pt", "no file at none.pt"),
+        ("run none.toml", "recipe must be a readable TOML file, got 'none.toml'"),
+        ("report nowhere", "a finished run's directory has a result.json, nowhere has none"),
+        ("bench", "bench needs an ONNX file, got none"),
+        ("bench none.onnx", "no ONNX file at none.onnx"),
+        ("methods magntude", "Did you mean 'magnitude'?"),
+        ("runn x", 'Unknown command "runn". Did you mean "run"?'),
+        ("run", "requires an argument"),
+        ("run x --bogus", "Unknown option: --bogus"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_line_that_helps(say, line, said, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_cli", sys.modules[__name__])
+    checkpoints(tmp_path)
+    code, out, errors = say(*line.split())
+    assert code == 2, errors
+    assert said.lower() in errors.lower()
+    assert errors.startswith("error: ")
+    assert "Traceback" not in errors
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("method.ratios={fc1=1.0}", "would lose all 300"),
+        ("target.macs=0.0001", "cannot be reached"),
+        ("model.weights=none.pt", "model.weights must name a file, got 'none.pt'"),
+    ],
+)
+def test_a_recipe_that_asks_too_much(say, tiny, change, said):
+    extra = ["--set", "method.min_keep=0"] if "ratios" in change else []
+    code, _, errors = say("run", tiny, "--set", change, *extra)
+    assert code == 2
+    assert said in errors
+
+
+def test_debug_shows_where_an_error_came_from(say, monkeypatch):
+    monkeypatch.setenv("PRUNUS_DEBUG", "1")
+    with pytest.raises(ValueError, match="lenet6"):
+        main(["shrink", "lenet6"])
