@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    # Threads that spin while they wait take the processor from whatever else the machine runs:
+    # beside one other busy process a training step took six times as long. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         app(given, exit_on_error=False, print_error=False, result_action="return_value")
