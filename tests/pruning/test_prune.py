@@ -318,3 +318,18 @@ def test_a_pruner_in_a_loop_gives_a_network_that_trains_on():
     result.model(X).square().mean().backward()
     optimizer.step()
     assert any((p != b).any() for p, b in zip(result.model.parameters(), before, strict=True))
+
+
+def test_every_layer_that_keeps_its_width_has_its_reason():
+    report = prune(
+        network("resnet20"),
+        torch.randn(1, 3, 32, 32),
+        method=l1_filter(skip=("layer1.0.conv1",)),
+        check=False,
+    ).report
+    reasons = {frozen["name"]: frozen["reason"] for frozen in report.frozen}
+    whole = {group["name"] for group in report.groups if group["before"] == group["after"]}
+    assert whole <= reasons.keys()
+    assert reasons["linear"] == "is the network's output"
+    assert reasons["layer1.0.conv1"] == "is skipped by the method"
+    assert reasons["conv1"] == "is written by several layers, which the method leaves whole"

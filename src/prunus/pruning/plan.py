@@ -127,7 +127,7 @@ class Plan:
             ],
             frozen=[
                 {"name": f.name, "channels": f.channels, "reason": f.reason}
-                for f in self.space.frozen
+                for f in (*self.space.frozen, *self.method.granularity.left_out(self.space))
             ],
             form=form,
             verification=verification,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prunus.names import did_you_mean
 from prunus.space.space import Space, Weight
-from prunus.space.units import ChannelGroup
+from prunus.space.units import ChannelGroup, Frozen
 from prunus.types import Keep, Mask
 
 Reduce = Callable[[Tensor], Tensor]
@@ -46,6 +46,9 @@ class Granularity(Protocol):
 
     def groups(self, space: Space) -> list[UnitGroup]:
         """Return the groups of units that may be pruned."""
+
+    def left_out(self, space: Space) -> list[Frozen]:
+        """Return the channels that could go but are not touched, with the reason."""
 
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask of a decision over every parameter and channel-carrying buffer."""
@@ -161,6 +164,10 @@ class Unstructured:
             if not (convolutional and len(weight.shape) < 3) and not matches(weight.name, self.skip)
         ]
 
+    def left_out(self, space: Space) -> list[Frozen]:
+        """Return nothing: single weights leave every channel in place."""
+        return []
+
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask over every parameter; what `keep` does not name stays whole."""
         mask = space.mask({})
@@ -193,11 +200,19 @@ class Structured:
             ValueError: A pattern of `skip` fits no layer.
         """
         must_match("skip", self.skip, [group.name for group in space.groups])
-        return [
-            Channels(group)
-            for group in space.groups
-            if (self.coupled or len(group.coupled) == 1) and not matches(group.name, self.skip)
-        ]
+        left = {frozen.name for frozen in self.left_out(space)}
+        return [Channels(group) for group in space.groups if group.name not in left]
+
+    def left_out(self, space: Space) -> list[Frozen]:
+        """Return the channels that could go but are not touched, with the reason."""
+        left = []
+        for group in space.groups:
+            if matches(group.name, self.skip):
+                left.append(Frozen(group.name, group.size, "is skipped by the method"))
+            elif not self.coupled and len(group.coupled) > 1:
+                shared = "is written by several layers, which the method leaves whole"
+                left.append(Frozen(group.name, group.size, shared))
+        return left
 
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask over every parameter and channel-carrying buffer."""
