@@ -24,6 +24,11 @@ def call_arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example, Tensor):
         return (example,), {}
     if isinstance(example, tuple | list):
+        if example and all(isinstance(part, int) for part in example):
+            raise TypeError(
+                f"example must hold tensors, got the numbers {tuple(example)}; for an input of "
+                f"that shape pass torch.randn({', '.join(map(str, example))})."
+            )
         return tuple(example), {}
     if isinstance(example, Mapping):
         return (), dict(example)
@@ -33,7 +38,7 @@ def call_arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Target:
     """How small the network is to become; exactly one field is set.
 
@@ -43,8 +48,8 @@ class Target:
         params: Parameters as a fraction of the dense network, in (0, 1].
         macs: Multiply-accumulates as a fraction of the dense network, in (0, 1].
         bytes: Bytes of parameters and buffers as a fraction of the dense network, in (0, 1].
-        latency_ms: Milliseconds in a runtime, above 0.
-        speedup: Dense time over pruned time, at least 1.
+        latency_ms: Milliseconds in a runtime, above 0; no method aims at it yet.
+        speedup: Dense time over pruned time, at least 1; no method aims at it yet.
 
     Raises:
         ValueError: None or several fields are set, or the value is out of range.
@@ -77,6 +82,9 @@ class Target:
         if not inside:
             hint = f" Did you mean {value / 100:g}?" if high == 1 and 1 < value < 100 else ""
             raise ValueError(f"{name} must be in {interval}, got {value:g}.{hint}")
+
+    def __repr__(self) -> str:
+        return f"Target({self.metric}={self.value:g})"
 
     @property
     def metric(self) -> str:

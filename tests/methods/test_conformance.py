@@ -100,7 +100,7 @@ def test_a_mask_covers_parameters_and_never_inputs_or_classifier_outputs(name):
     model, _, pruner, masks = finished(name)
     assert {n for n, _ in model.named_parameters()} <= masks[-1].keys()
     assert all(kept.dtype == torch.bool for kept in masks[-1].values())
-    if pruner.plan.structured:
+    if pruner.plan.method.structured:
         assert masks[-1]["0.weight"].any(dim=(0, 2, 3)).all()
         assert masks[-1]["10.weight"].any(dim=1).all() and masks[-1]["10.bias"].all()
 

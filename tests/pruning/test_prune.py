@@ -233,11 +233,11 @@ class Fails(nn.Module):
         ),
         (
             lambda: prune(build(), X, method="magnitude", target=Target(macs=0.5)),
-            *(TargetError, "macs is a cost of channels, but '0.weight' is pruned by single"),
+            *(TargetError, "macs is a cost of channels, but method 'magnitude' prunes single"),
         ),
         (
             lambda: prune(build(), X, target=Target(speedup=2)),
-            *(TargetError, "speedup cannot be searched for by channel widths alone"),
+            *(TargetError, "speedup is no target that channels can be chosen for yet"),
         ),
         (
             lambda: prune(build(), torch.randn(2, 5, 8, 8)),
@@ -332,4 +332,49 @@ def test_every_layer_that_keeps_its_width_has_its_reason():
     assert whole <= reasons.keys()
     assert reasons["linear"] == "is the network's output"
     assert reasons["layer1.0.conv1"] == "is skipped by the method"
-    assert reasons["conv1"] == "is written by several layers, which the method leaves whole"
+    assert reasons["conv1"] == "is written by several layers, which coupled=False leaves whole"
+
+
+def test_training_goes_on_after_finish_with_the_weights_held_at_zero():
+    model = build()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.1)
+    pruner = Pruner(model, X, gradual(end="4it", every="2it"), target=Target(sparsity=0.8))
+    for _ in range(4):
+        model(X).square().sum().backward()
+        optimizer.step()
+        pruner.step(optimizer)
+    result = pruner.finish(optimizer)
+    for _ in range(5):
+        result.model(X).square().sum().backward()
+        optimizer.step()
+        pruner.step(optimizer)
+    for name, weight in result.model.named_parameters():
+        assert not weight[~result.mask[name]].any()
+    with pytest.raises(ValueError, match="finish was called before"):
+        pruner.finish(optimizer)
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    optimizer = torch.optim.Adam(build().parameters())
+    with pytest.raises(ValueError, match="holds none of the model's parameters"):
+        prune(build(), X, method=l1_filter(round_to=1), target=HALF, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((nn.Linear, torch.randn(1, 3)), "model must be an nn.Module, got type"),
+        ((build(), (1, 3, 8, 8)), r"got the numbers \(1, 3, 8, 8\); .* torch.randn\(1, 3, 8, 8\)"),
+    ],
+)
+def test_what_is_no_model_or_no_input_is_named(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        prune(*arguments, target=HALF)
+
+
+def test_widths_count_channels_where_a_unit_has_several():
+    norm = nn.Sequential(
+        nn.Conv2d(3, 64, 3), nn.GroupNorm(8, 64), nn.ReLU(), nn.Conv2d(64, 4, 3)
+    )  # fmt: skip
+    small = prune(norm, torch.randn(1, 3, 8, 8), target=HALF).model
+    assert small[0].out_channels == 32

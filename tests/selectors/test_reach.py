@@ -146,12 +146,6 @@ def test_ratios_that_cost_more_than_asked_and_less_than_asked_are_told():
     assert cost(space, "macs", keep) == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("target", [Target(latency_ms=1.0), Target(speedup=2.0)])
-def test_times_are_not_searched_for_by_widths(target):
-    with pytest.raises(TargetError, match="cannot be searched for by channel widths alone"):
-        select(*traced("lenet5"), target)
-
-
 @pytest.mark.parametrize(
     ("width", "size", "step", "least", "expected"),
     [

@@ -1,10 +1,12 @@
 """Which channels go together, which may not go, and what is said about them."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from networks import Concatenate, Residual, Shuffle
 from prunus.space import Space, trace
+from prunus.space.shrink import shrink
 
 IMAGE = torch.randn(2, 3, 8, 8)
 
@@ -150,3 +152,25 @@ def test_a_network_without_groups_still_has_its_cost() -> None:
 
     assert not space.groups
     assert float(space.macs.at(space.widths({}))) == space.macs.dense == 16
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_stay_whole_and_what_follows_them_can_go(kind: type[nn.RNNBase]) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.cell = nn.Embedding(9, 6), kind(6, 8, batch_first=True)
+            self.hidden, self.out = nn.Linear(8, 10), nn.Linear(10, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.hidden(self.cell(self.embed(x))[0][:, -1]).relu())
+
+    net, tokens = Recurrent(), torch.randint(9, (2, 5))
+    space = trace(net, tokens)
+    shrunk = shrink(net, space, {"hidden": torch.arange(10) < 4}, tokens)
+
+    assert sizes(space) == {"hidden": 10}
+    assert {f.reason for f in space.frozen if f.name == "embed"} == {
+        f"meets {kind.__name__}, of fixed sizes"
+    }
+    assert shrunk.verification is not None and shrunk.verification.passed

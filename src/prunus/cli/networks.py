@@ -63,6 +63,11 @@ def shrink(
         print_json(document)
     else:
         print(f"{result.report}\nwritten to {out}")
+        if result.report.form == "rewritten graph":
+            print(
+                "a rewritten graph has no class to load its weights into, so there is no "
+                "pruned.safetensors; flatten(1) instead of view(-1, N) keeps the class."
+            )
 
 
 def inspect(

@@ -25,6 +25,7 @@ def demo(
     """
     from prunus.demo import demo as play
     from prunus.demo import side_by_side
+    from prunus.report.headline import headline
 
     finished = play(directory, announce=announce, progress=not json)
     if json:
@@ -32,6 +33,7 @@ def demo(
         return
     print_arms(side_by_side(finished))
     for one in finished:
+        print(f"{one.document['title']}: {headline(one.document)}")
         print(f"report: {one.directory / 'report.html'}")
 
 
@@ -62,6 +64,7 @@ def run(
         json: Print the result document as JSON.
     """
     from prunus.recipe import load
+    from prunus.report.headline import headline
     from prunus.run import run as execute
 
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
@@ -70,6 +73,7 @@ def run(
         print_json(finished.document)
         return
     print_arms(finished.document)
+    print(headline(finished.document))
     print(f"report: {finished.directory / 'report.html'}")
 
 

@@ -46,6 +46,11 @@ def carry_over(
 
 
 def _check(optimizer: Optimizer, names: Mapping[int, str], fresh: Mapping[str, Tensor]) -> None:
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not any(id(parameter) in names for parameter in held):
+        raise ValueError(
+            "the optimizer holds none of the model's parameters; pass the one that trains it."
+        )
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names.get(id(parameter))

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 
 from prunus.criteria import Criterion
+from prunus.errors import TargetError
 from prunus.schedules import Schedule
 from prunus.selectors import Selector
-from prunus.space import Granularity
+from prunus.space import Granularity, Structured
 from prunus.types import Target
 
 
@@ -28,6 +29,28 @@ class Method:
     selector: Selector
     schedule: Schedule = field(default_factory=Schedule)
     target: Target | None = None
+
+    @property
+    def structured(self) -> bool:
+        """Whether whole channels go, so that they can be removed physically."""
+        return isinstance(self.granularity, Structured)
+
+    def check_target(self, target: Target) -> None:
+        """Refuse a target that this method cannot aim at.
+
+        Raises:
+            TargetError: It is a time, or a cost of channels while the method prunes weights.
+        """
+        if target.metric in ("latency_ms", "speedup"):
+            raise TargetError(
+                f"{target.metric} is no target that channels can be chosen for yet; ask for macs, "
+                "params or bytes and measure the result."
+            )
+        if not self.structured and target.metric not in ("sparsity", "density"):
+            raise TargetError(
+                f"{target.metric} is a cost of channels, but method {self.name!r} prunes single "
+                "weights; ask for sparsity or density."
+            )
 
     @property
     def during_training(self) -> bool:

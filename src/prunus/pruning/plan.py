@@ -9,7 +9,7 @@ from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.pruning.result import Report, Result
-from prunus.space import Structured, Verification, trace, verify
+from prunus.space import Verification, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, kept_index
 from prunus.space.shrink import shrink
@@ -29,23 +29,23 @@ class Plan:
     def __init__(
         self, model: nn.Module, example: Example, method: Method | str, target: Target | None
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be an nn.Module, got {type(model).__name__}.")
         if target is not None and not isinstance(target, Target):
             raise TypeError(f"target must be a Target, such as Target(macs=0.5), got {target!r}.")
         self.method = resolve(method)
         self.target = target or self.method.target
+        if self.target is not None:
+            self.method.check_target(self.target)
         self.space = trace(model, example)
         self.groups = self.method.granularity.groups(self.space)
         if not self.groups:
-            reasons = sorted({f"{f.name}: {f.reason}" for f in self.space.frozen})
+            left = (*self.space.frozen, *self.method.granularity.left_out(self.space))
+            reasons = list(dict.fromkeys(f"{f.name} {f.reason}" for f in reversed(left)))
             raise ValueError(
                 f"method {self.method.name!r} finds nothing to prune in {type(model).__name__}: "
                 f"{'; '.join(reasons[:5]) or 'no layer multiplies its input by weights'}."
             )
-
-    @property
-    def structured(self) -> bool:
-        """Whether units are removed physically."""
-        return isinstance(self.method.granularity, Structured)
 
     @property
     def removed(self) -> float:
@@ -60,7 +60,7 @@ class Plan:
         weights = {name: p.detach() for name, p in model.named_parameters()}
         scores = self.method.criterion.score(self.groups, Evidence(weights, generator))
         target = self.target
-        if target is not None and target.metric not in ("latency_ms", "speedup"):
+        if target is not None:
             value = share if target.metric == "sparsity" else 1 - share
             target = Target(**{target.metric: value})
         return self.method.selector.select(self.space, self.groups, scores, target).keep
@@ -81,7 +81,7 @@ class Plan:
         """Build the small network, prove it, and report."""
         index: dict[str, dict[int, Tensor]] = {}
         form, verification = "masked", None
-        if self.structured:
+        if self.method.structured:
             shrunk = shrink(model, self.space, keep, example, check=check)
             small, form, verification = shrunk.model, shrunk.form, shrunk.verification
             index = kept_index(self.space, keep)
@@ -94,14 +94,14 @@ class Plan:
         # last, so that a failure above leaves the optimizer with the network it had
         if optimizer is not None:
             carry_over(optimizer, model, small, index)
-            if not self.structured:
+            if not self.method.structured:
                 Hard(small).set(result.mask, optimizer)
         return result
 
     def _report(
         self, small: nn.Module, keep: Keep, form: str, verification: Verification | None
     ) -> Report:
-        widths = self.space.widths(keep if self.structured else {})
+        widths = self.space.widths(keep if self.method.structured else {})
         costs = {
             name: (self.space.cost(name).dense, round(float(self.space.cost(name).at(widths))))
             for name in ("macs", "params", "bytes")

@@ -59,6 +59,7 @@ class Pruner:
         self.plan = Plan(model, example, method, target)
         self.keep: Keep = {}
         self.steps = 0
+        self._finished = False
         self._timeline = self.plan.method.schedule.timeline(steps_per_epoch)
         self._generator = torch.Generator().manual_seed(seed)
         self._masking = Hard(model)
@@ -81,7 +82,7 @@ class Pruner:
             optimizer: Its state is zeroed for weights whose mask changed.
         """
         self.steps += 1
-        if self._timeline.due(self.steps):
+        if self._timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
         else:
             self._masking.apply()
@@ -89,20 +90,33 @@ class Pruner:
     def finish(self, optimizer: Optimizer | None = None, *, check: bool = True) -> Result:
         """Remove what the mask drops and prove the result.
 
+        Training may go on with the result's model and the same optimizer. Channels are gone; single
+        weights stay zero as long as `step` is called after each optimizer step, as before.
+
         Args:
             optimizer: Goes on with the small network: parameters replaced, state sliced.
             check: Compare with the masked network in float64.
 
         Raises:
             TargetError: The schedule has not ended yet.
+            ValueError: It was called before, or the optimizer holds none of the model's parameters.
             EquivalenceError: The small network differs; model and optimizer stay as they were.
         """
+        if self._finished:
+            raise ValueError(
+                "finish was called before; make a new Pruner to prune the result again."
+            )
         if self.steps < self._timeline.end:
             raise TargetError(
                 f"the schedule ends after {self._timeline.end} steps, but only {self.steps} were "
                 "made; train on, or give the method an earlier end."
             )
-        return self.plan.conclude(self.model, self.keep, self.example, optimizer, check=check)
+        result = self.plan.conclude(self.model, self.keep, self.example, optimizer, check=check)
+        self._finished = True
+        self._masking = Hard(result.model)
+        if not self.plan.method.structured:
+            self._masking.set(result.mask)
+        return result
 
     def state(self) -> dict[str, Tensor | int | float | str]:
         """Return what a checkpoint must hold to go on: the step and the decision."""

@@ -72,7 +72,7 @@ class Report:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A smaller network, the mask that it equals, and the account of both.
 
@@ -86,3 +86,6 @@ class Result:
     model: nn.Module
     mask: Mask
     report: Report
+
+    def __repr__(self) -> str:
+        return str(self.report)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from prunus import zoo
-from prunus.errors import RecipeError
+from prunus.errors import RecipeError, TargetError
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.training import TrainSettings
@@ -59,13 +59,23 @@ class Network(_Table):
 
 
 class Dataset(_Table):
-    """Which data, and how it is cut into batches; see `prunus.zoo.dataset`."""
+    """Which data, and how it is cut into batches; see `prunus.zoo.dataset`.
+
+    Args:
+        name: A dataset of the zoo, or "folder:PATH" with a folder per class inside train/.
+        batch_size: Samples per step.
+        val_size: Training samples held out for validation; by default the dataset's own number.
+        root: Where to look for it first.
+        augment: Whether training samples are cropped and flipped at random.
+        image_size: Side to which the images of a folder are cut, 224 by default.
+    """
 
     name: str
     batch_size: int = Field(128, ge=1)
     val_size: int | None = Field(None, ge=0)
     root: str | None = None
     augment: bool = True
+    image_size: int | None = Field(None, ge=1)
 
     @field_validator("name")
     @classmethod
@@ -126,6 +136,16 @@ class Bench(_Table):
     batch: int = Field(default=1, ge=1)
     rounds: int = Field(default=50, ge=0)
 
+    @field_validator("rounds")
+    @classmethod
+    def _gives_an_interval(cls, rounds: int) -> int:
+        if 0 < rounds < 6:
+            raise ValueError(
+                f"rounds must be 0 (no timing) or at least 6 (the fewest with a 95 % interval), "
+                f"got {rounds}."
+            )
+        return rounds
+
 
 class Recipe(_Table):
     """One run: a network, its data, a method, and what is done before and after.
@@ -170,6 +190,12 @@ class Recipe(_Table):
                 f"method '{self.method.name}' prunes while the network trains; it needs a "
                 "[finetune] table with keep = 'last'."
             )
+        method = self.method.build()
+        if self.target is not None:
+            try:
+                method.check_target(self.target)
+            except TargetError as error:
+                raise ValueError(str(error)) from error
         if self.arms and self.train is None:
             raise ValueError(
                 f"arms {', '.join(self.arms)} repeat the dense network's training; "

@@ -151,5 +151,5 @@ _COLUMNS: dict[str, _Column] = {
     "file_bytes": _Column("File", _of_dense(size)),
     "latency_ms": _Column("Latency", _latency),
     "speedup": _Column("Speed-up", _speedup),
-    "epochs": _Column("Epochs", lambda value, dense: Cell(f"{value:g}")),
+    "epochs": _Column("Epochs", lambda value, dense: Cell(f"{value:.3g}")),
 }

@@ -1,6 +1,7 @@
 """From a recipe to its result: the order of the stages and what each depends on."""
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +81,7 @@ def run(
         "data": plain["data"],
         "train": None if work.checkpoint else plain["train"],
         "weights": _sha256(work.checkpoint),
+        "code": _sha256(_source(recipe.model.factory)),
     }
     label = (recipe.model.name or str(recipe.model.factory)).replace(":", "-").replace("/", "-")
     shared = root / f"dense-{label}-{digest(begun)}" / f"seed-{recipe.seed}" / "dense"
@@ -117,6 +119,12 @@ def run(
     write_json(directory / "result.json", found)
     write_report(found, directory / "report.html")
     return Finished(directory, found)
+
+
+def _source(factory: str | None) -> Path | None:
+    """Return the file with the user's own network, whose changes make old results stale."""
+    spec = importlib.util.find_spec(factory.partition(":")[0]) if factory else None
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _sha256(path: Path | None) -> str | None:

@@ -1,6 +1,7 @@
 """Reach a cost: how wide each group must be for the network to cost what was asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import gcd
 
 import numpy as np
 import torch
@@ -36,28 +37,17 @@ def reach(
         scores: Group name -> float32, shape (units,).
         target: A fraction of the dense macs, params or bytes.
         settled: Decisions already made for other groups.
-        round_to: Widths are multiples of this; groups not wider than it are left whole.
+        round_to: Widths are multiples of this many channels; groups not wider are left whole.
         min_keep: Units that every group keeps at least.
 
     Returns:
         `settled` and the decision for every group in `pools`.
 
     Raises:
-        TargetError: Even the narrowest network costs more, or the target needs another runtime.
+        TargetError: Even the narrowest network costs more.
     """
-    if target.metric not in ("macs", "params", "bytes"):
-        raise TargetError(
-            f"{target.metric} cannot be searched for by channel widths alone; ask for macs, params "
-            "or bytes and measure the result."
-        )
     cost = space.cost(target.metric)
     groups = {group.name: group for pool in pools for group in pool}
-    missing = set(groups) - {group.name for group in space.groups}
-    if missing:
-        raise TargetError(
-            f"{target.metric} is a cost of channels, but {sorted(missing)[0]!r} is pruned by "
-            "single weights; ask for sparsity or density."
-        )
     base = {
         g.name: int(settled[g.name].sum()) if g.name in settled else g.size for g in space.groups
     }
@@ -67,24 +57,25 @@ def reach(
         everything = base | widths
         return float(cost.at(torch.tensor([everything[g.name] for g in space.groups])))
 
+    steps = {name: round_to // gcd(round_to, g.channels) for name, g in groups.items()}
     narrowest = {
-        name: nearest_width(0, group.size, round_to, min_keep) for name, group in groups.items()
+        name: nearest_width(0, group.size, steps[name], min_keep) for name, group in groups.items()
     }
     floor = price(narrowest)
     path = _path(pools, scores, narrowest)
     shares = _bisect(path, price, wanted)
-    widths = _round_off(shares, groups, round_to, min_keep, price, wanted)
-    furthest, widest = round_to, max(shares.values(), default=0)
+    widths = _round_off(shares, groups, steps, min_keep, price, wanted)
+    furthest, widest = max(steps.values(), default=1), max(shares.values(), default=0)
     while furthest <= widest and abs(price(widths) - wanted) > 0.001 * wanted:
         furthest *= 2
-        widths = _refine(widths, shares, groups, round_to, min_keep, price, wanted, furthest)
+        widths = _refine(widths, shares, groups, steps, min_keep, price, wanted, furthest)
         if abs(price(widths) - wanted) <= 0.01 * wanted:
             break
     if price(widths) > wanted * 1.01 and price(widths) <= floor * (1 + 1e-9):
         raise TargetError(
             f"{target.metric} {target.value:g} cannot be reached: with every layer at its "
             f"narrowest the network still has {floor / cost.dense:.3f} of the dense "
-            f"{target.metric}. " + _held(space, groups, round_to)
+            f"{target.metric}. " + _held(space, groups, steps)
         )
     if price(widths) < wanted * 0.99 and all(w == groups[n].size for n, w in widths.items()):
         raise TargetError(
@@ -140,7 +131,7 @@ def _bisect(
 def _round_off(
     shares: Widths,
     groups: dict[str, UnitGroup],
-    step: int,
+    steps: Mapping[str, int],
     least: int,
     price: Callable[[Widths], float],
     wanted: float,
@@ -149,10 +140,10 @@ def _round_off(
     widths = dict(shares)
 
     def dearness(name: str) -> float:
-        return price(shares | {name: shares[name] + step}) - price(shares)
+        return price(shares | {name: shares[name] + steps[name]}) - price(shares)
 
     for name in sorted(groups, key=dearness, reverse=True):
-        size, width = groups[name].size, widths[name]
+        size, width, step = groups[name].size, widths[name], steps[name]
         options = {
             nearest_width(w, size, step, least)
             for w in (width // step * step, min(size, -(-width // step) * step))
@@ -165,7 +156,7 @@ def _refine(
     widths: Widths,
     shares: Widths,
     groups: dict[str, UnitGroup],
-    step: int,
+    steps: Mapping[str, int],
     least: int,
     price: Callable[[Widths], float],
     wanted: float,
@@ -176,7 +167,7 @@ def _refine(
     while gap > 0.001 * wanted:
         moves = []
         for name, width in widths.items():
-            size = groups[name].size
+            size, step = groups[name].size, steps[name]
             below, above = (width - 1) // step * step, min(size, (width // step + 1) * step)
             for near in {nearest_width(w, size, step, least) for w in (below, above)} - {width}:
                 if abs(near - shares[name]) <= furthest:
@@ -195,16 +186,20 @@ def top(scores: torch.Tensor, width: int) -> torch.Tensor:
     return keep
 
 
-def _held(space: Space, groups: dict[str, UnitGroup], round_to: int) -> str:
+def _held(space: Space, groups: dict[str, UnitGroup], steps: Mapping[str, int]) -> str:
     """Say what stopped the search."""
-    narrow = sum(group.size <= round_to for group in groups.values())
+    narrow = sum(1 < steps[name] >= group.size for name, group in groups.items())
     excluded = [group.name for group in space.groups if group.name not in groups]
     parts = []
     if excluded:
         names = ", ".join(repr(name) for name in excluded[:3])
-        parts.append(f"{len(excluded)} groups were left out by the method (such as {names})")
+        parts.append(
+            f"{len(excluded)} groups were left out by the method (such as {names}; coupled=True "
+            "takes in those that several layers write)"
+        )
     if narrow:
-        parts.append(f"{narrow} groups are not wider than round_to={round_to}")
+        parts.append(f"{narrow} groups are too narrow to be rounded (round_to=1 would cut them)")
     if space.frozen:
-        parts.append(f"{len(space.frozen)} layers may not lose channels")
+        names = ", ".join(repr(frozen.name) for frozen in space.frozen[:3])
+        parts.append(f"some layers may not lose channels (such as {names})")
     return " and ".join(parts) + "." if parts else "Every group keeps at least one step."

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Literal
 
 from torch import Tensor
@@ -139,7 +140,8 @@ class TopK:
                 f"{group.name!r} would lose all {group.size} units; lower the ratio or set "
                 f"min_keep (now {self.min_keep})."
             )
-        return top(scores, nearest_width(width, group.size, self.round_to, self.min_keep))
+        step = self.round_to // gcd(self.round_to, group.channels)
+        return top(scores, nearest_width(width, group.size, step, self.min_keep))
 
     def _cut(self, pool: Sequence[UnitGroup], scores: Scores, share: float) -> Keep:
         """Drop the lowest `share` of all units in `pool`, but no group below `min_keep`."""

@@ -89,7 +89,8 @@ def verify(
         except Exception as error:
             raise EquivalenceError(
                 f"the small network fails where the masked one runs: {type(error).__name__}: "
-                f"{error}. Its forward probably has sizes written as constants."
+                f"{error}. Its forward may have sizes written as constants, such as view(-1, 400) "
+                "where flatten(1) would do."
             ) from error
         worst = max(worst, _difference(expected, got))
         count += 1

@@ -30,6 +30,10 @@ class UnitGroup(Protocol):
         """Number of units."""
 
     @property
+    def channels(self) -> int:
+        """Channels of the producing layer in one unit; 1 where units are weights."""
+
+    @property
     def positions(self) -> int:
         """Places at which the layer is applied; equal ones form a stage."""
 
@@ -82,6 +86,11 @@ class WeightGroup:
         return prod(self.weight.shape) // self.entries
 
     @property
+    def channels(self) -> int:
+        """A weight is no channel: widths do not depend on it."""
+        return 1
+
+    @property
     def positions(self) -> int:
         """Places at which the weight is applied."""
         return self.weight.positions
@@ -114,6 +123,11 @@ class Channels:
     def size(self) -> int:
         """Number of units."""
         return self.group.size
+
+    @property
+    def channels(self) -> int:
+        """Channels of the first producing layer in one unit."""
+        return self.group.producers[0].index.shape[1]
 
     @property
     def positions(self) -> int:
@@ -210,7 +224,7 @@ class Structured:
             if matches(group.name, self.skip):
                 left.append(Frozen(group.name, group.size, "is skipped by the method"))
             elif not self.coupled and len(group.coupled) > 1:
-                shared = "is written by several layers, which the method leaves whole"
+                shared = "is written by several layers, which coupled=False leaves whole"
                 left.append(Frozen(group.name, group.size, shared))
         return left
 

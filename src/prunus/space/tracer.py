@@ -23,6 +23,9 @@ from prunus.errors import UntraceableError
 from prunus.space.labels import Label, Labels
 from prunus.types import Example, call_arguments
 
+FIXED = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+"""Layers of PyTorch's own that check their sizes against attributes; they stay as they are."""
+
 
 @dataclass(frozen=True)
 class Product:
@@ -94,6 +97,11 @@ class Tracer:
                 self.slots[name, dim] = Slot(name, dim, labels[-1])
             self.assign(tensor, labels)
             self._origin[tensor] = [(name, dim) for dim in range(tensor.ndim)]
+        for module in model.modules():
+            if isinstance(module, FIXED):
+                for tensor in module.parameters(recurse=False):
+                    for label in self.of(tensor):
+                        self.labels.freeze(label, f"meets {type(module).__name__}, of fixed sizes")
 
     def of(self, tensor: Tensor) -> list[Label]:
         """Return one label per dimension of `tensor`."""
@@ -200,7 +208,9 @@ def preserved(model: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.random.fork_rng(devices=gpus))
             stack.enter_context(torch.no_grad())
             if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+                set_flags: Any = torch.backends.mkldnn.set_flags
+                enabled, *_ = set_flags(_enabled=False)
+                stack.callback(set_flags, _enabled=enabled)
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
