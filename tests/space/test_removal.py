@@ -1,5 +1,7 @@
 """Removal: what it returns, what it leaves alone, and when it refuses."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -213,3 +215,121 @@ def test_a_network_can_be_pruned_again() -> None:
 
     assert twice.model[2].in_channels == 2
     assert torch.equal(twice.model[0].weight, net[0].weight[[0, 6]])
+
+
+class Wrapped(nn.Module):
+    """Two layers with something in between and something done to the output."""
+
+    def __init__(self, between=lambda h: h, after=lambda y: y) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.between, self.after = between, after
+
+    def forward(self, x: Tensor) -> object:
+        return self.after(self.last(self.between(self.first(x).relu())))
+
+
+def by_width(h: Tensor) -> Tensor:
+    """What no removal can follow: a scale that depends on how many channels there are."""
+    return h / h.shape[1] ** 0.5
+
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass
+class Output:
+    logits: Tensor
+
+
+def test_an_output_of_any_kind_is_frozen_and_compared() -> None:
+    net = Wrapped(after=lambda y: Output(y))
+    space = trace(net, X)
+
+    assert [group.name for group in space.groups] == ["first"]
+    with pytest.raises(EquivalenceError, match="outputs differ by"):
+        shrink(Wrapped(by_width, Output), space, {"first": keep(0, 2, size=6)}, X)
+    with pytest.raises(UntraceableError, match="returns no tensor"):
+        trace(Wrapped(after=lambda y: None), X)
+
+
+@pytest.mark.parametrize("fill", [-1e9, -1e30, float("-inf")])
+def test_a_large_entry_hides_nothing_beside_it(fill: float) -> None:
+    def masked(y: Tensor) -> Tensor:
+        return y.masked_fill(torch.tensor([True, True, False]), fill)
+
+    net, right = Wrapped(by_width, masked), Wrapped(after=masked)
+    decision = {"first": keep(0, 2, size=6)}
+
+    with pytest.raises(EquivalenceError, match="outputs differ by"):
+        shrink(net, trace(net, X), decision, X)
+    assert shrink(right, trace(right, X), decision, X).verification.passed
+
+
+def test_units_that_never_fire_do_not_make_the_proof_vacuous() -> None:
+    net = Wrapped(by_width)
+    with torch.no_grad():
+        net.first.bias.fill_(-100)
+
+    with pytest.raises(EquivalenceError, match="outputs differ by"):
+        shrink(net, trace(net, X), {"first": keep(0, 2, size=6)}, X)
+
+
+def test_layers_used_in_training_alone_are_not_left_behind() -> None:
+    class Auxiliary(Wrapped):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x).relu()
+            return self.last(h) + self.extra(h) if self.training else self.last(h)
+
+    net = Auxiliary().eval()
+
+    with pytest.raises(EquivalenceError, match="fails in train mode"):
+        shrink(net, trace(net, X), {"first": keep(0, 2, size=6)}, X)
+
+
+def test_what_forward_writes_into_is_put_back() -> None:
+    class Writer(Wrapped):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen = torch.ones(5)
+            return super().forward(x.mul_(2))
+
+    net, example = Writer(), X.clone()
+    buffer = net.seen
+    shrunk = shrink(net, trace(net, example), {"first": keep(0, 2, size=6)}, example)
+
+    assert shrunk.verification is not None and shrunk.verification.passed
+    assert net.seen is buffer and not net.seen.any() and torch.equal(example, X)
+
+
+def test_a_forward_that_writes_into_a_parameter_is_refused_before_it_does() -> None:
+    net = Wrapped(lambda h: h, lambda y: y)
+    net.between = lambda h: (net.last.weight.clamp_(-1, 1), h)[1]
+    before = net.last.weight.clone()
+
+    with pytest.raises(UntraceableError, match=r"writes into the parameter 'last\.weight'"):
+        trace(net, X)
+    assert torch.equal(net.last.weight, before)
+
+
+def test_buffers_used_as_weights_are_no_producers() -> None:
+    net = Wrapped(lambda h: h @ torch.eye(6) * 1.0)
+    net.register_buffer("mixing", torch.randn(6, 6))
+    net.between = lambda h: h @ net.mixing
+
+    space = trace(net, X)
+
+    assert all(member.tensor != "mixing" for g in space.groups for member in g.producers)
+
+
+def test_units_that_cost_differently_are_different_groups() -> None:
+    net = Wrapped(lambda h: h * (h[:, :2].t() @ h[:, :2]).sum())
+
+    assert trace(net, X).macs.dense == 3 * (24 + 18) + 2 * 2 * 3

@@ -35,14 +35,21 @@ class Seen:
 def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> fx.GraphModule:
     """Return a graph of `model` without the units that `keep` drops.
 
-    The graph is traced in eval mode: what the forward decides by `self.training` outside of
-    submodules stays as in evaluation.
-
     Raises:
-        EquivalenceError: The forward cannot be traced as a graph.
+        EquivalenceError: The forward cannot be traced as a graph, or reads `self.training` outside
+            of submodules.
     """
     check_keep(space, keep)
-    graph = _trace(model)
+    graph = _trace(model, training=False)
+    used = {id(tensor) for tensor in (*graph.parameters(), *graph.buffers())}
+    own = (*model.named_parameters(), *model.named_buffers())
+    missing = [name for name, tensor in own if id(tensor) not in used]
+    if missing or graph.code != _trace(model, training=True).code:
+        raise EquivalenceError(
+            "its forward does other things in training than in evaluation, outside of submodules"
+            + (f" (it leaves out {min(missing)!r})" if missing else "")
+            + ", and a graph can hold only one of them."
+        )
     seen: dict[str, Any] = {}
     tracer = record(graph, example, RULES, run=lambda tracer: _Labeller(graph, tracer, seen).call)
     index = {name: at for name, at in kept_index(space, keep).items() if (name, 0) in tracer.slots}
@@ -69,10 +76,10 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> fx.
     return small
 
 
-def _trace(model: nn.Module) -> fx.GraphModule:
+def _trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
     modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()
+        model.train(training)
         tracer = _Open()
         return fx.GraphModule(model, tracer.trace(model), type(model).__name__)
     except Exception as error:

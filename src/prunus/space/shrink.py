@@ -12,7 +12,8 @@ from prunus.space.check import Verification, verify
 from prunus.space.remove import remove
 from prunus.space.rewrite import rewrite
 from prunus.space.space import Space
-from prunus.types import Example, Keep
+from prunus.space.tracer import cloned
+from prunus.types import Example, Keep, Mask, call_arguments
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def shrink(
         "rewritten graph": lambda dense: rewrite(dense, space, keep, example),
     }
     mask = space.mask(keep)
-    awake = _awake(model) if check else None
+    redrawn = _redrawn(model) if check else None
     failures = []
     for form, build in forms.items():
         try:
@@ -62,8 +63,10 @@ def shrink(
             if not check:
                 return Shrunk(small, form, None)
             verification = verify(mask, small, example, model=model)
-            if verification.passed and awake is not None:
-                verification = verify(mask, build(awake), example, model=awake)
+            if verification.passed and redrawn is not None:
+                verification = _worse(verification, mask, build(redrawn), redrawn, example)
+            if verification.passed:
+                _check_training(model, small, example)
         except EquivalenceError as error:
             failures.append(f"{form}: {error}")
             continue
@@ -79,21 +82,53 @@ def shrink(
     )
 
 
-def _awake(model: nn.Module) -> nn.Module | None:
-    """Return a copy in which weights that are all zero are random, or None if there are none.
+def _worse(
+    first: Verification, mask: Mask, small: nn.Module, model: nn.Module, example: Example
+) -> Verification:
+    """Compare once more, with random weights, and return the worse of the two outcomes."""
+    try:
+        second = verify(mask, small, example, model=model, random_inputs=False)
+    except EquivalenceError as error:
+        if "not finite" in str(error):
+            return first  # random weights are not always weights that the network can run with
+        raise
+    worst = max(first.max_relative_difference, second.max_relative_difference)
+    return Verification(worst, first.dtype, first.inputs, first.passed and second.passed)
 
-    A zero-initialised head or normalisation hides everything before it, and a comparison of zeros
-    proves nothing.
+
+def _redrawn(model: nn.Module) -> nn.Module:
+    """Return a copy with random weights of the same scale.
+
+    A zero-initialised head, a gate at zero or a unit that never fires hides everything before it,
+    and a comparison of what is hidden proves nothing.
     """
-    asleep = [
-        name for name, p in model.named_parameters() if name.endswith("weight") and not p.any()
-    ]
-    if not asleep:
-        return None
-    awake = copy.deepcopy(model)
+    redrawn = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name in asleep:
-            weight = awake.get_parameter(name)
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
-    return awake
+        for parameter in redrawn.parameters():
+            if parameter.is_floating_point() and parameter.numel():
+                scale = float(parameter.double().square().mean().sqrt())
+                scale = min(scale, 1.0) if 0 < scale < float("inf") else 0.1
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    return redrawn
+
+
+def _check_training(model: nn.Module, small: nn.Module, example: Example) -> None:
+    """Run the small network in train mode where the dense one can: it may use other layers there.
+
+    Raises:
+        EquivalenceError: Only the dense network runs.
+    """
+    args, kwargs = call_arguments(cloned(example))
+    for network, needed in ((model, False), (small, True)):
+        trained = copy.deepcopy(network).train()
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                trained(*args, **kwargs)
+        except Exception as error:
+            if not needed:
+                return
+            raise EquivalenceError(
+                f"the small network fails in train mode, where the dense one runs: {error}. Layers "
+                "used in training alone, such as auxiliary heads, are not seen; take them off."
+            ) from error

@@ -7,7 +7,7 @@ dependent control flow and functional calls need nothing special. Each operation
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.errors import UntraceableError
@@ -77,6 +77,7 @@ class Tracer:
             of positions (pixels, tokens, times the batch) at which they do.
         products: Where multiply-accumulates are spent.
         unknown: Operations without a rule, by name, with how often they were met.
+        parameters: Names of the model's parameters; only they are pruned, never buffers.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -84,12 +85,14 @@ class Tracer:
     producers: dict[tuple[str, int], int] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
+    parameters: set[str] = field(default_factory=set)
     _of: Any = field(default_factory=WeakIdKeyDictionary)
     _origin: Any = field(default_factory=WeakIdKeyDictionary)
 
     def adopt(self, model: nn.Module) -> None:
         """Give every dimension of every parameter and buffer its atoms; tied tensors share."""
         named = [*model.named_parameters(), *model.named_buffers()]
+        self.parameters = {name for name, _ in model.named_parameters()}
         for name, tensor in named:
             labels: list[Label] = []
             for dim, size in enumerate(tensor.shape):
@@ -127,7 +130,7 @@ class Tracer:
 
     def produce(self, slot: tuple[str, int] | None, positions: int) -> None:
         """Note that a parameter's dimension makes channels at `positions` places."""
-        if slot is not None:
+        if slot is not None and slot[0] in self.parameters:
             self.producers[slot] = max(positions, self.producers.get(slot, 0))
 
     def spend(self, name: str, factor: int, dims: Sequence[tuple[Label, int]]) -> None:
@@ -159,6 +162,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run `func` and propagate labels through it."""
+        self._refuse_writes(func, args)
         out = func(*args, **(kwargs or {}))
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
             return out
@@ -177,6 +181,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.tracer.unknown[name] += 1
             self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
         return out
+
+    def _refuse_writes(self, func: OpOverload, args: Any) -> None:
+        """Refuse a forward that changes a parameter: the model would not stay as it was."""
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            origin = self.tracer.origin(value) if written and isinstance(value, Tensor) else None
+            names = {slot[0] for slot in origin or () if slot} & self.tracer.parameters
+            if names:
+                raise UntraceableError(
+                    f"its forward writes into the parameter {min(names)!r} ({func._schema.name}); "
+                    "do that outside of forward."
+                )
 
 
 def is_pointwise(func: OpOverload) -> bool:
@@ -198,7 +214,12 @@ def preserved(model: nn.Module) -> Iterator[None]:
     recurrent kernels are switched off inside, so that only elementary operations run.
     """
     modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = [
+        (module, leaf, buffer, buffer.clone())
+        for module in model.modules()
+        for leaf, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
@@ -217,9 +238,10 @@ def preserved(model: nn.Module) -> Iterator[None]:
         for module, mode in modes.items():
             module.training = mode
         with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in buffers and not torch.equal(buffer, buffers[name]):
-                    buffer.copy_(buffers[name])
+            for module, leaf, buffer, value in buffers:
+                module._buffers[leaf] = buffer
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 def record(
@@ -239,7 +261,7 @@ def record(
     Raises:
         UntraceableError: The model fails on the example input.
     """
-    args, kwargs = call_arguments(example)
+    args, kwargs = call_arguments(cloned(example))
     tracer = Tracer()
     tracer.adopt(model)
     for leaf in tree_leaves((args, kwargs)):
@@ -256,8 +278,54 @@ def record(
                 f"{', '.join(map(str, shapes))}: {type(error).__name__}: {error}. "
                 "Pass an example that the model accepts in eval mode."
             ) from error
-    for leaf in tree_leaves(out):
-        if isinstance(leaf, Tensor):
-            for label in tracer.of(leaf):
-                tracer.labels.freeze(label, "is the network's output")
+    outputs = output_tensors(out)
+    if not outputs:
+        raise UntraceableError(
+            f"{type(model).__name__} returns no tensor ({type(out).__name__}), so there is nothing "
+            "to keep equal."
+        )
+    for tensor in outputs:
+        for label in tracer.of(tensor):
+            tracer.labels.freeze(label, "is the network's output")
     return tracer
+
+
+def cloned(example: Example) -> Example:
+    """Return the example with copies of its tensors: a forward may write into them."""
+    return tree_map_only(Tensor, Tensor.clone, example)  # type: ignore[no-any-return]
+
+
+def output_tensors(out: Any) -> list[Tensor]:
+    """Return every tensor in a model's output, looking into any container or plain object.
+
+    Raises:
+        UntraceableError: A part of the output cannot be looked into.
+    """
+    found: list[Tensor] = []
+    seen: set[int] = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif value is None or isinstance(value, str | bytes | int | float | complex | type):
+            return
+        elif id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, Mapping):
+                parts = list(value.values())
+            elif isinstance(value, Iterable):
+                parts = list(value)
+            elif hasattr(value, "__dict__"):
+                parts = list(vars(value).values())
+            elif isinstance(value, torch.dtype | torch.device | torch.layout):
+                parts = []
+            else:
+                raise UntraceableError(
+                    f"the output holds a {type(value).__name__}, which cannot be looked into for "
+                    "tensors; return tensors in tuples, dicts or dataclasses."
+                )
+            for part in parts:
+                walk(part)
+
+    walk(out)
+    return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prunus.space.labels import Atoms
-from prunus.space.tracer import Tracer
+from prunus.space.tracer import Slot, Tracer
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,14 @@ def partition(tracer: Tracer) -> Partition:
     """Sort the classes of atoms into groups of interchangeable units.
 
     Two classes are interchangeable when they own equally many positions of the same tensor
-    dimensions. A class without a producer, or with a frozen atom, is no unit.
+    dimensions and cost the same in every product. A class without a producer, or with a frozen
+    atom, is no unit.
     """
     roots, reasons = tracer.labels.classes()
     slots = [slot for slot in tracer.slots.values() if not isinstance(slot.label, str)]
+    real = len(slots)  # what follows only tells units apart, it holds nothing to remove
+    for k, product in enumerate(tracer.products):
+        slots += [Slot(f"product {k}", dim, label) for dim, label in enumerate(product.dims)]
     atoms = _concatenate([slot.label for slot in slots if not isinstance(slot.label, str)])
     number = np.repeat(np.arange(len(slots)), [len(slot.label) for slot in slots])
     position = _concatenate([np.arange(len(slot.label)) for slot in slots])
@@ -131,6 +135,7 @@ def partition(tracer: Tracer) -> Partition:
                 bool(made[k]),
             )
             for k in dict.fromkeys(columns.tolist())
+            if k < real
         ]
         first = next(member for member in members if member.produces)
         in_order = torch.argsort(first.index[:, 0], stable=True)
@@ -143,7 +148,7 @@ def partition(tracer: Tracer) -> Partition:
         )
         groups.append(ChannelGroup(first.layer + suffix, len(runs), tuple(members), places))
     frozen = []
-    for k in np.flatnonzero(made):
+    for k in map(int, np.flatnonzero(made)):
         own = roots[np.asarray(slots[k].label)]
         for reason in dict.fromkeys(reasons[root] for root in own if held[root]):
             count = sum(reasons[root] == reason for root in own)

@@ -101,7 +101,7 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
         if origin is not None and origin[dim] is not None:
             slot = origin[dim]
             tracer.produce(slot, positions * prod(call.out.shape[:-2]))
-            name = slot[0] if slot else name
+            name = slot[0] if slot and slot[0] in tracer.parameters else name
     sizes = [*call.out.shape[:-2], a.shape[-2], a.shape[-1], b.shape[-1]]
     contracted = right[-2] if isinstance(left[-1], str) else left[-1]
     tracer.spend(name, 1, list(zip([*batch, left[-2], contracted, right[-1]], sizes, strict=True)))

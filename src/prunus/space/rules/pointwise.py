@@ -29,6 +29,9 @@ def pointwise(tracer: Tracer, call: Call) -> None:
             for tensor in tensors
             if tensor.ndim >= back and tensor.shape[-back] == size
         ]
+        for tensor in tensors:
+            if tensor.ndim >= back and tensor.shape[-back] != size:
+                tracer.labels.freeze(tracer.of(tensor)[-back], "is broadcast over others")
         for other in meeting[1:]:
             tracer.labels.join(meeting[0], other)
         moving = [label for label in meeting if not isinstance(label, str)]
@@ -37,7 +40,8 @@ def pointwise(tracer: Tracer, call: Call) -> None:
     origins = [tracer.origin(tensor) for tensor in tensors]
     static = [origin for origin in origins if origin is not None]
     if static and len(static) == len(origins):
-        tracer.set_origin(out, max(static, key=len))
+        pruned = [o for o in static if any(slot and slot[0] in tracer.parameters for slot in o)]
+        tracer.set_origin(out, max(pruned or static, key=len))
 
 
 def first_only(tracer: Tracer, call: Call) -> None:

@@ -119,6 +119,8 @@ def expand(tracer: Tracer, call: Call) -> None:
     made: list[Label] = ["has a fixed size"] * ahead
     for dim, label in enumerate(labels):
         same = source.shape[dim] == out.shape[dim + ahead]
+        if not same:
+            tracer.labels.freeze(label, "is broadcast over others")
         made.append(label if same else "has a fixed size")
     tracer.assign(out, made)
     if origin is not None:
