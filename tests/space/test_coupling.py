@@ -174,3 +174,13 @@ def test_recurrent_layers_stay_whole_and_what_follows_them_can_go(kind: type[nn.
         f"meets {kind.__name__}, of fixed sizes"
     }
     assert shrunk.verification is not None and shrunk.verification.passed
+
+
+def test_an_inverted_bottleneck_is_written_by_one_layer_only() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 2, 1)
+    )
+
+    (group,) = trace(net, IMAGE).groups
+
+    assert group.coupled == ("0",)

@@ -39,9 +39,9 @@ def convolution(tracer: Tracer, call: Call) -> None:
         tracer.labels.freeze(kernel, "is a position inside a convolution kernel")
     pixels = prod((x if call["transposed"] else call.out).shape[2:]) * call.out.shape[0]
     origin = tracer.origin(weight)
-    if origin is not None:
-        slot = origin[out_dim] or (origin[0] if groups > 1 else None)
-        tracer.produce(slot, prod(call.out.shape[2:]) * call.out.shape[0])
+    depthwise = groups > 1 and groups == x.shape[1]
+    if origin is not None and not depthwise:  # a depthwise layer passes on the channels it reads
+        tracer.produce(origin[out_dim], prod(call.out.shape[2:]) * call.out.shape[0])
     tracer.spend(
         origin[0][0] if origin and origin[0] else "convolution",
         pixels * prod(weight.shape[2:]),
