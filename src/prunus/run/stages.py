@@ -1,8 +1,10 @@
 """Stages: work that is done once and found done ever after."""
 
+import fcntl
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,25 @@ def stage(
         CheckpointError: A JSON file in the directory is damaged.
         OSError: The directory cannot be written.
     """
+    with _alone(directory):
+        return _stage(directory, inputs, compute, announce)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait until no other process works on the stage: recipes share their dense network."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / f".{directory.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _stage(
+    directory: Path,
+    inputs: Mapping[str, Any],
+    compute: Callable[[Path], dict[str, Any]],
+    announce: Announce,
+) -> Done:
     key = digest(inputs)
     begun, ended = directory / "inputs.json", directory / "result.json"
     if not begun.exists() or digest(read_json(begun)) != key:

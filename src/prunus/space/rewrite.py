@@ -68,7 +68,12 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> fx.
     for node in small.graph.nodes:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
         if node.op in ("call_function", "call_method") and name in REWRITES:
-            REWRITES[name](node, seen, survivors)
+            try:
+                REWRITES[name](node, seen, survivors)
+            except Exception as error:
+                raise EquivalenceError(
+                    f"its call {node.format_node()} cannot be rewritten."
+                ) from error
     small.recompile()
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in small.named_modules():

@@ -175,9 +175,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rule = self.rules.get(name) or self.rules.get(name.rstrip("_"))
         if rule is None and is_pointwise(func):
             rule = self.rules["pointwise"]
-        if rule is not None:
+        try:
+            if rule is None:
+                raise NotImplementedError
             rule(self.tracer, call)
-        else:
+        except Exception:  # also a form of the operation that its rule does not know
             self.tracer.unknown[name] += 1
             self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
         return out
