@@ -93,6 +93,10 @@ def fit(
         gpus = [fabric.device] if fabric.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=gpus))
         torch.manual_seed(seed + fabric.global_rank)
+        interrupt = Interrupt()
+        if fabric.world_size == 1:
+            # Ranks would notice ctrl-C at different steps, and wait for each other for ever.
+            stack.enter_context(interrupt)
         model.train()
         run = Run(
             fabric,
@@ -115,10 +119,6 @@ def fit(
         run.restore()
         shown = progress and fabric.is_global_zero
         show = stack.enter_context(progress_bar(name, run.step, run.rate.total, shown=shown))
-        interrupt = Interrupt()
-        if fabric.world_size == 1:
-            # Ranks would notice ctrl-C at different steps, and wait for each other for ever.
-            stack.enter_context(interrupt)
 
         def after_step() -> None:
             show(run.step, run.log.records[-1] if run.log.records else None)
