@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunus.errors import CheckpointError
 from prunus.files import read_tensors, write_tensors
 from prunus.pruning import Result
+from prunus.space.capture import GraphNetwork
 
 ATTRIBUTES = (
     "in_channels",
@@ -42,7 +43,7 @@ def save(model: nn.Module | Result, path: Path | str) -> None:
         OSError: The file cannot be written.
     """
     module = model.model if isinstance(model, Result) else model
-    if type(module).__name__.startswith("GraphModule"):
+    if isinstance(module, GraphNetwork):
         raise ValueError(
             "a rewritten graph has no class to load into; export it instead "
             "(prunus.deploy.export_onnx, or torch.export.save)."

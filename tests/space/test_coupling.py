@@ -1,5 +1,7 @@
 """Which channels go together, which may not go, and what is said about them."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -117,20 +119,23 @@ def test_every_frozen_layer_has_its_reason() -> None:
             self.norm = nn.LayerNorm(6)
 
         def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-            sorted_, _ = torch.sort(self.a(x))
-            return self.d(sorted_), self.norm(self.b(x)), self.c(x).softmax(1)
+            return (
+                self.d(torch.renorm(self.a(x), 2, 0, 1.0)),
+                self.norm(self.b(x)),
+                self.c(x).softmax(1),
+            )
 
     space = trace(Odd(), torch.randn(2, 4))
 
     reasons = {frozen.name: frozen.reason for frozen in space.frozen}
     assert not space.groups
     assert reasons == {
-        "a": "meets aten.sort, which has no rule",
+        "a": "meets aten.renorm, which has no rule",
         "b": "is inside the statistics of a layer norm",
         "c": "is inside a softmax",
         "d": "is the network's output",
     }
-    assert space.unknown == {"sort": 1}
+    assert space.unknown == {"renorm": 1}
 
 
 def test_tracing_leaves_the_model_and_the_random_state_as_found() -> None:
@@ -154,25 +159,31 @@ def test_a_network_without_groups_still_has_its_cost() -> None:
     assert float(space.macs.at(space.widths({}))) == space.macs.dense == 16
 
 
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}])
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_recurrent_layers_stay_whole_and_what_follows_them_can_go(kind: type[nn.RNNBase]) -> None:
+def test_a_hidden_unit_goes_from_all_gates_layers_and_directions(
+    kind: type[nn.RNNBase], options: dict[str, Any]
+) -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.cell = nn.Embedding(9, 6), kind(6, 8, batch_first=True)
-            self.hidden, self.out = nn.Linear(8, 10), nn.Linear(10, 2)
+            self.embed, self.cell = nn.Embedding(9, 6), kind(6, 8, batch_first=True, **options)
+            self.hidden = nn.Linear(16 if "bidirectional" in options else 8, 10)
+            self.out = nn.Linear(10, 2)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.out(self.hidden(self.cell(self.embed(x))[0][:, -1]).relu())
 
     net, tokens = Recurrent(), torch.randint(9, (2, 5))
     space = trace(net, tokens)
-    shrunk = shrink(net, space, {"hidden": torch.arange(10) < 4}, tokens)
+    keep = {group.name: torch.arange(group.size) % 2 == 0 for group in space.groups}
+    shrunk = shrink(net, space, keep, tokens)
+    gates = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}[kind]
 
-    assert sizes(space) == {"hidden": 10}
-    assert {f.reason for f in space.frozen if f.name == "embed"} == {
-        f"meets {kind.__name__}, of fixed sizes"
-    }
+    assert sizes(space) == {"embed": 6, "cell": 8, "hidden": 10}
+    assert shrunk.form == "original classes"
+    assert (shrunk.model.cell.input_size, shrunk.model.cell.hidden_size) == (3, 4)
+    assert shrunk.model.cell.weight_hh_l0.shape == (4 * gates, 4)
     assert shrunk.verification is not None and shrunk.verification.passed
 
 

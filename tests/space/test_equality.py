@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import networks
 from torch import nn
 
+from networks import networks
 from prunus.space import trace, verify
 from prunus.space.shrink import shrink
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prunus.space.rules import RULES
-from prunus.space.tracer import Recorder, Tracer
+from prunus.space.tracer import Functions, Recorder, Tracer
 
 OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -66,8 +66,9 @@ def traced(operation: Callable[[Tensor], Tensor], x: Tensor, dim: int) -> tuple[
     labels = ["fixed"] * x.ndim
     labels[dim] = tracer.labels.new(x.shape[dim])
     tracer.assign(x, labels)
-    with torch.no_grad(), Recorder(tracer, RULES):
+    with torch.no_grad(), Functions(tracer, RULES.functions), Recorder(tracer, RULES):
         out = operation(x)
+    tracer.labels.settle()
     return tracer, out
 
 
@@ -104,7 +105,7 @@ def test_a_channel_moves_only_the_positions_that_carry_its_label(name: str) -> N
         (lambda x: torch.unbind(x, 1)[0], 1),
         (lambda x: x.flip(1), 1),
         (lambda x: x.cumsum(1), 1),
-        (lambda x: x + torch.ones(6, 1, 1), 1),
+        (lambda x: x + torch.arange(6.0).view(6, 1, 1), 1),
         (lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (6,)), 1),
     ],
 )
@@ -119,6 +120,10 @@ def test_operations_that_name_or_mix_channels_freeze_them(
 
 
 def test_every_rule_names_an_operation_that_exists() -> None:
-    missing = [name for name in RULES if name != "pointwise" and not hasattr(torch.ops.aten, name)]
+    missing = [
+        name
+        for name in RULES.operations
+        if name != "pointwise" and not hasattr(torch.ops.aten, name)
+    ]
 
     assert not missing

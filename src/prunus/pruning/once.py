@@ -4,9 +4,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from prunus.errors import EquivalenceError
 from prunus.methods import Method
 from prunus.pruning.plan import Plan
 from prunus.pruning.result import Result
+from prunus.space.shrink import inexpressible
 from prunus.types import Example, Target
 
 
@@ -52,5 +54,13 @@ def prune(
             f"method {plan.method.name!r} prunes while the network trains; use prunus.Pruner in "
             "your training loop, or a recipe."
         )
+    keep = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+    try:
+        return plan.conclude(model, keep, example, optimizer, check=check)
+    except EquivalenceError:
+        culprits = inexpressible(model, plan.space, keep, example)
+        if not culprits or len(culprits) == len(plan.groups):
+            raise
+    plan.spare(culprits)
     keep = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
     return plan.conclude(model, keep, example, optimizer, check=check)

@@ -1,5 +1,7 @@
 """One method applied to one network."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -9,7 +11,7 @@ from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.pruning.result import Report, Result
-from prunus.space import Verification, trace, verify
+from prunus.space import Frozen, Verification, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, kept_index
 from prunus.space.shrink import shrink
@@ -37,6 +39,7 @@ class Plan:
         self.target = target or self.method.target
         if self.target is not None:
             self.method.check_target(self.target)
+        self.spared: list[Frozen] = []
         self.space = trace(model, example)
         self.groups = self.method.granularity.groups(self.space)
         if not self.groups:
@@ -54,6 +57,15 @@ class Plan:
             return 0.0
         value = self.target.value
         return value if self.target.metric == "sparsity" else 1 - value
+
+    def spare(self, groups: Mapping[str, str]) -> None:
+        """Leave these groups whole from now on, for the reasons given."""
+        self.spared += [
+            Frozen(group.name, group.size, groups[group.name])
+            for group in self.groups
+            if group.name in groups
+        ]
+        self.groups = [group for group in self.groups if group.name not in groups]
 
     def decide(self, model: nn.Module, generator: torch.Generator, share: float) -> Keep:
         """Choose what stays when `share` of the target's metric is to be removed."""
@@ -108,7 +120,7 @@ class Plan:
         }
         share = sum(int(k.sum()) for k in keep.values()) / sum(g.size for g in self.groups)
         measured = {"density": share, "sparsity": 1 - share} | {
-            name: pruned / dense for name, (dense, pruned) in costs.items()
+            name: pruned / max(1, dense) for name, (dense, pruned) in costs.items()
         }
         return Report(
             method=self.method.name,
@@ -127,7 +139,11 @@ class Plan:
             ],
             frozen=[
                 {"name": f.name, "channels": f.channels, "reason": f.reason}
-                for f in (*self.space.frozen, *self.method.granularity.left_out(self.space))
+                for f in (
+                    *self.space.frozen,
+                    *self.method.granularity.left_out(self.space),
+                    *self.spared,
+                )
             ],
             form=form,
             verification=verification,

@@ -62,7 +62,9 @@ class Report:
                 f", {self.asked.metric} {self.asked.value:g} asked, {self.reached:.4g} reached"
             )
         for name, (dense, pruned) in self.costs.items():
-            lines.append(f"  {name:6} {dense:>15,} -> {pruned:>15,}  ({pruned / dense:.3f})")
+            lines.append(
+                f"  {name:6} {dense:>15,} -> {pruned:>15,}  ({pruned / max(1, dense):.3f})"
+            )
         if self.verification is not None:
             proof = self.verification
             lines.append(

@@ -1,6 +1,7 @@
 """Integer attributes that repeat a tensor's shape, and how they follow it."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -59,6 +60,19 @@ def _embedding(module: nn.Embedding) -> None:
     module.embedding_dim = module.weight.shape[1]
 
 
+def _recurrent(module: Any) -> None:
+    module.hidden_size = module.weight_ih_l0.shape[0] // _GATES[module.mode.partition("_")[0]]
+    module.input_size = module.weight_ih_l0.shape[1]
+    if module.proj_size:
+        module.proj_size = module.weight_hh_l0.shape[1]
+
+
+def _recurrent_cell(module: nn.RNNCellBase) -> None:
+    module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
+
+
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
 ATTRIBUTES: dict[type[nn.Module], Callable[..., None]] = {
     _ConvTransposeNd: _transposed,
     _ConvNd: _convolution,
@@ -66,4 +80,6 @@ ATTRIBUTES: dict[type[nn.Module], Callable[..., None]] = {
     _NormBase: _batch_norm,
     nn.GroupNorm: _group_norm,
     nn.Embedding: _embedding,
+    nn.RNNBase: _recurrent,
+    nn.RNNCellBase: _recurrent_cell,
 }

@@ -1,16 +1,18 @@
 """The proof: the small network computes what the masked one did, or nothing is returned."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError
-from prunus.space.tracer import cloned, output_tensors, preserved
+from prunus.space.inputs import cloned, random_inputs
+from prunus.space.tracer import output_tensors, preserved
 from prunus.types import Example, Mask, call_arguments
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -24,7 +26,8 @@ class Verification:
     Attributes:
         max_relative_difference: Largest difference of an output entry, relative to the entry plus
             the tenth percentile of all entries' sizes.
-        dtype: "float64" or "float32": the precision of the comparison.
+        dtype: "float64" or "float32": the precision of the comparison. It is float32 also where
+            the network itself goes on in that, whatever it is given.
         inputs: How many inputs were compared: the example, and random ones.
         passed: Whether the difference is within the tolerance of the dtype.
     """
@@ -47,7 +50,7 @@ def verify(
     model: nn.Module | None = None,
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
-    random_inputs: bool = True,
+    random: bool = True,
 ) -> Verification:
     """Compare the masked network with the small one, in eval mode.
 
@@ -61,7 +64,7 @@ def verify(
         model: The original network, when `masked` is a mask.
         dtype: float64 (tolerance 1e-10) or float32 (1e-5).
         seed: Of the random inputs.
-        random_inputs: Compare on random inputs too, not only on the example.
+        random: Compare on random inputs too, not only on the example.
 
     Returns:
         What was compared; `passed` tells the verdict.
@@ -79,12 +82,13 @@ def verify(
         reference = copy.deepcopy(model).to(dtype)
         apply_mask(reference, masked)
     candidate = copy.deepcopy(small).to(dtype)
-    worst, count = 0.0, 0
+    worst, count, precision = 0.0, 0, _Precision()
     for given, optional in _inputs(example, dtype, seed):
-        if optional and not random_inputs:
+        if optional and not random:
             break
         try:
-            expected = _outputs(reference, given)
+            with precision:
+                expected = _outputs(reference, given)
         except Exception:
             if optional:
                 continue
@@ -101,8 +105,24 @@ def verify(
             ) from error
         worst = max(worst, _difference(expected, got))
         count += 1
+    dtype = torch.float32 if precision.lowered else dtype
     name = str(dtype).removeprefix("torch.")
     return Verification(worst, name, count, worst <= TOLERANCE[dtype])
+
+
+class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes whether a network computes in less than float64 although it is given that."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lowered = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func` and look at what it gives."""
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default:
+            self.lowered |= out.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        return out
 
 
 @torch.no_grad()
@@ -126,28 +146,14 @@ def apply_mask(model: nn.Module, mask: Mask) -> None:
 
 
 def _inputs(example: Example, dtype: torch.dtype, seed: int) -> Iterable[tuple[Example, bool]]:
-    """Yield the example, random inputs of its shape, and, optionally, of a larger batch."""
-    generator = torch.Generator().manual_seed(seed)
+    """Yield the example and, optionally, random inputs of its shape and of a larger batch."""
 
     def cast(x: Any) -> Any:
         return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
-    def randomised(batch: int) -> Callable[[Any], Any]:
-        def draw(x: Any) -> Any:
-            if not isinstance(x, Tensor) or x.ndim == 0:
-                return x
-            rows = torch.randint(len(x), (len(x) + batch,), generator=generator).to(x.device)
-            if not x.is_floating_point():
-                return x[rows]
-            scale = float(x.double().std()) if x.numel() > 1 else 1.0
-            noise = torch.randn((len(rows), *x.shape[1:]), generator=generator, dtype=dtype)
-            return (noise * (scale or 1.0)).to(x.device)
-
-        return draw
-
     yield tree_map(cast, example), False
-    yield tree_map(randomised(0), example), True
-    yield tree_map(randomised(1), example), True
+    for drawn in random_inputs(example, seed=seed):
+        yield tree_map(cast, drawn), True
 
 
 def _outputs(model: nn.Module, example: Example) -> list[Tensor]:

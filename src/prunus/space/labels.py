@@ -3,9 +3,16 @@
 Every position of every parameter dimension that could lose channels is an *atom*. Operations join
 atoms that must be kept or removed together and freeze atoms that must stay. What ends up joined is
 one *class*: the smallest thing that can be removed.
+
+A dimension cut into several (the channels of a layer seen as heads times width) is a *grid*: its
+cells can go row by row or column by column, not both. Which one is settled when everything that
+meets the grid is known.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -15,15 +22,39 @@ Atoms: TypeAlias = NDArray[np.int64]
 Label: TypeAlias = Atoms | str
 """One tensor dimension: the atom of each position, or why this dimension has a fixed size."""
 
+_FREE = np.iinfo(np.int32).max  # the reason of what is not frozen; smaller ones came earlier
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Positions laid out over several dimensions: one stays where all its coordinates do.
+
+    Attributes:
+        cells: The atom of each position, shape (a, b, ...).
+        sides: The atoms of each dimension, shapes (a,), (b,), ...
+    """
+
+    cells: Atoms
+    sides: tuple[Atoms, ...]
+
+    def rows(self, dim: int) -> Atoms:
+        """Return the cells as (size of `dim`, everything else)."""
+        return np.moveaxis(self.cells, dim, 0).reshape(self.cells.shape[dim], -1)
+
 
 class Labels:
-    """A union-find over atoms, vectorised, with a reason for every atom that may not go."""
+    """A union-find over atoms, vectorised, with a reason for every class that may not go."""
 
     def __init__(self) -> None:
         self._parent = np.arange(1024, dtype=np.int64)
-        self._reason = np.zeros(1024, dtype=np.int32)
-        self._texts: list[str] = [""]
-        self._numbers: dict[str, int] = {"": 0}
+        self._reason = np.full(1024, _FREE, dtype=np.int32)
+        self._texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._yielding: list[Atoms] = []
+        self._unsettled: list[Grid] = []
+        self._by_cell: dict[int, Grid] = {}
+        self._by_side: dict[int, Grid] = {}
+        self.grids: list[Grid] = []
         self.size = 0
 
     def new(self, count: int) -> Atoms:
@@ -32,7 +63,7 @@ class Labels:
             self._parent = np.concatenate(
                 [self._parent, np.arange(len(self._parent), 2 * len(self._parent))]
             )
-            self._reason = np.concatenate([self._reason, np.zeros_like(self._reason)])
+            self._reason = np.concatenate([self._reason, np.full_like(self._reason, _FREE)])
         atoms = np.arange(self.size, self.size + count)
         self.size += count
         return atoms
@@ -57,12 +88,17 @@ class Labels:
                 if isinstance(other, str):
                     self.freeze(label, other)
             return
+        if first is second:
+            return
         a, b = np.broadcast_arrays(first, second)
         a, b = self.find(a.ravel()), self.find(b.ravel())
         while (apart := a != b).any():
             a, b = a[apart], b[apart]
-            self._parent[np.maximum(a, b)] = np.minimum(a, b)
+            kept, lost = np.minimum(a, b), np.maximum(a, b)
+            self._parent[lost] = kept
+            np.minimum.at(self._reason, kept, self._reason[lost])
             a, b = self.find(a), self.find(b)
+            np.minimum.at(self._reason, a, self._reason[kept])
 
     def freeze(self, label: Label, reason: str) -> None:
         """Keep every position of `label`; the first reason given is the one reported."""
@@ -71,9 +107,100 @@ class Labels:
         number = self._numbers.setdefault(reason, len(self._texts))
         if number == len(self._texts):
             self._texts.append(reason)
-        flat = label.ravel()
-        untouched = flat[self._reason[flat] == 0]
-        self._reason[untouched] = number
+        roots = self.find(label.ravel())
+        self._reason[roots] = np.minimum(self._reason[roots], number)
+
+    def cut(self, cells: Atoms) -> list[Atoms]:
+        """Return the labels of the dimensions into which one is cut.
+
+        Args:
+            cells: The dimension's atoms in their new shape, all sizes above one.
+        """
+        known = self._by_cell.get(int(cells.flat[0]))
+        if known is not None and np.array_equal(known.cells, cells):
+            return list(known.sides)
+        grid = Grid(cells, tuple(self.new(size) for size in cells.shape))
+        self._note(grid)
+        return list(grid.sides)
+
+    def flatten(self, sides: Sequence[Atoms]) -> Atoms:
+        """Return the label of several moving dimensions flattened into one."""
+        known = self._by_side.get(int(sides[0][0]))
+        if (
+            known is not None
+            and len(known.sides) == len(sides)
+            and all(map(np.array_equal, known.sides, sides))
+        ):
+            return known.cells.ravel()
+        shape = [len(side) for side in sides]
+        grid = Grid(self.new(prod(shape)).reshape(shape), tuple(sides))
+        self._note(grid)
+        return grid.cells.ravel()
+
+    def yield_to_others(self, label: Label) -> None:
+        """Let grids rather move along another side than this one, where both would do."""
+        if not isinstance(label, str):
+            self._yielding.append(label.ravel())
+
+    def _note(self, grid: Grid) -> None:
+        self._by_cell[int(grid.cells.flat[0])] = grid
+        self._by_side[int(grid.sides[0][0])] = grid
+        self._unsettled.append(grid)
+        self.grids.append(grid)
+
+    def settle(self) -> None:
+        """Decide along which of its sides each grid may lose positions; the others stay.
+
+        A grid with one side left takes that. Of several it takes the one that most grids share (a
+        head is seen by queries, keys, values and outputs), then the longest, then the innermost.
+        """
+        while self._unsettled:
+            shared = Counter(
+                int(self.find(side[:1])[0]) for grid in self.grids for side in grid.sides
+            )
+            yielding = np.zeros(self.size, dtype=bool)
+            for atoms in self._yielding:
+                yielding[self.find(atoms)] = True
+            waiting: list[Grid] = []
+            for grid in self._unsettled:
+                sides = self._open(grid)
+                if len(sides) > 1:
+                    waiting.append(grid)
+                else:
+                    self._move_along(grid, sides)
+            if len(waiting) == len(self._unsettled):  # nothing was forced: choose for the first
+                first, *waiting = waiting
+                ranks = []
+                for dim in self._open(first):
+                    root = int(self.find(first.sides[dim][:1])[0])
+                    ranks.append((not yielding[root], shared[root], len(first.sides[dim]), dim))
+                self._move_along(first, [max(ranks)[-1]])
+            self._unsettled = waiting
+
+    def _open(self, grid: Grid) -> list[int]:
+        """Return the sides along which the grid could lose positions."""
+        dims = range(grid.cells.ndim)
+        if not self.free(grid.cells).any():
+            return []
+        for dim in dims:  # along this one it already moves: nothing is lost by taking it
+            rows = self.find(grid.rows(dim))
+            if (rows == rows[:, :1]).all():
+                return [dim]
+        return [dim for dim in dims if self.free(grid.sides[dim]).any()]
+
+    def _move_along(self, grid: Grid, sides: list[int]) -> None:
+        if not sides:
+            self.freeze(grid.cells, "is cut into dimensions that are all fixed")
+        for dim, side in enumerate(grid.sides):
+            if dim in sides:
+                self.join(grid.rows(dim), side[:, None])
+            else:
+                self.freeze(side, "is one of the dimensions that another was cut into")
+
+    def free(self, atoms: Atoms) -> NDArray[np.bool_]:
+        """Say of each atom whether its class may go."""
+        found: NDArray[np.bool_] = self._reason[self.find(atoms)] == _FREE
+        return found
 
     def classes(self) -> tuple[Atoms, list[str]]:
         """Resolve everything.
@@ -82,28 +209,26 @@ class Labels:
             The class of each atom, shape (atoms,), and for each atom taken as a class the reason
             why it is frozen, empty where it is not.
         """
+        self.settle()
         roots = self.find(np.arange(self.size))
-        earliest = np.full(self.size, len(self._texts), dtype=np.int64)
-        held = np.flatnonzero(self._reason[: self.size])
-        np.minimum.at(earliest, roots[held], self._reason[held])
         texts = [*self._texts, ""]
-        return roots, [texts[number] for number in earliest]
+        numbers = np.minimum(self._reason[: self.size], len(self._texts))
+        return roots, [texts[number] for number in numbers]
 
+    def followers(self, gone: Atoms) -> NDArray[np.bool_]:
+        """Return for each atom whether it goes when the classes of `gone` do.
 
-def outer(labels: Sequence[Label], sizes: Sequence[int], labels_store: Labels) -> Label:
-    """Return the label of several adjacent dimensions flattened into one.
-
-    Args:
-        labels: One label per dimension, outermost first.
-        sizes: Their sizes.
-        labels_store: Where dimensions that cannot be expressed are frozen: at most one of the
-            flattened dimensions keeps its identity, the innermost.
-    """
-    moving = [k for k, label in enumerate(labels) if not isinstance(label, str)]
-    if not moving:
-        return labels[0] if labels else "has a fixed size"
-    *others, kept = moving
-    for k in others:
-        labels_store.freeze(labels[k], "is flattened together with another dimension")
-    shape = [-1 if k == kept else 1 for k in range(len(sizes))]
-    return np.broadcast_to(np.reshape(labels[kept], shape), sizes).ravel()
+        A cell goes with any of its coordinates, a coordinate when all its cells are gone.
+        """
+        lost = np.zeros(self.size, dtype=bool)
+        lost[self.find(gone)] = True
+        while True:
+            before = int(lost.sum())
+            for grid in self.grids:
+                cells, sides = self.find(grid.cells), [self.find(side) for side in grid.sides]
+                for dim, side in enumerate(sides):
+                    rows = lost[np.moveaxis(cells, dim, 0).reshape(len(side), -1)]
+                    lost[side[rows.all(axis=1)]] = True
+                    lost[np.moveaxis(cells, dim, 0)[lost[side]]] = True
+            if int(lost.sum()) == before:
+                return lost[self.find(np.arange(self.size))]

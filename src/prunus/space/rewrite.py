@@ -1,20 +1,25 @@
-"""A graph of the user's own modules in which sizes written as constants follow the removal.
+"""A graph of the user's own layers in which sizes written as constants follow the removal.
 
-`torch.fx` gives the model's forward as a graph over the same submodules, with the same key names
-and the same train switch. Its calls are run once under the tracer, so every intermediate tensor
-has labels, and from them each constant size has a new value.
+The forward is recorded as a graph (see `capture`) while every tensor has its labels, so each
+constant size has a new value. In train mode it is recorded once more; where that gives another
+graph, the small network has both.
 """
 
+import copy
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
-from prunus.errors import EquivalenceError
+from prunus.errors import EquivalenceError, UntraceableError
+from prunus.space.capture import GraphNetwork, Program, Recorder, Recording, Seen
+from prunus.space.inputs import doubled
 from prunus.space.labels import Label
 from prunus.space.remove import check_keep, copy_sliced, kept_index
 from prunus.space.rules import RULES
@@ -23,192 +28,364 @@ from prunus.space.space import Space
 from prunus.space.tracer import Tracer, record
 from prunus.types import Example, Keep
 
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of one tensor of the graph: its labels and its dense shape."""
-
-    labels: list[Label]
-    shape: tuple[int, ...]
+Kept = dict[tuple[str, int], Tensor]
 
 
-def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> fx.GraphModule:
+def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> GraphNetwork:
     """Return a graph of `model` without the units that `keep` drops.
 
     Raises:
-        EquivalenceError: The forward cannot be traced as a graph, or reads `self.training` outside
-            of submodules.
+        EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
     check_keep(space, keep)
-    graph = _trace(model, training=False)
-    used = {id(tensor) for tensor in (*graph.parameters(), *graph.buffers())}
-    own = (*model.named_parameters(), *model.named_buffers())
-    missing = [name for name, tensor in own if id(tensor) not in used]
-    if missing or graph.code != _trace(model, training=True).code:
-        raise EquivalenceError(
-            "its forward does other things in training than in evaluation, outside of submodules"
-            + (f" (it leaves out {min(missing)!r})" if missing else "")
-            + ", and a graph can hold only one of them."
-        )
-    seen: dict[str, Any] = {}
-    tracer = record(graph, example, RULES, run=lambda tracer: _Labeller(graph, tracer, seen).call)
-    index = {name: at for name, at in kept_index(space, keep).items() if (name, 0) in tracer.slots}
+    kept = space.kept_positions(keep)
+    evaluating = _recorded(model, kept, example, training=False)
+    training = _recorded(model, kept, example, training=True)
+    small = copy_sliced(model, kept_index(space, keep))
+    constants = evaluating.constants | training.constants
+    return GraphNetwork(small, Program.of(evaluating), Program.of(training), constants)
+
+
+def _recorded(model: nn.Module, kept: Kept, example: Example, *, training: bool) -> Recording:
+    """Record the model in one mode and let sizes, precision and device follow."""
+    recording, tracer = _record(model, example, training=training)
+    _follow(recording, tracer, kept)
+    follow_parameters(recording.graph, model, lambda: _in_double(model, example, training).graph)
+    recording.graph.lint()
+    return recording
+
+
+def _record(model: nn.Module, example: Example, *, training: bool) -> tuple[Recording, Tracer]:
+    recorders: list[Recorder] = []
+
+    def run(tracer: Tracer) -> Callable[..., Any]:
+        recorders.append(Recorder(model, tracer))
+        return lambda *args, **kwargs: recorders[-1].run(model, args, kwargs)
+
+    for given in (example, doubled(example)) if training else (example,):
+        try:
+            tracer = record(model, given, RULES, run=run, training=training)
+            return recorders[-1].recording, tracer
+        except (UntraceableError, EquivalenceError) as error:
+            failure = error
+    raise EquivalenceError(f"its forward cannot be recorded as a graph ({failure}).") from failure
+
+
+def _in_double(model: nn.Module, example: Example, training: bool) -> Recording:
+    """Record a copy in float64: a float64 in its calls is there because the parameters are."""
+    given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
+    return _record(copy.deepcopy(model).double(), given, training=training)[0]
+
+
+def follow_parameters(graph: fx.Graph, model: nn.Module, in_double: Callable[[], fx.Graph]) -> None:
+    """Let calls that name the parameters' device or precision go on to follow the parameters.
+
+    Args:
+        graph: Is changed.
+        model: Whose first floating-point parameter is the one to follow.
+        in_double: Returns the same graph recorded in float64, when it is needed.
+    """
+    floating = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
+    if not floating:
+        return
+    name, first = floating[0]
+
+    def constants(node: fx.Node) -> list[Any]:
+        found: list[Any] = []
+        fx.node.map_aggregate((node.args, node.kwargs), lambda x: found.append(x))
+        return [x for x in found if isinstance(x, torch.dtype | torch.device)]
+
+    nodes = [node for node in graph.nodes if constants(node)]
+    if not nodes:
+        return
+    following: set[tuple[int, int]] = set()
+    if any(first.dtype in constants(node) for node in nodes):
+        every, twins = list(graph.nodes), [n for n in in_double().nodes]
+        if [node.op for node in every] == [twin.op for twin in twins]:
+            following = {
+                (id(node), k)
+                for node, twin in zip(every, twins, strict=True)
+                for k, (x, y) in enumerate(zip(constants(node), constants(twin), strict=False))
+                if x is first.dtype and y is torch.float64
+            }
+    start = next(node for node in graph.nodes if node.op != "placeholder")
+    with graph.inserting_before(start):
+        parameter = graph.get_attr(name)
+        own = {key: graph.call_function(getattr, (parameter, key)) for key in ("dtype", "device")}
+    for node in nodes:
+        count = iter(range(len(constants(node))))
+
+        def followed(x: Any, node: fx.Node = node, count: Any = count) -> Any:
+            if not isinstance(x, torch.dtype | torch.device):
+                return x
+            k = next(count)
+            if isinstance(x, torch.device):
+                return own["device"] if x == first.device else x
+            return own["dtype"] if (id(node), k) in following else x
+
+        node.args = fx.node.map_aggregate(node.args, followed)
+        node.kwargs = fx.node.map_aggregate(node.kwargs, followed)
+
+
+def _follow(recording: Recording, tracer: Tracer, kept: Kept) -> None:
+    """Let every size in the graph be what it is without the removed positions."""
     gone = [tracer.labels.new(0)]
-    for (name, dim), kept in space.kept_positions(keep).items():
-        slot = tracer.slots.get((name, dim))
-        if slot is not None and not isinstance(slot.label, str):
-            gone.append(slot.label[~kept.numpy()])
-    removed = np.unique(tracer.labels.find(np.concatenate(gone)))
-
-    def survivors(label: Label) -> Any:
-        return None if isinstance(label, str) else ~np.isin(tracer.labels.find(label), removed)
-
-    small = copy_sliced(graph, index)
-    assert isinstance(small, fx.GraphModule)
-    for node in small.graph.nodes:
+    for where, stays in kept.items():
+        slot = tracer.slots[where]
+        if not isinstance(slot.label, str):
+            gone.append(slot.label[~stays.numpy()])
+    after = After(recording, tracer.labels.followers(np.concatenate(gone)))
+    for node in recording.graph.nodes:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-        if node.op in ("call_function", "call_method") and name in REWRITES:
+        rewriting = REWRITES.get(name.strip("_")) if node.op.startswith("call_") else None
+        if "size" in node.meta:
+            after.evaluate(node)
+        elif rewriting is None or node.op == "call_module":
+            after.keep_numbers(node)
+        else:
             try:
-                REWRITES[name](node, seen, survivors)
+                rewriting(node, after)
             except Exception as error:
                 raise EquivalenceError(
                     f"its call {node.format_node()} cannot be rewritten."
                 ) from error
-    small.recompile()
-    modes = {name: module.training for name, module in model.named_modules()}
-    for name, module in small.named_modules():
-        module.training = modes.get(name, model.training)
-    return small
 
 
-def _trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.train(training)
-        tracer = _Open()
-        return fx.GraphModule(model, tracer.trace(model), type(model).__name__)
-    except Exception as error:
-        raise EquivalenceError(f"its forward cannot be traced as a graph ({error}).") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+class After:
+    """What tensors and numbers of a graph are without the removed positions.
+
+    Args:
+        recording: The graph and what was seen in the dense network.
+        lost: For each atom whether it goes.
+    """
+
+    def __init__(self, recording: Recording, lost: NDArray[np.bool_]) -> None:
+        self._seen = recording.seen
+        self._lost = lost
+        self._sizes: dict[fx.Node, int] = {}
+
+    def seen(self, node: fx.Node) -> Any:
+        """Return what was seen of a node's output in the dense network."""
+        return self._seen.get(node.name)
+
+    def stays(self, label: Label) -> Any:
+        """Return which positions of a dimension stay; None where its size is fixed."""
+        return None if isinstance(label, str) else ~self._lost[label]
+
+    def dense(self, value: Any) -> Any:
+        """Return the dense value of a number that may stand as a node."""
+        return value.meta["size"] if isinstance(value, fx.Node) else value
+
+    def evaluate(self, node: Any) -> None:
+        """Note what a computed size will be."""
+        if node.target == "size":
+            source, dim = node.args
+            seen = self.seen(source)
+            stays = self.stays(seen.labels[dim])
+            self._sizes[node] = seen.shape[dim] if stays is None else int(stays.sum())
+        elif node.target == "numel":
+            seen = self.seen(node.args[0])
+            counts = zip(map(self.stays, seen.labels), seen.shape, strict=True)
+            self._sizes[node] = prod(n if stays is None else stays.sum() for stays, n in counts)
+        else:
+            numbers = [self._sizes.get(x, x) for x in node.args]
+            self._sizes[node] = node.target(*numbers)
+
+    def sizes(self, given: list[Any], seen: Seen) -> list[Any]:
+        """Return the sizes of a tensor, given those of the dense one.
+
+        A size computed from others stays computed where that comes out right, and is scaled where
+        it does not, so that one that holds the batch too goes on to follow it.
+        """
+        sizes = []
+        for size, label, dense in zip(given, seen.labels, seen.shape, strict=True):
+            stays = self.stays(label)
+            wanted = dense if stays is None else int(stays.sum())
+            known = stays is not None or label == CUT
+            sizes.append(self.brought_to(wanted, size) if known and size != -1 else size)
+        return sizes
+
+    def brought_to(self, wanted: int, size: Any) -> Any:
+        """Return a number, or a node scaled so that it comes out as `wanted` for the example."""
+        if not isinstance(size, fx.Node):
+            return wanted
+        now = self._sizes.get(size, wanted)
+        if now == wanted:
+            return size
+        with size.graph.inserting_after(size):
+            scaled = size.graph.call_function(operator.mul, (size, wanted))
+        with size.graph.inserting_after(scaled):
+            return size.graph.call_function(operator.floordiv, (scaled, now))
+
+    def keep_numbers(self, node: fx.Node) -> None:
+        """Let a number that is no size, such as a scale, be what it was in the dense network."""
+
+        def unchanged(value: fx.Node) -> Any:
+            return self.brought_to(value.meta["size"], value) if "size" in value.meta else value
+
+        node.args = fx.node.map_arg(node.args, unchanged)
+        node.kwargs = fx.node.map_arg(node.kwargs, unchanged)
 
 
-class _Open(fx.Tracer):
-    """Looks into the one module of PyTorch's own that holds sizes and nothing else."""
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        """Say whether a module stays whole."""
-        return not isinstance(module, nn.Unflatten) and super().is_leaf_module(module, name)
-
-
-class _Labeller(fx.Interpreter):
-    """Runs the graph and notes the labels of every node's output."""
-
-    def __init__(self, graph: fx.GraphModule, tracer: Tracer, seen: dict[str, Any]) -> None:
-        super().__init__(graph)
-        self.tracer = tracer
-        self.seen = seen
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Run with keyword inputs put in the order of the placeholders."""
-        names = [node.target for node in self.graph.nodes if node.op == "placeholder"]
-        return self.run(*args, *[kwargs[name] for name in names[len(args) :] if name in kwargs])
-
-    def run_node(self, node: fx.Node) -> Any:
-        """Run one node."""
-        out = super().run_node(node)
-        self.seen[node.name] = tree_map(
-            lambda x: Seen(self.tracer.of(x), tuple(x.shape)) if isinstance(x, Tensor) else None,
-            out,
-        )
-        return out
+def _as_sequence(values: Any) -> tuple[list[Any], bool]:
+    """Return sizes given one by one or as one tuple, and which it was."""
+    if len(values) == 1 and isinstance(values[0], list | tuple):
+        return list(values[0]), True
+    return list(values), False
 
 
-Survivors = Callable[[Label], Any]
-
-
-def _sizes(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
-    """view, reshape, expand: each size given as a number is counted anew."""
+def _sizes(node: Any, after: After) -> None:
+    """view, reshape, expand, new_zeros: sizes after the tensor."""
     first, *rest = node.args
-    given = list(rest[0]) if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest
-    out = seen[node.name]
-    if len(given) != len(out.shape):
+    if not rest:  # given by name
+        name = next(key for key in ("size", "shape") if key in node.kwargs)
+        sizes = after.sizes(list(node.kwargs[name]), after.seen(node))
+        node.kwargs = {**node.kwargs, name: tuple(sizes)}
         return
-    sizes = []
-    for size, label, dense in zip(given, out.labels, out.shape, strict=True):
-        kept = survivors(label)
-        if kept is not None and isinstance(size, int) and size > 1:
-            size = int(kept.sum())
-        elif isinstance(label, str) and label == CUT:
-            size = dense  # it may be computed from a size that has changed
-        sizes.append(size)
-    node.args = (first, tuple(sizes)) if node.op == "call_function" else (first, *sizes)
+    fill = [] if node.target != "new_full" else [rest.pop()]
+    given, together = _as_sequence(rest)
+    if len(given) != len(after.seen(node).shape):
+        return  # view(dtype)
+    sizes = after.sizes(given, after.seen(node))
+    node.args = (first, tuple(sizes), *fill) if together else (first, *sizes, *fill)
 
 
-def _unflattened(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
+def _made(node: Any, after: After) -> None:
+    """zeros, ones, empty, full: sizes come first."""
+    if "size" in node.kwargs:
+        sizes = after.sizes(list(node.kwargs["size"]), after.seen(node))
+        node.kwargs = {**node.kwargs, "size": tuple(sizes)}
+        return
+    rest = list(node.args)
+    fill = [] if getattr(node.target, "__name__", "") != "full" or len(rest) < 2 else [rest.pop()]
+    given, _ = _as_sequence(rest)
+    node.args = (tuple(after.sizes(given, after.seen(node))), *fill)
+
+
+def _unflattened(node: Any, after: After) -> None:
     """unflatten: as for view, in the dimensions that are made."""
-    out = seen[node.name]
-    source, dim, sizes = node.args
-    if not isinstance(dim, int) or not isinstance(sizes, list | tuple):
-        return
+    out = after.seen(node)
+    source, dim, *rest = node.args
+    sizes, _ = _as_sequence(rest or [node.kwargs["sizes"]])
     start = dim % (len(out.shape) - len(sizes) + 1)
-    made = [survivors(label) for label in out.labels[start : start + len(sizes)]]
-    node.args = (
-        source,
-        dim,
-        tuple(
-            size if kept is None else int(kept.sum())
-            for size, kept in zip(sizes, made, strict=True)
-        ),
-    )
+    stop = start + len(sizes)
+    part = Seen(out.labels[start:stop], out.shape[start:stop])
+    node.args, node.kwargs = (source, dim, tuple(after.sizes(sizes, part))), {}
 
 
-def _parts(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
+def _parts(node: Any, after: After) -> None:
     """split, chunk: the parts' sizes are given one by one."""
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-    if not isinstance(dim, int):
-        return
-    kept = [survivors(part.labels[dim]) for part in seen[node.name]]
-    if any(part is None for part in kept):
+    stays = [after.stays(part.labels[dim]) for part in after.seen(node)]
+    if any(part is None for part in stays):
         return
     node.op, node.target = "call_function", torch.split
-    node.args, node.kwargs = (node.args[0], [int(part.sum()) for part in kept], dim), {}
+    node.args, node.kwargs = (node.args[0], [int(part.sum()) for part in stays], dim), {}
 
 
-def _bounds(node: fx.Node, seen: dict[str, Any], survivors: Survivors) -> None:
-    """Slices by number: bounds count the survivors before them."""
-    source, index = node.args
-    tensor = seen[source.name] if isinstance(source, fx.Node) else None
-    if not isinstance(tensor, Seen) or not isinstance(index, tuple | slice):
+def _narrowed(node: Any, after: After) -> None:
+    """narrow: start and length count the survivors."""
+    names = ("input", "dim", "start", "length")
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    stays = after.stays(after.seen(given["input"]).labels[given["dim"]])
+    if stays is not None:
+        start, length = (after.dense(given[key]) for key in ("start", "length"))
+        start = start % len(stays) if start < 0 else start
+        inside = int(stays[start : start + length].sum())
+        node.args = (given["input"], given["dim"], int(stays[:start].sum()), inside)
+        node.kwargs = {}
+
+
+def _bounds(node: Any, after: After) -> None:
+    """Slices: bounds count the survivors before them."""
+    source, index, *value = node.args
+    tensor = after.seen(source)
+    if not isinstance(tensor, Seen):
         return
-    labels = tensor.labels
     items = list(index) if isinstance(index, tuple) else [index]
-    if Ellipsis in items:
-        at = items.index(Ellipsis)
-        missing = len(labels) - sum(item is not None for item in items) + 1
+    if any(item is Ellipsis for item in items):
+        at = next(k for k, item in enumerate(items) if item is Ellipsis)
+        missing = len(tensor.labels) - sum(item is not None for item in items) + 1
         items[at : at + 1] = [slice(None)] * missing
     dim = 0
     for k, item in enumerate(items):
         if item is None:
             continue
-        if isinstance(item, slice) and dim < len(labels):
-            kept = survivors(labels[dim])
-            numbers = all(isinstance(x, int | None) for x in (item.start, item.stop, item.step))
-            if kept is not None and numbers and item.step in (None, 1):
-                start, stop, _ = item.indices(len(kept))
-                items[k] = slice(int(kept[:start].sum()), int(kept[:stop].sum()))
+        if isinstance(item, slice) and dim < len(tensor.labels):
+            stays = after.stays(tensor.labels[dim])
+            if stays is not None and (item.start, item.stop) != (None, None):
+                bounds = slice(*(after.dense(x) for x in (item.start, item.stop, item.step)))
+                start, stop, step = bounds.indices(len(stays))
+                if step != 1:
+                    continue  # its rule keeps all positions
+                items[k] = slice(int(stays[:start].sum()), int(stays[:stop].sum()))
         dim += 1
-    node.args = (source, tuple(items))
+    node.args = (source, tuple(items), *value)
 
 
-REWRITES: dict[str, Callable[[fx.Node, dict[str, Any], Survivors], None]] = {
-    "view": _sizes,
-    "reshape": _sizes,
-    "expand": _sizes,
+def _padded(node: Any, after: After) -> None:
+    """pad: of what is added at either side of a dimension, some may be gone."""
+    out = after.seen(node)
+    names = ("input", "pad", "mode", "value")
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    widths = [after.dense(width) for width in given["pad"]]
+    if given.get("mode", "constant") != "constant" or min(widths) < 0:
+        return
+    pad = list(given["pad"])
+    for back in range(len(widths) // 2):
+        stays = after.stays(out.labels[len(out.shape) - 1 - back])
+        front, rear = widths[2 * back : 2 * back + 2]
+        if stays is not None and front + rear:
+            pad[2 * back] = int(stays[:front].sum())
+            pad[2 * back + 1] = int(stays[len(stays) - rear :].sum())
+    given["pad"] = tuple(pad)
+    node.args, node.kwargs = (given.pop("input"),), given
+
+
+def _grouped(node: Any, after: After) -> None:
+    """Convolution as a function: a depthwise one has as many groups as channels stay."""
+    at = 6
+    groups = node.kwargs.get("groups", node.args[at] if len(node.args) > at else 1)
+    source = after.seen(node.args[0])
+    stays = after.stays(source.labels[1])
+    if stays is not None and after.dense(groups) == source.shape[1] > 1:
+        node.args = (*node.args[:at], *([int(stays.sum())] if len(node.args) > at else ()))
+        if "groups" in node.kwargs:
+            node.kwargs = {**node.kwargs, "groups": int(stays.sum())}
+
+
+def _group_norm(node: Any, after: After) -> None:
+    """group_norm: groups go as a whole, or have one channel each."""
+    source = after.seen(node.args[0])
+    stays = after.stays(source.labels[1])
+    if stays is not None:
+        groups = after.dense(node.args[1])
+        width = source.shape[1] // groups
+        node.args = (node.args[0], int(stays.sum()) // width, *node.args[2:])
+
+
+def _normalised(node: Any, after: After) -> None:
+    """layer_norm, rms_norm: the sizes of the last dimensions."""
+    shape = list(node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"])
+    out = after.seen(node)
+    last = Seen(out.labels[-len(shape) :], out.shape[-len(shape) :])
+    sizes = tuple(after.sizes(shape, last))
+    if len(node.args) > 1:
+        node.args = (node.args[0], sizes, *node.args[2:])
+    else:
+        node.kwargs = {**node.kwargs, "normalized_shape": sizes}
+
+
+REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
+    **dict.fromkeys(("view", "reshape", "expand", "broadcast_to"), _sizes),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), _sizes),
+    **dict.fromkeys(("zeros", "ones", "empty", "full"), _made),
+    **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), _parts),
+    **dict.fromkeys(("getitem", "setitem"), _bounds),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _grouped),
+    **dict.fromkeys(("layer_norm", "rms_norm"), _normalised),
     "unflatten": _unflattened,
-    "split": _parts,
-    "split_with_sizes": _parts,
-    "chunk": _parts,
-    "getitem": _bounds,
+    "narrow": _narrowed,
+    "pad": _padded,
+    "group_norm": _group_norm,
 }

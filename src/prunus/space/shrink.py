@@ -1,6 +1,7 @@
 """Removal with its proof: the first form of the small network that passes is returned."""
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,10 +10,11 @@ from torch import nn
 
 from prunus.errors import EquivalenceError
 from prunus.space.check import Verification, verify
+from prunus.space.inputs import cloned
 from prunus.space.remove import remove
 from prunus.space.rewrite import rewrite
 from prunus.space.space import Space
-from prunus.space.tracer import cloned
+from prunus.space.tracer import preserved
 from prunus.types import Example, Keep, Mask, call_arguments
 
 
@@ -37,49 +39,78 @@ def shrink(
     """Remove what `keep` drops and prove the result equal to the masked network.
 
     The user's own classes with sliced tensors are tried first; where their forward has sizes
-    written as constants, a graph of the same modules with those constants rewritten is tried.
+    written as constants, a graph of the same layers with those constants rewritten is tried.
 
     Args:
         model: The network `space` was traced from; it stays as it was.
         space: Its removable units.
         keep: Group name -> bool, shape (units,), True = kept.
         example: An input, as for `trace`.
-        check: Compare in float64 (1e-10). Without it the first form is returned unproved.
+        check: Compare in float64 (1e-10). Without it the first form that runs is returned.
 
     Raises:
         EquivalenceError: No form computes what the masked network does.
         EmptyLayerError: A layer would lose all its channels.
     """
-    forms: dict[str, Callable[[nn.Module], nn.Module]] = {
-        "original classes": lambda dense: remove(dense, space, keep),
-        "rewritten graph": lambda dense: rewrite(dense, space, keep, example),
-    }
-    mask = space.mask(keep)
     redrawn = _redrawn(model) if check else None
     failures = []
-    for form, build in forms.items():
+    for form, build in FORMS.items():
         try:
-            small = build(model)
+            small = build(model, space, keep, example)
             if not check:
+                _check_runs(model, small, example, training=False)
                 return Shrunk(small, form, None)
-            verification = verify(mask, small, example, model=model)
+            verification = verify(space.mask(keep), small, example, model=model)
             if verification.passed and redrawn is not None:
-                verification = _worse(verification, mask, build(redrawn), redrawn, example)
+                again = build(redrawn, space, keep, example)
+                verification = _worse(verification, space.mask(keep), again, redrawn, example)
             if verification.passed:
-                _check_training(model, small, example)
+                _check_runs(model, small, example, training=True)
+                return Shrunk(small, form, verification)
+            difference = verification.max_relative_difference
+            failures.append(f"{form}: outputs differ by {difference:.2g} of the largest output")
         except EquivalenceError as error:
             failures.append(f"{form}: {error}")
-            continue
-        if verification.passed:
-            return Shrunk(small, form, verification)
-        failures.append(
-            f"{form}: outputs differ by {verification.max_relative_difference:.2g} of the largest "
-            "output"
-        )
     raise EquivalenceError(
         "the network without the removed channels does not compute what the masked one does, so "
         "nothing was returned. " + "; ".join(failures)
     )
+
+
+def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) -> dict[str, str]:
+    """Return the groups of `keep` that no form can do without, with what stood in the way.
+
+    Groups at the same place of repeated blocks ("blocks.3.fc1" and "blocks.7.fc1") are tried
+    together, each kind alone.
+    """
+    kinds: dict[str, Keep] = {}
+    for name, kept in keep.items():
+        if not kept.all():
+            kinds.setdefault(re.sub(r"\d+", "#", name), {})[name] = kept
+    found: dict[str, str] = {}
+    for alone in kinds.values():
+        failure = ""
+        for form, build in FORMS.items():
+            try:
+                small = build(model, space, alone, example)
+                mask = space.mask(alone)
+                if verify(mask, small, example, model=model, random=False).passed:
+                    _check_runs(model, small, example, training=True)
+                    failure = ""
+                    break
+                failure = f"{form} computes something else"
+            except EquivalenceError as error:
+                failure = f"{form}: {error}"
+        if failure:
+            found |= dict.fromkeys(alone, f"cannot be taken out of its forward ({failure})")
+    return found
+
+
+FORMS: dict[str, Callable[[nn.Module, Space, Keep, Example], nn.Module]] = {
+    "original classes": lambda model, space, keep, example: remove(model, space, keep),
+    "rewritten graph": rewrite,
+}
+"""How the small network can be made, the preferred way first."""
 
 
 def _worse(
@@ -87,7 +118,7 @@ def _worse(
 ) -> Verification:
     """Compare once more, with random weights, and return the worse of the two outcomes."""
     try:
-        second = verify(mask, small, example, model=model, random_inputs=False)
+        second = verify(mask, small, example, model=model, random=False)
     except EquivalenceError as error:
         if "not finite" in str(error):
             return first  # random weights are not always weights that the network can run with
@@ -113,22 +144,21 @@ def _redrawn(model: nn.Module) -> nn.Module:
     return redrawn
 
 
-def _check_training(model: nn.Module, small: nn.Module, example: Example) -> None:
-    """Run the small network in train mode where the dense one can: it may use other layers there.
+def _check_runs(model: nn.Module, small: nn.Module, example: Example, *, training: bool) -> None:
+    """Run the small network where the dense one runs; in train mode it may use other layers.
 
     Raises:
         EquivalenceError: Only the dense network runs.
     """
     args, kwargs = call_arguments(cloned(example))
     for network, needed in ((model, False), (small, True)):
-        trained = copy.deepcopy(network).train()
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                trained(*args, **kwargs)
+            with preserved(network, training=training):
+                network(*args, **kwargs)
         except Exception as error:
             if not needed:
                 return
+            mode = "train" if training else "eval"
             raise EquivalenceError(
-                f"the small network fails in train mode, where the dense one runs: {error}. Layers "
-                "used in training alone, such as auxiliary heads, are not seen; take them off."
+                f"the small network fails in {mode} mode, where the dense one runs: {error}"
             ) from error

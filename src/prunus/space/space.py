@@ -7,7 +7,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from prunus.errors import UntraceableError
 from prunus.space.cost import Cost, cost
+from prunus.space.inputs import doubled, random_inputs
 from prunus.space.labels import Label
 from prunus.space.rules import RULES
 from prunus.space.tracer import Tracer, record
@@ -72,14 +74,21 @@ class Space:
         parts = [torch.as_tensor(k, dtype=torch.float64).cpu().reshape(1) for k in kept]
         return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
 
-    def kept_positions(self, keep: Keep) -> dict[tuple[str, int], Tensor]:
-        """Return for each touched (tensor, dim) which positions stay, bool, shape (size,)."""
+    def kept_positions(self, keep: Keep, *, masked: bool = False) -> dict[tuple[str, int], Tensor]:
+        """Return for each touched (tensor, dim) which positions stay, bool, shape (size,).
+
+        Args:
+            keep: Group name -> bool, shape (units,).
+            masked: Only where the masked network has zeros.
+        """
         kept: dict[tuple[str, int], Tensor] = {}
         for group in self.groups:
             gone = ~keep[group.name].cpu() if group.name in keep else None
             if gone is None or not gone.any():
                 continue
             for member in group.members:
+                if masked and not member.masked:
+                    continue
                 where = (member.tensor, member.dim)
                 if where not in kept:
                     kept[where] = torch.ones(self.shapes[member.tensor][member.dim]).bool()
@@ -89,7 +98,7 @@ class Space:
     def mask(self, keep: Keep) -> Mask:
         """Return the mask of a channel decision over every parameter and channel buffer."""
         mask = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self.shapes.items()}
-        for (name, dim), kept in self.kept_positions(keep).items():
+        for (name, dim), kept in self.kept_positions(keep, masked=True).items():
             view = [1] * mask[name].ndim
             view[dim] = -1
             mask[name] &= kept.view(view)
@@ -108,6 +117,8 @@ def trace(model: nn.Module, example: Example) -> Space:
         UntraceableError: The model fails on `example`.
     """
     tracer = record(model, example, RULES)
+    if not tracer.all_used(model):
+        _see_more(model, example, tracer)
     parts = partition(tracer)
     tensors = dict(model.named_parameters())
     buffers = dict(model.named_buffers())
@@ -138,6 +149,27 @@ def trace(model: nn.Module, example: Example) -> Space:
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
         tied=_tied(model),
     )
+
+
+def _see_more(model: nn.Module, example: Example, tracer: Tracer) -> None:
+    """Run what the example left out: branches that other inputs take, layers used in training.
+
+    The channels of the latter stay, because no comparison in eval mode would cover them.
+    """
+    products = list(tracer.products)
+    for drawn in random_inputs(example):
+        try:
+            record(model, drawn, RULES, tracer=tracer)
+        except UntraceableError:
+            continue  # the model takes no such numbers
+    producers = dict(tracer.producers)
+    for given in (example, doubled(example)):
+        try:
+            record(model, given, RULES, training=True, tracer=tracer)
+            break
+        except UntraceableError:
+            continue  # it needs targets, or more; `shrink` runs the result in train mode
+    tracer.producers, tracer.products = producers, products
 
 
 def _weights(tracer: Tracer, parameters: Mapping[str, Tensor]) -> tuple[Weight, ...]:

@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.errors import UntraceableError
+from prunus.space.inputs import cloned
 from prunus.space.labels import Label, Labels
 from prunus.types import Example, call_arguments
-
-FIXED = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-"""Layers of PyTorch's own that check their sizes against attributes; they stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Call:
 
 
 Rule = Callable[["Tracer", Call], None]
+FunctionRule = Callable[..., None]
+"""Called with the tracer, the output and the arguments of a `torch` function taken as a whole."""
 
 
 @dataclass
@@ -78,6 +80,10 @@ class Tracer:
         products: Where multiply-accumulates are spent.
         unknown: Operations without a rule, by name, with how often they were met.
         parameters: Names of the model's parameters; only they are pruned, never buffers.
+        unmasked: Slots whose removed positions must not be zero in the masked network, because it
+            divides by them.
+        silent: Whether operations are run without being looked at: a rule for the whole of them
+            (an attention, a recurrent layer) follows.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -86,6 +92,10 @@ class Tracer:
     products: list[Product] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     parameters: set[str] = field(default_factory=set)
+    unmasked: set[tuple[str, int]] = field(default_factory=set)
+    silent: bool = False
+    _used: set[int] = field(default_factory=set)
+    _zero: Any = field(default_factory=WeakIdKeyDictionary)
     _of: Any = field(default_factory=WeakIdKeyDictionary)
     _origin: Any = field(default_factory=WeakIdKeyDictionary)
 
@@ -100,16 +110,17 @@ class Tracer:
                 self.slots[name, dim] = Slot(name, dim, labels[-1])
             self.assign(tensor, labels)
             self._origin[tensor] = [(name, dim) for dim in range(tensor.ndim)]
-        for module in model.modules():
-            if isinstance(module, FIXED):
-                for tensor in module.parameters(recurse=False):
-                    for label in self.of(tensor):
-                        self.labels.freeze(label, f"meets {type(module).__name__}, of fixed sizes")
+            self.set_zero(tensor)
 
     def of(self, tensor: Tensor) -> list[Label]:
         """Return one label per dimension of `tensor`."""
+        self._used.add(id(tensor))
         known = self._of.get(tensor)
         return list(known) if known is not None else ["meets a constant tensor"] * tensor.ndim
+
+    def all_used(self, model: nn.Module) -> bool:
+        """Say whether every parameter of `model` has been met."""
+        return all(id(parameter) in self._used for parameter in model.parameters())
 
     def assign(self, tensor: Tensor, labels: Sequence[Label]) -> None:
         """Set the labels of an operation's output."""
@@ -127,6 +138,14 @@ class Tracer:
     def set_origin(self, tensor: Tensor, origin: Sequence[tuple[str, int] | None]) -> None:
         """Mark `tensor` as computed from parameters alone."""
         self._origin[tensor] = list(origin)
+
+    def is_zero(self, tensor: Tensor) -> bool:
+        """Say whether the removed positions of an activation are zero in the masked network."""
+        return tensor in self._zero
+
+    def set_zero(self, tensor: Tensor) -> None:
+        """Note that the removed positions of an activation are zero in the masked network."""
+        self._zero[tensor] = True
 
     def produce(self, slot: tuple[str, int] | None, positions: int) -> None:
         """Note that a parameter's dimension makes channels at `positions` places."""
@@ -150,10 +169,26 @@ class Tracer:
                 self.assign(leaf, [reason] * leaf.ndim)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What is known of operations.
+
+    Attributes:
+        operations: ATen operation name, without overload and trailing underscore -> rule.
+        functions: Name of a `torch` function that is taken as one operation -> rule.
+        keeps_zero: Says of an operation whether its output is zero where the removed positions of
+            its inputs are.
+    """
+
+    operations: Mapping[str, Rule]
+    functions: Mapping[str, FunctionRule]
+    keeps_zero: Callable[["Tracer", Call], bool]
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs each operation and hands it to its rule."""
 
-    def __init__(self, tracer: Tracer, rules: dict[str, Rule]) -> None:
+    def __init__(self, tracer: Tracer, rules: "Rules") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tracer = tracer
         self.rules = rules
@@ -162,6 +197,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run `func` and propagate labels through it."""
+        if self.tracer.silent:
+            return func(*args, **(kwargs or {}))
         self._refuse_writes(func, args)
         out = func(*args, **(kwargs or {}))
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
@@ -172,9 +209,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         arguments = {a.name: given.get(a.name, a.default_value) for a in schema.arguments}
         name = schema.name.removeprefix("aten::")
         call = Call(name, arguments, out, schema.is_mutable)
-        rule = self.rules.get(name) or self.rules.get(name.rstrip("_"))
+        operations = self.rules.operations
+        rule = operations.get(name) or operations.get(name.rstrip("_"))
         if rule is None and is_pointwise(func):
-            rule = self.rules["pointwise"]
+            rule = operations["pointwise"]
         try:
             if rule is None:
                 raise NotImplementedError
@@ -182,6 +220,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except Exception:  # also a form of the operation that its rule does not know
             self.tracer.unknown[name] += 1
             self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
+        else:
+            if self.rules.keeps_zero(self.tracer, call):
+                for leaf in tree_leaves(out):
+                    if isinstance(leaf, Tensor):
+                        self.tracer.set_zero(leaf)
         return out
 
     def _refuse_writes(self, func: OpOverload, args: Any) -> None:
@@ -197,6 +240,43 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 )
 
 
+class Functions(TorchFunctionMode):
+    """Takes some functions of `torch` as one operation, whatever they run inside."""
+
+    def __init__(self, tracer: Tracer, rules: Mapping[str, FunctionRule]) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self.rules = rules
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func`, and where it has a rule of its own, apply that."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "multi_head_attention_forward":
+            return looked_inside(self, func, args, kwargs)
+        rule = self.rules.get(name)
+        if rule is None or self.tracer.silent:
+            return func(*args, **kwargs)
+        self.tracer.silent = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.tracer.silent = False
+        try:
+            rule(self.tracer, out, *args, **kwargs)
+        except Exception:  # a form of the function that its rule does not know
+            self.tracer.unknown[name] += 1
+            call = Call(name, {"args": args, **kwargs}, out, mutates=False)
+            self.tracer.freeze_inputs(call, f"meets {name}, in a form without a rule")
+        return out
+
+
+def looked_inside(mode: TorchFunctionMode, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Run a function of `torch.nn.functional` so that `mode` sees what it calls, not the whole."""
+    with mode, mock.patch("torch.nn.functional.has_torch_function", lambda _: False):
+        return func(*args, **kwargs)
+
+
 def is_pointwise(func: OpOverload) -> bool:
     """Say whether PyTorch itself tags the operation, or its out-of-place form, as pointwise."""
     if torch.Tag.pointwise in func.tags:
@@ -209,11 +289,11 @@ def is_pointwise(func: OpOverload) -> bool:
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Run the model in eval mode without gradients and leave it exactly as it was found.
+def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+    """Run the model in eval (or train) mode without gradients and leave it exactly as it was found.
 
-    Training flags, buffer values and the global random state are restored. Fused attention and
-    recurrent kernels are switched off inside, so that only elementary operations run.
+    Training flags, buffer values and the global random state are restored. The fused kernels of
+    whole transformer layers are switched off inside, so that their operations are seen.
     """
     modes = {module: module.training for module in model.modules()}
     buffers = [
@@ -225,15 +305,11 @@ def preserved(model: nn.Module) -> Iterator[None]:
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        model.eval()
+        model.train(training)
         with ExitStack() as stack:
             gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
             stack.enter_context(torch.random.fork_rng(devices=gpus))
             stack.enter_context(torch.no_grad())
-            if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-                set_flags: Any = torch.backends.mkldnn.set_flags
-                enabled, *_ = set_flags(_enabled=False)
-                stack.callback(set_flags, _enabled=enabled)
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
@@ -249,36 +325,42 @@ def preserved(model: nn.Module) -> Iterator[None]:
 def record(
     model: nn.Module,
     example: Example,
-    rules: dict[str, Rule],
+    rules: "Rules",
     run: Callable[["Tracer"], Callable[..., Any]] | None = None,
+    *,
+    training: bool = False,
+    tracer: Tracer | None = None,
 ) -> Tracer:
     """Run `model` on `example` and return what its operations say about its channels.
 
     Args:
         model: The network whose parameters and buffers are labelled.
         example: Its input.
-        rules: ATen operation name -> rule.
+        rules: What each operation says.
         run: Given the tracer, what to call instead of the model itself.
+        training: Run in train mode; still nothing of the model changes.
+        tracer: What an earlier run has found, to be added to.
 
     Raises:
         UntraceableError: The model fails on the example input.
     """
     args, kwargs = call_arguments(cloned(example))
-    tracer = Tracer()
-    tracer.adopt(model)
+    if tracer is None:
+        tracer = Tracer()
+        tracer.adopt(model)
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):
             tracer.assign(leaf, ["is the network's input"] * leaf.ndim)
-    with preserved(model):
+    with preserved(model, training=training):
         try:
-            with Recorder(tracer, rules):
+            with Functions(tracer, rules.functions), Recorder(tracer, rules):
                 out = (run(tracer) if run else model)(*args, **kwargs)
         except Exception as error:
             shapes = [tuple(x.shape) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
             raise UntraceableError(
                 f"{type(model).__name__} fails on the example input of shape "
                 f"{', '.join(map(str, shapes))}: {type(error).__name__}: {error}. "
-                "Pass an example that the model accepts in eval mode."
+                f"Pass an example that the model accepts in {'train' if training else 'eval'} mode."
             ) from error
     outputs = output_tensors(out)
     if not outputs:
@@ -290,11 +372,6 @@ def record(
         for label in tracer.of(tensor):
             tracer.labels.freeze(label, "is the network's output")
     return tracer
-
-
-def cloned(example: Example) -> Example:
-    """Return the example with copies of its tensors: a forward may write into them."""
-    return tree_map_only(Tensor, Tensor.clone, example)  # type: ignore[no-any-return]
 
 
 def output_tensors(out: Any) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """From labels to units: which channels go together, and which of them are interchangeable."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,12 +20,14 @@ class Member:
         dim: The dimension.
         index: int64, shape (units, k): the k positions that each unit owns there.
         produces: Whether this dimension makes the channels (the outputs of a layer).
+        masked: Whether the masked network has zeros there; not where it divides by the values.
     """
 
     tensor: str
     dim: int
     index: Tensor
     produces: bool
+    masked: bool = True
 
     @property
     def layer(self) -> str:
@@ -133,13 +135,14 @@ def partition(tracer: Tracer) -> Partition:
                 slots[k].dim,
                 torch.from_numpy(position[table[:, columns == k]]),
                 bool(made[k]),
+                (slots[k].tensor, slots[k].dim) not in tracer.unmasked,
             )
             for k in dict.fromkeys(columns.tolist())
             if k < real
         ]
         first = next(member for member in members if member.produces)
         in_order = torch.argsort(first.index[:, 0], stable=True)
-        members = [Member(m.tensor, m.dim, m.index[in_order], m.produces) for m in members]
+        members = [replace(member, index=member.index[in_order]) for member in members]
         group_of[owner[table[:, 0]]] = len(groups)
         names[first.layer] += 1
         suffix = f"[{names[first.layer]}]" if names[first.layer] > 1 else ""

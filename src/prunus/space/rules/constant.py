@@ -1,43 +1,43 @@
-"""Tensors made inside the forward pass: their sizes are written in the code."""
+"""Tensors made inside the forward pass."""
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from prunus.space.labels import Label
 from prunus.space.tracer import Call, Tracer
 
-CREATED = (
-    "empty",
-    "empty_like",
-    "zeros",
-    "zeros_like",
-    "ones",
-    "ones_like",
-    "full",
-    "full_like",
-    "arange",
-    "linspace",
-    "scalar_tensor",
-    "eye",
-    "new_zeros",
-    "new_ones",
-    "new_full",
-    "new_empty",
-    "new_empty_strided",
-    "empty_strided",
-    "lift_fresh",
-    "rand",
-    "randn",
-    "rand_like",
-    "randn_like",
+FILLED = (
+    *("empty", "zeros", "ones", "full", "scalar_tensor", "new_zeros", "new_ones", "new_full"),
+    *("new_empty", "new_empty_strided", "empty_strided"),
 )
-"""Operations whose result depends on no channel."""
+"""Every position holds the same, so the tensor has whatever size it meets."""
+
+ORDERED = ("arange", "linspace", "eye", "lift_fresh", "lift_fresh_copy", "rand", "randn", "randint")
+"""Every position holds something else: the sizes are written in the code."""
+
+LIKE = ("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like")
+"""As large as another tensor."""
 
 
-def constant(tracer: Tracer, call: Call) -> None:
-    """Pass shapes of `_like` operations through; everything else has a fixed size."""
-    like = call.arguments.get("self")
+def filled(tracer: Tracer, call: Call) -> None:
+    """Give every dimension fresh channels, to be joined with what it meets."""
+    tracer.assign(
+        call.out,
+        [
+            tracer.labels.new(size) if size > 1 else "has a single position"
+            for size in call.out.shape
+        ],
+    )
+
+
+def ordered(tracer: Tracer, call: Call) -> None:
+    """Fix every dimension."""
     for leaf in tree_leaves(call.out):
         if isinstance(leaf, Tensor):
-            same = call.name.endswith("_like") and isinstance(like, Tensor)
-            fixed = ["meets a tensor made inside forward"] * leaf.ndim
-            tracer.assign(leaf, tracer.of(like) if same and like is not None else fixed)
+            fixed: list[Label] = ["meets a tensor made inside forward"] * leaf.ndim
+            tracer.assign(leaf, fixed)
+
+
+def like(tracer: Tracer, call: Call) -> None:
+    """Take the sizes of the tensor whose likeness it is."""
+    tracer.assign(call.out, tracer.of(call["self"]))

@@ -1,8 +1,10 @@
 """Products that sum over channels: convolutions and matrix products."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from prunus.space.labels import Label
 from prunus.space.tracer import Call, Tracer
@@ -47,8 +49,12 @@ def convolution(tracer: Tracer, call: Call) -> None:
         pixels * prod(weight.shape[2:]),
         list(zip(w[:2], weight.shape[:2], strict=True)),
     )
+    for label in tracer.of(x)[2:]:
+        tracer.labels.freeze(label, "is a spatial position")
     spatial: list[Label] = ["is a spatial position"] * (call.out.ndim - 2)
     tracer.assign(call.out, [tracer.of(x)[0], made, *spatial])
+    if origin is not None:
+        tracer.set_zero(call.out)
 
 
 def _table(label: Label, groups: int) -> Label:
@@ -85,6 +91,11 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
     join = tracer.labels.join
     left, right = tracer.of(a), tracer.of(b)
     join(left[-1], right[-2])
+    static = [tracer.origin(operand) is not None for operand in (a, b)]
+    if not any(static):
+        if not (tracer.is_zero(a) or tracer.is_zero(b)):
+            tracer.labels.freeze(left[-1], "is summed over in a product of activations")
+        tracer.labels.yield_to_others(left[-1])
     batch: list[Label] = []
     for first, second in zip(left[:-2], right[:-2], strict=True):
         join(first, second)
@@ -106,6 +117,8 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
     contracted = right[-2] if isinstance(left[-1], str) else left[-1]
     tracer.spend(name, 1, list(zip([*batch, left[-2], contracted, right[-1]], sizes, strict=True)))
     tracer.assign(call.out, labels)
+    if any(static) or tracer.is_zero(a):
+        tracer.set_zero(call.out)
 
 
 def embedding(tracer: Tracer, call: Call) -> None:
@@ -115,4 +128,78 @@ def embedding(tracer: Tracer, call: Call) -> None:
     origin = tracer.origin(call["weight"])
     if origin is not None:
         tracer.produce(origin[1], call["indices"].numel())
+        tracer.set_zero(call.out)
     tracer.assign(call.out, [*tracer.of(call["indices"]), features])
+
+
+def matrix_vector(tracer: Tracer, call: Call) -> None:
+    """mv: (m, k) times (k,)."""
+    matrix, vector = call["self"], call["vec"]
+    rows, columns = tracer.of(matrix)
+    tracer.labels.join(columns, tracer.of(vector)[0])
+    _contracted(tracer, matrix, vector, columns)
+    tracer.assign(call.out, [rows])
+    _note_origin(tracer, call, (matrix, vector), 0)
+
+
+def dot(tracer: Tracer, call: Call) -> None:
+    """dot, vdot: the sum of the products of two vectors."""
+    first, second = call.tensors
+    label = tracer.of(first)[0]
+    tracer.labels.join(label, tracer.of(second)[0])
+    _contracted(tracer, first, second, label)
+    tracer.assign(call.out, [])
+    _note_origin(tracer, call, (first, second), None)
+
+
+def distance(tracer: Tracer, call: Call) -> None:
+    """cdist: distances between the rows of two matrices, (..., p, k) and (..., r, k)."""
+    first, second = call["x1"], call["x2"]
+    a, b = tracer.of(first), tracer.of(second)
+    tracer.labels.join(a[-1], b[-1])
+    if not (tracer.is_zero(first) and tracer.is_zero(second)):
+        tracer.labels.freeze(a[-1], "is summed over in a distance")
+    for x, y in zip(a[:-2], b[:-2], strict=True):
+        tracer.labels.join(x, y)
+    tracer.assign(call.out, [*a[:-2], a[-2], b[-2]])
+    for operand in (first, second):
+        origin = tracer.origin(operand)
+        if origin is not None:
+            tracer.produce(origin[-2], call.out.numel() // operand.shape[-2])
+
+
+def _contracted(tracer: Tracer, first: Tensor, second: Tensor, label: Label) -> None:
+    if not (tracer.is_zero(first) or tracer.is_zero(second)):
+        tracer.labels.freeze(label, "is summed over in a product of activations")
+
+
+def _note_origin(
+    tracer: Tracer, call: Call, operands: tuple[Tensor, Tensor], dim: int | None
+) -> None:
+    """A product of parameters is a parameter still."""
+    origins = [tracer.origin(operand) for operand in operands]
+    if all(origin is not None for origin in origins):
+        first = origins[0]
+        tracer.set_origin(call.out, [] if dim is None or first is None else [first[dim]])
+
+
+def bilinear(
+    tracer: Tracer, out: Tensor, first: Tensor, second: Tensor, weight: Tensor, bias: Any = None
+) -> None:
+    """x1 W x2 with W (out, in1, in2)."""
+    made, left, right = tracer.of(weight)
+    tracer.labels.join(left, tracer.of(first)[-1])
+    tracer.labels.join(right, tracer.of(second)[-1])
+    if bias is not None:
+        tracer.labels.join(tracer.of(bias)[0], made)
+    rows = out.numel() // out.shape[-1]
+    origin = tracer.origin(weight)
+    if origin is not None:
+        tracer.produce(origin[0], rows)
+        tracer.set_zero(out)
+    name = origin[0][0] if origin and origin[0] else "bilinear"
+    tracer.spend(name, rows, list(zip(tracer.of(weight), weight.shape, strict=True)))
+    tracer.assign(out, [*tracer.of(first)[:-1], made])
+
+
+FUNCTIONS = {"bilinear": bilinear}

@@ -1,19 +1,33 @@
 """Normalisations: batch norm passes channels through, the others may mix them."""
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from prunus.space.tracer import Call, Tracer
 
 
 def batch_norm(tracer: Tracer, call: Call) -> None:
-    """One scale, shift, mean and variance per channel of dimension 1."""
+    """One scale, shift, mean and variance per channel of dimension 1.
+
+    With statistics of the input itself (a standardised weight is written so), the other dimensions
+    are inside them.
+    """
     labels = tracer.of(call["input"])
+    if call.arguments.get("training") or call.arguments.get("running_mean") is None:
+        for dim, label in enumerate(labels):
+            if dim != 1:
+                tracer.labels.freeze(label, "is inside the statistics of a batch norm")
     for name in ("weight", "bias", "running_mean", "running_var"):
         tensor = call.arguments.get(name)
         if tensor is not None:
             tracer.labels.join(tracer.of(tensor)[0], labels[1])
     first, *statistics = [leaf for leaf in call.out if isinstance(leaf, Tensor)]
     tracer.assign(first, labels)
+    origin = tracer.origin(call["input"])
+    if origin is not None:
+        tracer.set_origin(first, origin)
+    if call.arguments.get("weight") is not None or tracer.is_zero(call["input"]):
+        tracer.set_zero(first)
     for tensor in statistics:
         if tensor.ndim == 1 and tensor.numel() == first.shape[1]:
             tracer.assign(tensor, [labels[1]])
@@ -37,6 +51,35 @@ def group_norm(tracer: Tracer, call: Call) -> None:
         tracer.labels.join(table, table[:, :1])
     _affine(tracer, call, [1])
     tracer.assign(call.out[0], labels)
+
+
+def rms_norm(tracer: Tracer, call: Call) -> None:
+    """Divides by the root mean square over the last dimensions, so they stay."""
+    labels = tracer.of(call["input"])
+    for label in labels[-len(call["normalized_shape"]) :]:
+        tracer.labels.freeze(label, "is inside the statistics of an RMS norm")
+    out = call.out[0] if isinstance(call.out, list | tuple) else call.out
+    tracer.assign(out, labels)
+
+
+def weight_norm(tracer: Tracer, call: Call) -> None:
+    """V * g / |v|, the norm over all dimensions but one.
+
+    A removed input channel is zero in v, so it adds nothing to the norm. A removed output channel
+    is zero in g and left as it is in v, which the masked network divides by.
+    """
+    v, g = call["v"], call["g"]
+    labels, dim = tracer.of(v), call["dim"] % v.ndim
+    tracer.labels.join(tracer.of(g)[dim], labels[dim])
+    first, *norms = [leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor)]
+    tracer.assign(first, labels)
+    for norm in norms:
+        tracer.assign(norm, tracer.of(g))
+    origin = tracer.origin(v)
+    if origin is not None:
+        tracer.set_origin(first, origin)
+        if origin[dim] is not None:
+            tracer.unmasked.add(origin[dim])
 
 
 def _affine(tracer: Tracer, call: Call, dims: list[int]) -> None:

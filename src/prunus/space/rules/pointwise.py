@@ -49,3 +49,28 @@ def first_only(tracer: Tracer, call: Call) -> None:
     source = tracer.of(call.tensors[0])
     for out in call.out:
         tracer.assign(out, source)
+
+
+KEEPS_ZERO = (
+    *("neg", "abs", "relu", "leaky_relu", "gelu", "silu", "tanh", "elu", "hardtanh", "sqrt", "sin"),
+    *("sign", "square", "hardswish", "mish", "_prelu_kernel", "div", "native_dropout", "dropout"),
+    *("clone", "alias", "detach", "_to_copy", "contiguous", "view", "_unsafe_view", "squeeze"),
+    *("unsqueeze", "t", "transpose", "permute", "expand", "repeat", "split", "split_with_sizes"),
+    *("unbind", "select", "slice", "roll", "flip", "constant_pad_nd", "max_pool2d_with_indices"),
+)
+"""Operations of one tensor, or of a first one that decides, that take zero to zero."""
+
+
+def keeps_zero(tracer: Tracer, call: Call) -> bool:
+    """Say whether the output is zero wherever a removed position of the inputs is.
+
+    In the masked network a removed channel is zero where a layer makes it, but sigmoid(0) is not.
+    """
+    tensors = call.tensors
+    if call.name.rstrip("_") == "mul":
+        return any(tracer.is_zero(tensor) for tensor in tensors)
+    if call.name.rstrip("_") in ("add", "sub", "cat", "stack"):
+        return bool(tensors) and all(tracer.is_zero(tensor) for tensor in tensors)
+    if call.name in KEEPS_ZERO or call.name.rstrip("_") in KEEPS_ZERO:
+        return bool(tensors) and tracer.is_zero(tensors[0])
+    return False

@@ -6,6 +6,28 @@ from torch.utils._pytree import tree_leaves
 from prunus.space.labels import Label
 from prunus.space.tracer import Call, Tracer
 
+REDUCED = (
+    *(
+        "mean",
+        "sum",
+        "amax",
+        "amin",
+        "aminmax",
+        "var",
+        "std",
+        "var_mean",
+        "std_mean",
+        "prod",
+        "max",
+    ),
+    *("min", "argmax", "argmin", "any", "all", "logsumexp", "median", "mode", "norm", "nansum"),
+    *("linalg_vector_norm", "count_nonzero"),
+)
+"""Operations over one dimension, several, or all."""
+
+ADDING = ("sum", "linalg_vector_norm", "norm")
+"""Reductions to which a position that is zero adds nothing."""
+
 
 def reduction(tracer: Tracer, call: Call) -> None:
     """Freeze the dimensions reduced over, pass the others through."""
@@ -14,7 +36,8 @@ def reduction(tracer: Tracer, call: Call) -> None:
     dims = call.arguments.get("dim")
     dims = [dims] if isinstance(dims, int) else list(dims or range(source.ndim))
     gone = {dim % source.ndim for dim in dims} if source.ndim else set()
-    for dim in gone:
+    harmless = call.name in ADDING and tracer.is_zero(source)
+    for dim in () if harmless else gone:
         tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
     kept: list[Label] = []
     for dim, label in enumerate(labels):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prunus.space.labels import Label, outer
+from prunus.space.labels import Atoms, Label
 from prunus.space.tracer import Call, Tracer
 
 CUT = "is a dimension cut out of another"
@@ -63,37 +63,50 @@ def factor_groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[lis
 def _regroup(
     tracer: Tracer, labels: list[Label], sizes: list[int], after: list[int]
 ) -> list[Label]:
+    """Return the labels of adjacent dimensions of `sizes` seen as dimensions of `after`."""
     if len(sizes) == len(after) == 1:
         return labels
-    flat = outer(labels, sizes, tracer.labels)
+    flat = _flattened(tracer, labels, sizes)
     if isinstance(flat, str):
         return [flat] * len(after)
-    if len(after) == 1:
-        return [flat]
     if not after:
         tracer.labels.freeze(flat, "has a single position")
         return []
-    return _spread(tracer, flat, after)
+    return _cut(tracer, flat, after)
 
 
-def _spread(tracer: Tracer, flat: Label, after: list[int]) -> list[Label]:
-    """Give the identity of one dimension to one of the several it is cut into.
+def _flattened(tracer: Tracer, labels: list[Label], sizes: list[int]) -> Label:
+    """One label for adjacent dimensions; what is fixed among them only repeats the others."""
+    moving = [label for label in labels if not isinstance(label, str)]
+    if not moving:
+        return labels[0] if labels else "has a single position"
+    inner = moving[0] if len(moving) == 1 else tracer.labels.flatten(moving)
+    shape = [
+        1 if isinstance(label, str) else size for label, size in zip(labels, sizes, strict=True)
+    ]
+    return np.broadcast_to(inner.reshape(shape), sizes).ravel()
 
-    Preferred is the dimension along which the atoms already vary alone (the view undoes an earlier
-    flattening); else the one that leaves the most channels,
-    the innermost of equals. Along the others, atoms are joined.
-    """
-    grid = np.reshape(tracer.labels.find(np.asarray(flat)), after)
-    best, chosen = (False, 0), 0
-    for dim, size in enumerate(after):
-        rows = np.moveaxis(grid, dim, 0).reshape(size, -1)
-        alone = bool((rows == rows[:, :1]).all())
-        rank = (alone, len(np.unique(rows[:, 0])))
-        if size > 1 and rank >= best:
-            best, chosen = rank, dim
-    rows = np.moveaxis(np.reshape(flat, after), chosen, 0).reshape(after[chosen], -1)
-    tracer.labels.join(rows, rows[:, :1])
-    return [rows[:, 0].copy() if dim == chosen else CUT for dim in range(len(after))]
+
+def _cut(tracer: Tracer, flat: Atoms, after: list[int]) -> list[Label]:
+    """One dimension seen as several."""
+    long = [dim for dim, size in enumerate(after) if size > 1]
+    made: list[Label] = ["has a single position"] * len(after)
+    if len(long) < 2:
+        made[long[0] if long else 0] = flat
+        return made
+    cells = flat.reshape([after[dim] for dim in long])
+    roots = tracer.labels.find(cells)
+    for dim in reversed(range(cells.ndim)):
+        first = np.moveaxis(roots, dim, 0).reshape(cells.shape[dim], -1)
+        if (first == first[:, :1]).all():  # it moves along this dimension alone
+            sides: list[Label] = [CUT] * cells.ndim
+            sides[dim] = np.moveaxis(cells, dim, 0).reshape(cells.shape[dim], -1)[:, 0].copy()
+            break
+    else:
+        sides = list(tracer.labels.cut(cells))
+    for dim, side in zip(long, sides, strict=True):
+        made[dim] = side
+    return made
 
 
 def permute(tracer: Tracer, call: Call) -> None:
@@ -112,16 +125,18 @@ def permute(tracer: Tracer, call: Call) -> None:
 
 
 def expand(tracer: Tracer, call: Call) -> None:
-    """Repeat dimensions of size one."""
+    """Repeat dimensions of size one; each repetition goes with what it meets."""
     source, out = call["self"], call.out
     labels, origin = tracer.of(source), tracer.origin(source)
     ahead = out.ndim - source.ndim
-    made: list[Label] = ["has a fixed size"] * ahead
-    for dim, label in enumerate(labels):
-        same = source.shape[dim] == out.shape[dim + ahead]
-        if not same:
-            tracer.labels.freeze(label, "is broadcast over others")
-        made.append(label if same else "has a fixed size")
+    made: list[Label] = []
+    for dim, size in enumerate(out.shape):
+        if dim >= ahead and source.shape[dim - ahead] == size:
+            made.append(labels[dim - ahead])
+            continue
+        if dim >= ahead:
+            tracer.labels.freeze(labels[dim - ahead], "is broadcast over others")
+        made.append(tracer.labels.new(size) if size > 1 else "has a single position")
     tracer.assign(out, made)
     if origin is not None:
         tracer.set_origin(out, [None] * ahead + list(origin))
@@ -220,27 +235,27 @@ def slice_(tracer: Tracer, call: Call) -> None:
     label = labels[dim]
     if not isinstance(label, str):
         labels[dim] = label[call["start"] : call["end"] : call["step"]]
+        if call["step"] != 1:
+            tracer.labels.freeze(label, "is read at every few positions")
     tracer.assign(call.out, labels)
 
 
 def pad(tracer: Tracer, call: Call) -> None:
-    """Add constant positions at the ends of the last dimensions; they may not go."""
+    """Add constant positions at the ends of the last dimensions; they go with what they meet."""
     labels = tracer.of(call["self"])
     widths = call["pad"]
     for back in range(len(widths) // 2):
         before, after = widths[2 * back], widths[2 * back + 1]
-        if before == after == 0:
-            continue
         dim = len(labels) - 1 - back
         label = labels[dim]
-        if isinstance(label, str):
+        if isinstance(label, str) or before == after == 0:
             continue
         if min(before, after) < 0:
             tracer.labels.freeze(label, "is cropped")
             labels[dim] = "is cropped"
-            continue
-        fixed: Label = "is padded with constants"
-        labels[dim] = _joined(tracer, [fixed, label, fixed], [before, len(label), after])
+        else:
+            new = tracer.labels.new
+            labels[dim] = np.concatenate([new(before), label, new(after)])
     tracer.assign(call.out, labels)
 
 

@@ -1,5 +1,6 @@
-"""Pooling and resampling: each channel is treated alone, positions are mixed."""
+"""Pooling, resampling and padding: each channel is treated alone, positions are mixed."""
 
+import numpy as np
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -9,13 +10,63 @@ from prunus.space.tracer import Call, Tracer
 _SPATIAL = {"1d": 1, "2d": 2, "3d": 3}
 
 
+TREATED = (
+    *("max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d"),
+    *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
+    *(
+        "upsample_nearest1d",
+        "upsample_nearest2d",
+        "upsample_nearest3d",
+        "_upsample_nearest_exact2d",
+    ),
+    *(
+        "upsample_linear1d",
+        "upsample_bilinear2d",
+        "_upsample_bilinear2d_aa",
+        "upsample_trilinear3d",
+    ),
+    *("upsample_bicubic2d", "_upsample_bicubic2d_aa", "max_unpool2d"),
+    *("reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
+    *("replication_pad1d", "replication_pad2d", "replication_pad3d", "grid_sampler_2d"),
+)
+"""Operations over windows of one to three dimensions."""
+
+
 def window(tracer: Tracer, call: Call) -> None:
     """Freeze the spatial dimensions, pass batch and channels through."""
     labels = tracer.of(call.tensors[0])
-    spatial = next(count for suffix, count in _SPATIAL.items() if suffix in call.name)
+    spatial = next((count for suffix, count in _SPATIAL.items() if suffix in call.name), 2)
+    for tensor in call.tensors[1:]:
+        for label in tracer.of(tensor):
+            tracer.labels.freeze(label, "is a spatial position")
     for label in labels[-spatial:]:
         tracer.labels.freeze(label, "is a spatial position")
     fixed: list[Label] = ["is a spatial position"] * spatial
     for out in tree_leaves(call.out):
         if isinstance(out, Tensor):
             tracer.assign(out, [*labels[:-spatial], *fixed])
+
+
+def im2col(tracer: Tracer, call: Call) -> None:
+    """unfold: a channel becomes as many adjacent ones as its window has positions."""
+    labels = tracer.of(call["self"])
+    channels = labels[-3]
+    for label in labels[-2:]:
+        tracer.labels.freeze(label, "is a spatial position")
+    if not isinstance(channels, str):
+        channels = np.repeat(channels, call["kernel_size"][0] * call["kernel_size"][1])
+    tracer.assign(call.out, [*labels[:-3], channels, "is a spatial position"])
+
+
+def col2im(tracer: Tracer, call: Call) -> None:
+    """fold: the adjacent channels of one window are added up into one channel."""
+    labels = tracer.of(call["self"])
+    channels = labels[-2]
+    tracer.labels.freeze(labels[-1], "is a spatial position")
+    if not isinstance(channels, str):
+        window = call["kernel_size"][0] * call["kernel_size"][1]
+        table = channels.reshape(-1, window)
+        tracer.labels.join(table, table[:, :1])
+        channels = table[:, 0].copy()
+    spatial: list[Label] = ["is a spatial position"] * 2
+    tracer.assign(call.out, [*labels[:-2], channels, *spatial])

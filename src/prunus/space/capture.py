@@ -1,0 +1,385 @@
+"""A model's forward as a graph over the user's own submodules, recorded while it runs.
+
+The model runs on real tensors, so any Python is welcome: its conditions and loops are taken as they
+go for the example. What is recorded are calls of PyTorch's functions, tensor methods and layers
+(under a `TorchFunctionMode`), and sizes read from tensors, with what is computed from them, so the
+graph takes other batch and image sizes. The small network runs the text of that graph.
+"""
+
+import inspect
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils.weak import WeakIdKeyDictionary
+
+from prunus.errors import EquivalenceError
+from prunus.space.labels import Label
+from prunus.space.tracer import Tracer, looked_inside
+
+_COMPOSED = (
+    *(nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Unflatten, nn.MultiheadAttention),
+    *(nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder),
+    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
+)
+"""Modules of PyTorch's own that are looked into, because they hold sizes or other modules."""
+
+_DECIDING = (
+    *("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "is_nonzero"),
+    *("equal", "allclose"),
+)
+"""Calls that bring a tensor's value into Python, where only the branch taken is seen."""
+
+_CONSTANT = (
+    *(int, float, bool, str, complex, type(None), type(...)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
+
+
+class Size(int):
+    """A size read from a tensor, or computed from one: a number that knows its node."""
+
+    recipe: Callable[[], fx.Node]
+    _node: fx.Node | None = None
+
+    @staticmethod
+    def of(value: int, recipe: Callable[[], fx.Node]) -> "Size":
+        """Return `value` with the recipe for the node that computes it."""
+        size = Size(value)
+        size.recipe = recipe
+        return size
+
+    @property
+    def node(self) -> fx.Node:
+        """The node, made when it is first needed."""
+        if self._node is None:
+            self._node = self.recipe()
+            self._node.meta["size"] = int(self)
+        return self._node
+
+
+def _tracked(operation: Callable[..., Any], *, swapped: bool = False) -> Callable[..., Any]:
+    def method(self: Size, *others: Any) -> Any:
+        plain = [int(other) if isinstance(other, Size) else other for other in others]
+        try:
+            value = operation(*plain, int(self)) if swapped else operation(int(self), *plain)
+        except TypeError:
+            return NotImplemented
+        if type(value) is not int:
+            return value
+
+        def recipe() -> fx.Node:
+            nodes = [x.node if isinstance(x, Size) else x for x in others]
+            arguments = (*nodes, self.node) if swapped else (self.node, *nodes)
+            return self.node.graph.call_function(operation, tuple(arguments))
+
+        return Size.of(value, recipe)
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "floordiv", "mod"):
+    setattr(Size, f"__{_name}__", _tracked(getattr(operator, _name)))
+    setattr(Size, f"__r{_name}__", _tracked(getattr(operator, _name), swapped=True))
+Size.__neg__ = _tracked(operator.neg)  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one tensor of the graph: its labels and its dense shape."""
+
+    labels: list[Label]
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Recording:
+    """A graph and what was seen while it was recorded.
+
+    Attributes:
+        graph: Calls over the model's submodules, parameters and buffers, by their names.
+        seen: Node name -> `Seen` for tensors, nested as the output was. A node that gives a size
+            has it in its `meta`.
+        constants: Tensors that the forward takes from elsewhere, by the name they get.
+        decisions: Calls that brought values into Python, each once.
+        spec: How the outputs are nested.
+    """
+
+    graph: fx.Graph = field(default_factory=fx.Graph)
+    seen: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    decisions: set[str] = field(default_factory=set)
+    spec: TreeSpec | None = None
+
+
+class Recorder(TorchFunctionMode):
+    """Records calls as nodes of a graph while they run on real tensors."""
+
+    def __init__(self, model: nn.Module, tracer: Tracer) -> None:
+        super().__init__()
+        self.recording = Recording()
+        self.graph = self.recording.graph
+        self._tracer = tracer
+        self._inside = False  # a layer or function that is taken as a whole
+        self._nodes: Any = WeakIdKeyDictionary()
+        self._paths = {id(module): name for name, module in model.named_modules()}
+        self._names = {
+            id(tensor): name for name, tensor in (*model.named_buffers(), *model.named_parameters())
+        }
+        self._held = {
+            id(leaf)
+            for module in model.modules()
+            for leaf in tree_leaves(list(vars(module).values()))
+            if isinstance(leaf, Tensor)
+        }
+
+    def run(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the model and complete the graph."""
+        given = inspect.signature(model.forward).bind(*args, **kwargs)
+        names = [
+            (name, value)
+            for name, value in given.arguments.items()
+            if given.signature.parameters[name].kind
+            not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        ]
+        if len(names) < len(given.arguments):
+            names = [(f"input{k}", value) for k, value in enumerate(args)] + [*kwargs.items()]
+        for name, value in names:
+            self._place(self.graph.placeholder(name), value)
+        with self, self._wholes():
+            out = model.forward(*args, **kwargs)
+        leaves, self.recording.spec = tree_flatten(out)
+        self.graph.output(tuple(self._argument(leaf) for leaf in leaves))
+        return out
+
+    def _place(self, node: fx.Node, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                self._place(self.graph.call_function(operator.getitem, (node, key)), part)
+        elif isinstance(value, list | tuple):
+            for k, part in enumerate(value):
+                self._place(self.graph.call_function(operator.getitem, (node, k)), part)
+        elif isinstance(value, Tensor):
+            self._note(node, value)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func`; where it makes or changes a tensor, add a node."""
+        kwargs = kwargs or {}
+        if self._inside:
+            return func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name == "multi_head_attention_forward":  # it holds the number of heads: look inside
+            return looked_inside(self, func, args, kwargs)
+        out = func(*args, **kwargs)
+        if name == "__get__":
+            name = func.__self__.__name__
+            if name == "shape":
+                return self._sizes(args[0])
+            if isinstance(out, Tensor):
+                self._note(self.graph.call_function(getattr, (self._argument(args[0]), name)), out)
+            return out
+        if name == "size":
+            sizes = self._sizes(args[0])
+            dim = args[1] if len(args) > 1 else kwargs.get("dim")
+            return sizes if dim is None else sizes[dim]
+        if name in ("numel", "nelement"):
+            source = args[0]
+            return Size.of(out, lambda: self.graph.call_method("numel", (self._argument(source),)))
+        if name in _DECIDING:
+            self.recording.decisions.add(name)
+        if name == "__setitem__" or any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+            arguments = self._argument(args), self._argument(kwargs)
+            if name in ("__getitem__", "__setitem__"):
+                function = operator.getitem if name == "__getitem__" else operator.setitem
+                node = self.graph.call_function(function, *arguments)
+            elif getattr(Tensor, name, None) is func:
+                node = self.graph.call_method(name, *arguments)
+            else:
+                node = self.graph.call_function(func, *arguments)
+            self._note(node, out)
+        return out
+
+    @contextmanager
+    def _wholes(self) -> Iterator[None]:
+        """Take layers, and functions with a backward of their own, as one call each."""
+        run_module = nn.Module.__call__
+        applied = inspect.getattr_static(torch.autograd.Function, "apply")
+
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if self._inside or id(module) not in self._paths or not is_layer(module):
+                return run_module(module, *args, **kwargs)
+            path = self._paths[id(module)]
+            node = self.graph.call_module(path, self._argument(args), self._argument(kwargs))
+            return self._whole(node, run_module, module, *args, **kwargs)
+
+        def apply(function: Any, *args: Any) -> Any:
+            run = applied.__get__(None, function)
+            if self._inside:
+                return run(*args)
+            node = self.graph.call_function(function.apply, self._argument(args))
+            return self._whole(node, run, *args)
+
+        plain_len = len
+
+        def length(value: Any) -> int:
+            return self._sizes(value)[0] if isinstance(value, Tensor) else plain_len(value)
+
+        with (
+            mock.patch("builtins.len", length),
+            mock.patch.object(nn.Module, "__call__", call),
+            mock.patch.object(torch.autograd.Function, "apply", classmethod(apply)),
+        ):
+            yield
+
+    def _whole(self, node: fx.Node, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._inside = True
+        try:
+            out = run(*args, **kwargs)
+        finally:
+            self._inside = False
+        self._note(node, out)
+        return out
+
+    def _note(self, node: fx.Node, out: Any) -> None:
+        """Remember what a node gives: each tensor in it can be asked for later."""
+        self.recording.seen[node.name] = tree_map(self._look, out)
+
+        def walk(value: Any, path: tuple[Any, ...]) -> None:
+            if isinstance(value, Tensor):
+                self._nodes[value] = (node, path)
+            elif isinstance(value, dict):
+                for key, part in value.items():
+                    walk(part, (*path, key))
+            elif isinstance(value, list | tuple):
+                for k, part in enumerate(value):
+                    walk(part, (*path, k))
+
+        walk(out, ())
+
+    def _look(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return Seen(self._tracer.of(leaf), tuple(leaf.shape))
+        return leaf
+
+    def _sizes(self, tensor: Tensor) -> torch.Size:
+        def recipe(dim: int) -> Callable[[], fx.Node]:
+            return lambda: self.graph.call_method("size", (self._argument(tensor), dim))
+
+        return torch.Size(  # a tuple of numbers that know where they come from
+            [Size.of(size, recipe(dim)) for dim, size in enumerate(tensor.shape)]
+        )
+
+    def _argument(self, value: Any) -> Any:
+        """Return what stands for a value in the graph."""
+        if isinstance(value, Tensor):
+            return self._tensor(value)
+        if type(value) is Size:
+            return value.node
+        if isinstance(value, dict):
+            return {key: self._argument(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self._argument(part) for part in value]
+        if isinstance(value, tuple):
+            return tuple(self._argument(part) for part in value)
+        if isinstance(value, slice):
+            return slice(*map(self._argument, (value.start, value.stop, value.step)))
+        if isinstance(value, _CONSTANT):
+            return value
+        raise EquivalenceError(f"a call is given a {type(value).__name__}, which no graph can hold")
+
+    def _tensor(self, tensor: Tensor) -> fx.Node:
+        if tensor in self._nodes:
+            node, path = self._nodes[tensor]
+            for key in path:
+                seen = self.recording.seen[node.name]
+                node = self.graph.call_function(operator.getitem, (node, key))
+                self.recording.seen[node.name] = seen[key] if seen is not None else None
+            self._nodes[tensor] = (node, ())
+            return node  # type: ignore[no-any-return]
+        name = self._names.get(id(tensor))
+        if name is None:
+            if id(tensor) not in self._held:
+                raise EquivalenceError(
+                    "it uses a tensor that no call of PyTorch's has made while it was recorded"
+                )
+            name = f"_constant{len(self.recording.constants)}"
+            self.recording.constants[name] = tensor
+        node = self.graph.create_node("get_attr", name)
+        self._note(node, tensor)
+        return node
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Say whether a module is one of PyTorch's own layers, which takes its sizes from its tensors.
+
+    A layer with a parametrization (weight norm) is one, too.
+    """
+    kind = type(module)
+    if parametrize.is_parametrized(module):
+        kind = kind.__mro__[1]
+    return kind.__module__.startswith("torch.nn.modules") and kind not in _COMPOSED
+
+
+@dataclass(frozen=True)
+class Program:
+    """The text of a graph, and the function made of it, which takes the network first."""
+
+    source: str
+    function: Callable[..., Any]
+    spec: TreeSpec
+
+    @staticmethod
+    def of(recording: Recording) -> "Program":
+        """Write the graph down as Python."""
+        code = recording.graph.python_code("self")
+        names = dict(code.globals)
+        exec(compile(code.src, "<rewritten graph>", "exec"), names)
+        assert recording.spec is not None
+        return Program(code.src, names["forward"], recording.spec)
+
+    def __call__(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Run it on a network's submodules."""
+        return tree_unflatten(self.function(network, *args, **kwargs), self.spec)
+
+
+class GraphNetwork(nn.Module):
+    """The user's submodules, under their own names, called by a recorded graph.
+
+    It has the state-dict keys of the model it was recorded from and takes the same inputs. Where
+    training differs from evaluation outside of layers, there is one graph for each.
+
+    Args:
+        model: Whose submodules, parameters and buffers it takes over.
+        evaluating: What runs in eval mode.
+        training: What runs in train mode.
+        constants: Further tensors that the graphs read, by name.
+    """
+
+    def __init__(
+        self, model: nn.Module, evaluating: Program, training: Program, constants: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self._modules = model._modules
+        self._parameters = model._parameters
+        self._buffers = model._buffers
+        self._non_persistent_buffers_set = model._non_persistent_buffers_set
+        self.training = model.training
+        self.origin: str = model.origin if isinstance(model, GraphNetwork) else type(model).__name__
+        self.evaluating, self.in_training = evaluating, training
+        for name, tensor in constants.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def _get_name(self) -> str:
+        return f"Graph of {self.origin}"
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph of the present mode."""
+        return (self.in_training if self.training else self.evaluating)(self, *args, **kwargs)

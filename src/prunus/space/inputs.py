@@ -1,0 +1,44 @@
+"""Other inputs like the example: copies, larger batches, random values."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map, tree_map_only
+
+from prunus.types import Example
+
+
+def cloned(example: Example) -> Example:
+    """Return the example with copies of its tensors: a forward may write into them."""
+    return tree_map_only(Tensor, Tensor.clone, example)  # type: ignore[no-any-return]
+
+
+def doubled(example: Example) -> Example:
+    """Return the example with its batch twice: one sample is too few for some layers."""
+    return tree_map_only(  # type: ignore[no-any-return]
+        Tensor, lambda x: torch.cat([x, x]) if x.ndim else x, example
+    )
+
+
+def random_inputs(example: Example, seed: int = 0) -> Iterator[Example]:
+    """Yield a random input of the example's shape, and one with a batch larger by one.
+
+    Floating-point values are normal with the example's spread, others are its rows drawn anew.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for more in (0, 1):
+
+        def draw(x: Any, more: int = more) -> Any:
+            if not isinstance(x, Tensor) or x.ndim == 0:
+                return x
+            rows = torch.randint(len(x), (len(x) + more,), generator=generator)
+            if not x.is_floating_point():
+                return x[rows.to(x.device)]
+            scale = float(x.double().std()) if x.numel() > 1 else 1.0
+            shape = (len(rows), *x.shape[1:])
+            noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+            return (noise * (scale or 1.0)).to(x)
+
+        yield tree_map(draw, example)
