@@ -19,6 +19,7 @@ def prune(
     method: Method | str = "l1_filter",
     target: Target | None = None,
     optimizer: Optimizer | None = None,
+    exact: bool = True,
     check: bool = True,
     seed: int = 0,
 ) -> Result:
@@ -31,6 +32,9 @@ def prune(
         target: How small; the method's own target by default.
         optimizer: Goes on with the small network: parameters replaced, state sliced, and zeroed
             where single weights were removed.
+        exact: Keep channels that a layer norm or another average runs over. With False they may go;
+            averages are then over the channels that remain, and the result is proved equal to the
+            masked network that averages so.
         check: Compare in float64 on the example and random inputs.
         seed: Of every random choice.
 
@@ -48,7 +52,7 @@ def prune(
         >>> small[0].out_features
         16
     """
-    plan = Plan(model, example, method, target)
+    plan = Plan(model, example, method, target, exact=exact)
     if plan.method.during_training:
         raise ValueError(
             f"method {plan.method.name!r} prunes while the network trains; use prunus.Pruner in "

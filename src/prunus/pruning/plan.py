@@ -26,10 +26,17 @@ class Plan:
         example: Its input.
         method: A method or its name.
         target: How small; the method's own target by default.
+        exact: Keep channels that are averaged over, see `prunus.space.trace`.
     """
 
     def __init__(
-        self, model: nn.Module, example: Example, method: Method | str, target: Target | None
+        self,
+        model: nn.Module,
+        example: Example,
+        method: Method | str,
+        target: Target | None,
+        *,
+        exact: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}.")
@@ -40,7 +47,7 @@ class Plan:
         if self.target is not None:
             self.method.check_target(self.target)
         self.spared: list[Frozen] = []
-        self.space = trace(model, example)
+        self.space = trace(model, example, exact=exact)
         self.groups = self.method.granularity.groups(self.space)
         if not self.groups:
             left = (*self.space.frozen, *self.method.granularity.left_out(self.space))
@@ -148,6 +155,7 @@ class Plan:
             form=form,
             verification=verification,
             unknown=dict(self.space.unknown),
+            unseen=list(self.space.unseen),
         )
 
 

@@ -25,6 +25,7 @@ class Pruner:
         example: An input of it; costs are counted for exactly this input.
         method: A method, or its name in `prunus.methods.METHODS`.
         target: How small; the method's own target by default.
+        exact: Keep channels that are averaged over, see `prunus.prune`.
         steps_per_epoch: Needed where the method's lengths count epochs.
         seed: Of every random choice.
 
@@ -52,11 +53,12 @@ class Pruner:
         *,
         target: Target | None = None,
         steps_per_epoch: int | None = None,
+        exact: bool = True,
         seed: int = 0,
     ) -> None:
         self.model = model
         self.example = example
-        self.plan = Plan(model, example, method, target)
+        self.plan = Plan(model, example, method, target, exact=exact)
         self.keep: Keep = {}
         self.steps = 0
         self._finished = False

@@ -25,6 +25,7 @@ class Report:
         verification: The comparison with the masked network; None where nothing was removed or
             the check was turned off.
         unknown: ATen operations without a rule, with how often they were met.
+        unseen: Parameters that no run has met: what lies behind them has not been followed.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Report:
     form: str
     verification: Verification | None
     unknown: dict[str, int]
+    unseen: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
@@ -53,6 +55,7 @@ class Report:
             "form": self.form,
             "verification": self.verification.to_dict() if self.verification else None,
             "unknown": self.unknown,
+            "unseen": self.unseen,
         }
 
     def __str__(self) -> str:
@@ -70,6 +73,11 @@ class Report:
             lines.append(
                 f"  equal to the masked network within {proof.max_relative_difference:.1e} "
                 f"({proof.dtype}, {proof.inputs} inputs)"
+            )
+        if self.unseen:
+            lines.append(
+                f"  not seen: {len(self.unseen)} parameters that the example does not reach, such "
+                f"as {self.unseen[0]}"
             )
         return "\n".join(lines)
 

@@ -1,19 +1,19 @@
 """Integer attributes that repeat a tensor's shape, and how they follow it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 
-def correct_attributes(model: nn.Module, changed: set[int]) -> None:
+def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tensor]]) -> None:
     """Set `out_channels`, `num_features` and the like of every module with a changed tensor.
 
     Args:
         model: The smaller network; modules of PyTorch's own layer classes are corrected in place.
-        changed: `id` of every tensor whose shape changed.
+        changed: `id` of every tensor whose shape changed -> dimension -> positions that stayed.
     """
     for module in model.modules():
         own = (*module._parameters.values(), *module._buffers.values())
@@ -22,6 +22,8 @@ def correct_attributes(model: nn.Module, changed: set[int]) -> None:
                 if isinstance(module, kind):
                     correct(module)
                     break
+            if isinstance(module, nn.GroupNorm) and module.weight is not None:
+                _group_norm(module, changed[id(module.weight)][0])
 
 
 def _transposed(module: _ConvTransposeNd) -> None:
@@ -50,10 +52,16 @@ def _batch_norm(module: _NormBase) -> None:
     module.num_features = tensor.shape[0]
 
 
-def _group_norm(module: nn.GroupNorm) -> None:
+def _group_norm(module: nn.GroupNorm, kept: Tensor) -> None:
+    """As many groups as have a channel left."""
     width = module.num_channels // module.num_groups
-    module.num_channels = module.weight.shape[0]
-    module.num_groups = module.num_channels // width
+    module.num_channels = len(kept)
+    module.num_groups = len(set((kept // width).tolist()))
+
+
+def _layer_norm(module: Any) -> None:
+    if module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
 
 
 def _embedding(module: nn.Embedding) -> None:
@@ -78,7 +86,8 @@ ATTRIBUTES: dict[type[nn.Module], Callable[..., None]] = {
     _ConvNd: _convolution,
     nn.Linear: _linear,
     _NormBase: _batch_norm,
-    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.RMSNorm: _layer_norm,
     nn.Embedding: _embedding,
     nn.RNNBase: _recurrent,
     nn.RNNCellBase: _recurrent_cell,

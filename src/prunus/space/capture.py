@@ -100,6 +100,19 @@ class Seen:
     shape: tuple[int, ...]
 
 
+class Applied:
+    """A function with a backward of its own, as a call that a graph can name."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.__name__ = self.__qualname__ = function.__name__
+        self.__module__ = function.__module__
+
+    def __call__(self, *args: Any) -> Any:
+        """Apply it."""
+        return self.function.apply(*args)
+
+
 @dataclass
 class Recording:
     """A graph and what was seen while it was recorded.
@@ -224,7 +237,7 @@ class Recorder(TorchFunctionMode):
             run = applied.__get__(None, function)
             if self._inside:
                 return run(*args)
-            node = self.graph.call_function(function.apply, self._argument(args))
+            node = self.graph.call_function(Applied(function), self._argument(args))
             return self._whole(node, run, *args)
 
         plain_len = len

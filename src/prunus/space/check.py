@@ -1,9 +1,10 @@
 """The proof: the small network computes what the masked one did, or nothing is returned."""
 
 import copy
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,15 @@ from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError
 from prunus.space.inputs import cloned, random_inputs
+from prunus.space.statistics import OverRemaining
 from prunus.space.tracer import output_tensors, preserved
 from prunus.types import Example, Mask, call_arguments
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Largest relative difference allowed, per dtype of the comparison."""
+
+Averages: TypeAlias = Sequence[tuple[str, dict[int, Tensor]]]
+"""Of each averaging operation in order, its name and what remains of its dimensions."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class Verification:
     inputs: int
     passed: bool
 
+    def worse(self, other: "Verification") -> "Verification":
+        """Return this outcome with the larger difference of the two, passed where both did."""
+        worst = max(self.max_relative_difference, other.max_relative_difference)
+        both = self.passed and other.passed
+        return replace(self, max_relative_difference=worst, passed=both)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)
@@ -51,6 +62,7 @@ def verify(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
     random: bool = True,
+    averages: Averages = (),
 ) -> Verification:
     """Compare the masked network with the small one, in eval mode.
 
@@ -65,9 +77,12 @@ def verify(
         dtype: float64 (tolerance 1e-10) or float32 (1e-5).
         seed: Of the random inputs.
         random: Compare on random inputs too, not only on the example.
+        averages: What remains of each average (`Space.remaining`), where channels inside averages
+            are gone (`exact=False`): the masked network then averages over the same.
 
     Returns:
-        What was compared; `passed` tells the verdict.
+        What was compared; `passed` tells the verdict. It is in float32 where the network has
+        operations that know no float64.
 
     Raises:
         EquivalenceError: The small network cannot be run, or its outputs have other shapes.
@@ -75,25 +90,66 @@ def verify(
     if dtype not in TOLERANCE:
         raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
     if isinstance(masked, nn.Module):
-        reference = copy.deepcopy(masked).to(dtype)
+        dense, mask = masked, None
     elif model is None:
         raise ValueError("a mask alone has no weights to compare; pass model=, the original.")
     else:
-        reference = copy.deepcopy(model).to(dtype)
-        apply_mask(reference, masked)
-    candidate = copy.deepcopy(small).to(dtype)
-    worst, count, precision = 0.0, 0, _Precision()
-    for given, optional in _inputs(example, dtype, seed):
-        if optional and not random:
-            break
+        dense, mask = model, masked
+    for precision in (dtype, torch.float32):
+        reference = copy.deepcopy(dense).to(precision)
+        if mask is not None:
+            apply_mask(reference, mask)
+        given = list(_inputs(example, precision, seed))[: None if random else 1]
+        runs = _Reference(reference, averages)
         try:
-            with precision:
-                expected = _outputs(reference, given)
+            runs(given[0])
+        except RuntimeError:
+            if precision == torch.float32:
+                raise
+            continue  # a kernel of it knows no float64
+        break
+    worst, count = _compare(runs, copy.deepcopy(small).to(precision), given)
+    precision = torch.float32 if runs.lowered else precision
+    name = str(precision).removeprefix("torch.")
+    return Verification(worst, name, count, worst <= TOLERANCE[precision])
+
+
+class _Reference:
+    """The masked network, run over what remains of its averages.
+
+    Attributes:
+        lowered: Whether it computes in less than float64 although it is given that.
+    """
+
+    def __init__(self, network: nn.Module, averages: Averages) -> None:
+        self.network = network
+        self.averages = averages
+        self.lowered = False
+
+    def __call__(self, example: Example) -> list[Tensor]:
+        """Return its outputs."""
+        with ExitStack() as modes:
+            if self.averages:
+                modes.enter_context(OverRemaining(self.averages))
+            watch = modes.enter_context(_Precision())
+            found = _outputs(self.network, example)
+        self.lowered |= watch.lowered
+        return found
+
+
+def _compare(
+    reference: _Reference, candidate: nn.Module, inputs: list[Example]
+) -> tuple[float, int]:
+    """Return the largest difference and the number of inputs that both could be given."""
+    worst, count = 0.0, 0
+    for k, given in enumerate(inputs):
+        try:
+            expected = reference(given)
         except Exception:
-            if optional:
-                continue
+            if k:
+                continue  # no more than the example has to be taken
             raise
-        if optional and not all(x.isfinite().all() for x in expected if x.is_floating_point()):
+        if k and not all(x.isfinite().all() for x in expected if x.is_floating_point()):
             continue  # the network does not take any numbers, such as those below zero
         try:
             got = _outputs(candidate, given)
@@ -105,9 +161,7 @@ def verify(
             ) from error
         worst = max(worst, _difference(expected, got))
         count += 1
-    dtype = torch.float32 if precision.lowered else dtype
-    name = str(dtype).removeprefix("torch.")
-    return Verification(worst, name, count, worst <= TOLERANCE[dtype])
+    return worst, count
 
 
 class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -120,7 +174,7 @@ class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` and look at what it gives."""
         out = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._to_copy.default:
+        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64:
             self.lowered |= out.dtype in (torch.float32, torch.float16, torch.bfloat16)
         return out
 
@@ -145,15 +199,14 @@ def apply_mask(model: nn.Module, mask: Mask) -> None:
         tensors[name].masked_fill_(~kept.to(tensors[name].device), 0)
 
 
-def _inputs(example: Example, dtype: torch.dtype, seed: int) -> Iterable[tuple[Example, bool]]:
-    """Yield the example and, optionally, random inputs of its shape and of a larger batch."""
+def _inputs(example: Example, dtype: torch.dtype, seed: int) -> Iterable[Example]:
+    """Yield the example, then random inputs of its shape and of a larger batch."""
 
     def cast(x: Any) -> Any:
         return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
-    yield tree_map(cast, example), False
-    for drawn in random_inputs(example, seed=seed):
-        yield tree_map(cast, drawn), True
+    for given in (example, *random_inputs(example, seed=seed)):
+        yield tree_map(cast, given)
 
 
 def _outputs(model: nn.Module, example: Example) -> list[Tensor]:

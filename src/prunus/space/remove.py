@@ -39,10 +39,11 @@ def copy_sliced(model: nn.Module, index: dict[str, dict[int, Tensor]]) -> nn.Mod
         index: Tensor name -> dimension -> positions that stay.
     """
     memo: dict[int, Any] = {}
+    changed: dict[int, dict[int, Tensor]] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if name in index:
             memo[id(tensor)] = sliced(tensor, index[name])
-    replaced = list(memo.values())
+            changed[id(memo[id(tensor)])] = index[name]
     try:
         small = copy.deepcopy(model, memo)
     except Exception as error:
@@ -50,7 +51,7 @@ def copy_sliced(model: nn.Module, index: dict[str, dict[int, Tensor]]) -> nn.Mod
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}). Keep "
             "tensors with a gradient history and open resources out of the module's attributes."
         ) from error
-    correct_attributes(small, {id(tensor) for tensor in replaced})
+    correct_attributes(small, changed)
     return small
 
 

@@ -49,8 +49,8 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> Gra
 def _recorded(model: nn.Module, kept: Kept, example: Example, *, training: bool) -> Recording:
     """Record the model in one mode and let sizes, precision and device follow."""
     recording, tracer = _record(model, example, training=training)
+    follow_parameters(recording.graph, model, lambda: _in_double(model, example, training))
     _follow(recording, tracer, kept)
-    follow_parameters(recording.graph, model, lambda: _in_double(model, example, training).graph)
     recording.graph.lint()
     return recording
 
@@ -71,19 +71,25 @@ def _record(model: nn.Module, example: Example, *, training: bool) -> tuple[Reco
     raise EquivalenceError(f"its forward cannot be recorded as a graph ({failure}).") from failure
 
 
-def _in_double(model: nn.Module, example: Example, training: bool) -> Recording:
+def _in_double(model: nn.Module, example: Example, training: bool) -> list[fx.Node]:
     """Record a copy in float64: a float64 in its calls is there because the parameters are."""
     given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
-    return _record(copy.deepcopy(model).double(), given, training=training)[0]
+    try:
+        recording, _ = _record(copy.deepcopy(model).double(), given, training=training)
+    except EquivalenceError:
+        return []  # it has operations that know no float64, and keeps the precision it has
+    return list(recording.graph.nodes)
 
 
-def follow_parameters(graph: fx.Graph, model: nn.Module, in_double: Callable[[], fx.Graph]) -> None:
+def follow_parameters(
+    graph: fx.Graph, model: nn.Module, in_double: Callable[[], list[fx.Node]]
+) -> None:
     """Let calls that name the parameters' device or precision go on to follow the parameters.
 
     Args:
         graph: Is changed.
         model: Whose first floating-point parameter is the one to follow.
-        in_double: Returns the same graph recorded in float64, when it is needed.
+        in_double: Returns the calls of the same graph recorded in float64, when they are needed.
     """
     floating = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
     if not floating:
@@ -100,7 +106,7 @@ def follow_parameters(graph: fx.Graph, model: nn.Module, in_double: Callable[[],
         return
     following: set[tuple[int, int]] = set()
     if any(first.dtype in constants(node) for node in nodes):
-        every, twins = list(graph.nodes), [n for n in in_double().nodes]
+        every, twins = list(graph.nodes), in_double()
         if [node.op for node in every] == [twin.op for twin in twins]:
             following = {
                 (id(node), k)
@@ -209,22 +215,39 @@ class After:
         """Return a number, or a node scaled so that it comes out as `wanted` for the example."""
         if not isinstance(size, fx.Node):
             return wanted
-        now = self._sizes.get(size, wanted)
-        if now == wanted:
+        if self._sizes.get(size, wanted) == wanted:
             return size
-        with size.graph.inserting_after(size):
-            scaled = size.graph.call_function(operator.mul, (size, wanted))
-        with size.graph.inserting_after(scaled):
-            return size.graph.call_function(operator.floordiv, (scaled, now))
+        return self._scaled(self._restored(size), wanted, size.meta["size"])
 
     def keep_numbers(self, node: fx.Node) -> None:
         """Let a number that is no size, such as a scale, be what it was in the dense network."""
 
         def unchanged(value: fx.Node) -> Any:
-            return self.brought_to(value.meta["size"], value) if "size" in value.meta else value
+            return self._restored(value) if "size" in value.meta else value
 
         node.args = fx.node.map_arg(node.args, unchanged)
         node.kwargs = fx.node.map_arg(node.kwargs, unchanged)
+
+    def _restored(self, size: Any) -> Any:
+        """Return a node that gives what `size` gave in the dense network."""
+        if not isinstance(size, fx.Node) or size not in self._sizes:
+            return size
+        if size.op == "call_method":  # a size read from a tensor
+            return self._scaled(size, size.meta["size"], self._sizes[size])
+        numbers = tuple(self._restored(number) for number in size.args)
+        if numbers == size.args:
+            return size
+        with size.graph.inserting_after(size):
+            return size.graph.call_function(size.target, numbers)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _scaled(size: Any, times: int, over: int) -> Any:
+        if times == over:
+            return size
+        with size.graph.inserting_after(size):
+            scaled = size.graph.call_function(operator.mul, (size, times))
+        with size.graph.inserting_after(scaled):
+            return size.graph.call_function(operator.floordiv, (scaled, over))
 
 
 def _as_sequence(values: Any) -> tuple[list[Any], bool]:
@@ -313,7 +336,7 @@ def _bounds(node: Any, after: After) -> None:
             continue
         if isinstance(item, slice) and dim < len(tensor.labels):
             stays = after.stays(tensor.labels[dim])
-            if stays is not None and (item.start, item.stop) != (None, None):
+            if stays is not None and not stays.all() and (item.start, item.stop) != (None, None):
                 bounds = slice(*(after.dense(x) for x in (item.start, item.stop, item.step)))
                 start, stop, step = bounds.indices(len(stays))
                 if step != 1:
@@ -355,13 +378,12 @@ def _grouped(node: Any, after: After) -> None:
 
 
 def _group_norm(node: Any, after: After) -> None:
-    """group_norm: groups go as a whole, or have one channel each."""
+    """group_norm: as many groups as have a channel left."""
     source = after.seen(node.args[0])
     stays = after.stays(source.labels[1])
     if stays is not None:
-        groups = after.dense(node.args[1])
-        width = source.shape[1] // groups
-        node.args = (node.args[0], int(stays.sum()) // width, *node.args[2:])
+        left = stays.reshape(after.dense(node.args[1]), -1).any(axis=1)
+        node.args = (node.args[0], int(left.sum()), *node.args[2:])
 
 
 def _normalised(node: Any, after: After) -> None:
@@ -376,6 +398,12 @@ def _normalised(node: Any, after: After) -> None:
         node.kwargs = {**node.kwargs, "normalized_shape": sizes}
 
 
+def _repeated(node: Any, after: After) -> None:
+    """repeat_interleave: its output's size need not be given."""
+    after.keep_numbers(node)
+    node.kwargs = {key: value for key, value in node.kwargs.items() if key != "output_size"}
+
+
 REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
     **dict.fromkeys(("view", "reshape", "expand", "broadcast_to"), _sizes),
     **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), _sizes),
@@ -384,6 +412,7 @@ REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
     **dict.fromkeys(("getitem", "setitem"), _bounds),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _grouped),
     **dict.fromkeys(("layer_norm", "rms_norm"), _normalised),
+    "repeat_interleave": _repeated,
     "unflatten": _unflattened,
     "narrow": _narrowed,
     "pad": _padded,

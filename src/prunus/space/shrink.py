@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunus.errors import EquivalenceError
 from prunus.space.check import Verification, verify
 from prunus.space.inputs import cloned
-from prunus.space.remove import remove
+from prunus.space.remove import kept_index, remove, sliced
 from prunus.space.rewrite import rewrite
 from prunus.space.space import Space
 from prunus.space.tracer import preserved
@@ -53,6 +53,7 @@ def shrink(
         EmptyLayerError: A layer would lose all its channels.
     """
     redrawn = _redrawn(model) if check else None
+    averages = space.remaining(keep)
     failures = []
     for form, build in FORMS.items():
         try:
@@ -60,10 +61,11 @@ def shrink(
             if not check:
                 _check_runs(model, small, example, training=False)
                 return Shrunk(small, form, None)
-            verification = verify(space.mask(keep), small, example, model=model)
+            verification = verify(space.mask(keep), small, example, model=model, averages=averages)
             if verification.passed and redrawn is not None:
-                again = build(redrawn, space, keep, example)
-                verification = _worse(verification, space.mask(keep), again, redrawn, example)
+                again = _with_weights(small, redrawn, kept_index(space, keep))
+                second = _again(space.mask(keep), again, redrawn, example, averages)
+                verification = verification.worse(second) if second else verification
             if verification.passed:
                 _check_runs(model, small, example, training=True)
                 return Shrunk(small, form, verification)
@@ -94,7 +96,8 @@ def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) 
             try:
                 small = build(model, space, alone, example)
                 mask = space.mask(alone)
-                if verify(mask, small, example, model=model, random=False).passed:
+                averages = space.remaining(alone)
+                if verify(mask, small, example, model=model, averages=averages).passed:
                     _check_runs(model, small, example, training=True)
                     failure = ""
                     break
@@ -113,18 +116,33 @@ FORMS: dict[str, Callable[[nn.Module, Space, Keep, Example], nn.Module]] = {
 """How the small network can be made, the preferred way first."""
 
 
-def _worse(
-    first: Verification, mask: Mask, small: nn.Module, model: nn.Module, example: Example
-) -> Verification:
-    """Compare once more, with random weights, and return the worse of the two outcomes."""
+def _again(
+    mask: Mask,
+    small: nn.Module,
+    model: nn.Module,
+    example: Example,
+    averages: list[tuple[str, dict[int, Tensor]]],
+) -> Verification | None:
+    """Compare once more, with random weights; None where the network cannot run with them."""
     try:
-        second = verify(mask, small, example, model=model, random=False)
+        return verify(mask, small, example, model=model, random=False, averages=averages)
     except EquivalenceError as error:
         if "not finite" in str(error):
-            return first  # random weights are not always weights that the network can run with
+            return None
         raise
-    worst = max(first.max_relative_difference, second.max_relative_difference)
-    return Verification(worst, first.dtype, first.inputs, first.passed and second.passed)
+
+
+@torch.no_grad()
+def _with_weights(
+    small: nn.Module, model: nn.Module, index: dict[str, dict[int, Tensor]]
+) -> nn.Module:
+    """Return a copy of the small network with the sliced parameters of `model`."""
+    copied = copy.deepcopy(small)
+    parameters = dict(copied.named_parameters())
+    for name, parameter in model.named_parameters():
+        if name in parameters:
+            parameters[name].copy_(sliced(parameter, index.get(name, {})))
+    return copied
 
 
 def _redrawn(model: nn.Module) -> nn.Module:

@@ -4,17 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prunus.errors import UntraceableError
 from prunus.space.cost import Cost, cost
 from prunus.space.inputs import doubled, random_inputs
-from prunus.space.labels import Label
+from prunus.space.labels import Atoms, Label
 from prunus.space.rules import RULES
 from prunus.space.tracer import Tracer, record
 from prunus.space.units import ChannelGroup, Frozen, partition
 from prunus.types import Example, Keep, Mask
+
+_TRIES = 4  # random inputs are drawn so often to find what the example leaves out
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,13 @@ class Space:
         params: Number of parameters.
         bytes: Bytes of parameters and buffers.
         unknown: ATen operations without a rule, with how often they were met.
+        unseen: Parameters that no run has met, neither on the example nor on random inputs or in
+            train mode. A branch that reads removed channels with them would fail.
         shapes: Shape of every parameter and channel-carrying buffer, tied ones once.
         tied: Further name -> first name of each tied parameter or buffer.
+        averages: Every operation that averages over its input, in order: its name, and for each
+            dimension the group (-1 for none) and the unit of each position. Filled where channels
+            inside averages may go (`exact=False`).
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -55,8 +63,10 @@ class Space:
     params: Cost
     bytes: Cost
     unknown: Mapping[str, int]
+    unseen: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     tied: Mapping[str, str]
+    averages: tuple[tuple[str, dict[int, tuple[Atoms, Atoms]]], ...] = ()
 
     def cost(self, name: str) -> Cost:
         """Return the cost model "macs", "params" or "bytes"."""
@@ -95,6 +105,21 @@ class Space:
                 kept[where][member.index[gone].ravel()] = False
         return kept
 
+    def remaining(self, keep: Keep) -> list[tuple[str, dict[int, Tensor]]]:
+        """Return for each averaging operation which positions of its dimensions remain."""
+        found = []
+        for name, dims in self.averages:
+            kept = {}
+            for dim, (owner, unit) in dims.items():
+                stays = np.ones(len(owner), dtype=bool)
+                for g in np.unique(owner[owner >= 0]):
+                    if self.groups[g].name in keep:
+                        mine = owner == g
+                        stays[mine] = keep[self.groups[g].name].cpu().numpy()[unit[mine]]
+                kept[dim] = torch.from_numpy(stays)
+            found.append((name, kept))
+        return found
+
     def mask(self, keep: Keep) -> Mask:
         """Return the mask of a channel decision over every parameter and channel buffer."""
         mask = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self.shapes.items()}
@@ -105,21 +130,35 @@ class Space:
         return mask | {name: mask[first] for name, first in self.tied.items() if first in mask}
 
 
-def trace(model: nn.Module, example: Example) -> Space:
+def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
     """Run `model` once on `example` and work out what can be removed.
 
     Args:
         model: Any network; it is left as it was, in its mode, on its device.
         example: One input tensor, a tuple of positional inputs or a dict of keyword inputs. Costs
             are counted for exactly this input, so a batch of one gives MACs per sample.
+        exact: Keep channels that are averaged over (by a layer norm, say), because the average
+            would change. With False they may go, and averages are over what remains.
 
     Raises:
         UntraceableError: The model fails on `example`.
     """
-    tracer = record(model, example, RULES)
-    if not tracer.all_used(model):
+    tracer = record(model, example, RULES, exact=exact)
+    averaged = list(tracer.averages)
+    if tracer.unused(model):
         _see_more(model, example, tracer)
     parts = partition(tracer)
+    averages = tuple(
+        (
+            name,
+            {
+                dim: (parts.group_of[label], parts.unit_of[label])
+                for dim, label in dims.items()
+                if not isinstance(label, str)
+            },
+        )
+        for name, dims in averaged
+    )
     tensors = dict(model.named_parameters())
     buffers = dict(model.named_buffers())
     labels: dict[str, list[Label]] = {}
@@ -146,8 +185,10 @@ def trace(model: nn.Module, example: Example) -> Space:
         params=cost("params", sized(tensors, False), parts.groups, parts.group_of),
         bytes=cost("bytes", sized({**tensors, **buffers}, True), parts.groups, parts.group_of),
         unknown=dict(tracer.unknown),
+        unseen=tuple(tracer.unused(model)),
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
         tied=_tied(model),
+        averages=() if exact else averages,
     )
 
 
@@ -157,11 +198,14 @@ def _see_more(model: nn.Module, example: Example, tracer: Tracer) -> None:
     The channels of the latter stay, because no comparison in eval mode would cover them.
     """
     products = list(tracer.products)
-    for drawn in random_inputs(example):
-        try:
-            record(model, drawn, RULES, tracer=tracer)
-        except UntraceableError:
-            continue  # the model takes no such numbers
+    for seed in range(_TRIES):
+        for drawn in random_inputs(example, seed):
+            try:
+                record(model, drawn, RULES, tracer=tracer)
+            except UntraceableError:
+                continue  # the model takes no such numbers
+        if not tracer.unused(model):
+            break
     producers = dict(tracer.producers)
     for given in (example, doubled(example)):
         try:

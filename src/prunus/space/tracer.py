@@ -80,6 +80,8 @@ class Tracer:
         products: Where multiply-accumulates are spent.
         unknown: Operations without a rule, by name, with how often they were met.
         parameters: Names of the model's parameters; only they are pruned, never buffers.
+        exact: Whether what is averaged over stays; otherwise averages are taken over what remains.
+        averages: Every averaging operation in order: its name and what may go of its dimensions.
         unmasked: Slots whose removed positions must not be zero in the masked network, because it
             divides by them.
         silent: Whether operations are run without being looked at: a rule for the whole of them
@@ -92,6 +94,8 @@ class Tracer:
     products: list[Product] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     parameters: set[str] = field(default_factory=set)
+    exact: bool = True
+    averages: list[tuple[str, dict[int, Label]]] = field(default_factory=list)
     unmasked: set[tuple[str, int]] = field(default_factory=set)
     silent: bool = False
     _used: set[int] = field(default_factory=set)
@@ -118,9 +122,9 @@ class Tracer:
         known = self._of.get(tensor)
         return list(known) if known is not None else ["meets a constant tensor"] * tensor.ndim
 
-    def all_used(self, model: nn.Module) -> bool:
-        """Say whether every parameter of `model` has been met."""
-        return all(id(parameter) in self._used for parameter in model.parameters())
+    def unused(self, model: nn.Module) -> list[str]:
+        """Return the names of the parameters that no operation has met."""
+        return [name for name, p in model.named_parameters() if id(p) not in self._used]
 
     def assign(self, tensor: Tensor, labels: Sequence[Label]) -> None:
         """Set the labels of an operation's output."""
@@ -138,6 +142,14 @@ class Tracer:
     def set_origin(self, tensor: Tensor, origin: Sequence[tuple[str, int] | None]) -> None:
         """Mark `tensor` as computed from parameters alone."""
         self._origin[tensor] = list(origin)
+
+    def average(self, call: Call, dims: Sequence[int], reason: str) -> None:
+        """Note an average over some dimensions of an operation's first tensor."""
+        labels = self.of(call.tensors[0])
+        if self.exact:
+            for dim in dims:
+                self.labels.freeze(labels[dim], reason)
+        self.averages.append((call.name, {dim: labels[dim] for dim in dims}))
 
     def is_zero(self, tensor: Tensor) -> bool:
         """Say whether the removed positions of an activation are zero in the masked network."""
@@ -329,6 +341,7 @@ def record(
     run: Callable[["Tracer"], Callable[..., Any]] | None = None,
     *,
     training: bool = False,
+    exact: bool = True,
     tracer: Tracer | None = None,
 ) -> Tracer:
     """Run `model` on `example` and return what its operations say about its channels.
@@ -339,6 +352,7 @@ def record(
         rules: What each operation says.
         run: Given the tracer, what to call instead of the model itself.
         training: Run in train mode; still nothing of the model changes.
+        exact: Whether channels that are averaged over stay.
         tracer: What an earlier run has found, to be added to.
 
     Raises:
@@ -346,7 +360,7 @@ def record(
     """
     args, kwargs = call_arguments(cloned(example))
     if tracer is None:
-        tracer = Tracer()
+        tracer = Tracer(exact=exact)
         tracer.adopt(model)
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):

@@ -86,11 +86,13 @@ class Partition:
         groups: What may be removed.
         frozen: What may not, with reasons.
         group_of: Shape (atoms,): the index of each atom's group, -1 for none.
+        unit_of: Shape (atoms,): the index of each atom's unit in its group.
     """
 
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[Frozen, ...]
     group_of: Atoms
+    unit_of: Atoms
 
 
 def partition(tracer: Tracer) -> Partition:
@@ -124,6 +126,7 @@ def partition(tracer: Tracer) -> Partition:
 
     groups: list[ChannelGroup] = []
     group_of = np.full(tracer.labels.size, -1, dtype=np.int64)
+    unit_of = np.zeros_like(group_of)
     names: dict[str, int] = defaultdict(int)
     # each run holds, for one unit, its positions slot by slot; runs of one kind form a table
     for runs in sorted(alike.values(), key=lambda runs: int(order[runs[0][0]])):
@@ -144,6 +147,7 @@ def partition(tracer: Tracer) -> Partition:
         in_order = torch.argsort(first.index[:, 0], stable=True)
         members = [replace(member, index=member.index[in_order]) for member in members]
         group_of[owner[table[:, 0]]] = len(groups)
+        unit_of[owner[table[in_order.numpy(), 0]]] = np.arange(len(table))
         names[first.layer] += 1
         suffix = f"[{names[first.layer]}]" if names[first.layer] > 1 else ""
         places = max(
@@ -157,7 +161,7 @@ def partition(tracer: Tracer) -> Partition:
             count = sum(reasons[root] == reason for root in own)
             layer = slots[k].tensor.rpartition(".")[0] or slots[k].tensor
             frozen.append(Frozen(layer, count, reason))
-    return Partition(tuple(groups), tuple(frozen), group_of[roots])
+    return Partition(tuple(groups), tuple(frozen), group_of[roots], unit_of[roots])
 
 
 def _concatenate(arrays: list[Atoms]) -> Atoms:

@@ -132,6 +132,24 @@ def embedding(tracer: Tracer, call: Call) -> None:
     tracer.assign(call.out, [*tracer.of(call["indices"]), features])
 
 
+def grouped_product(tracer: Tracer, call: Call) -> None:
+    """_grouped_mm: rows (t, k) times the matrix (k, n) of the expert each belongs to, (e, k, n)."""
+    rows, experts = call["self"], call["mat2"]
+    left, right = tracer.of(rows), tracer.of(experts)
+    tracer.labels.join(left[-1], right[-2])
+    tracer.labels.freeze(right[0], "is an expert")
+    origin = tracer.origin(experts)
+    if origin is not None:
+        tracer.produce(origin[-1], rows.shape[0])
+        tracer.set_zero(call.out)
+    elif not (tracer.is_zero(rows) or tracer.is_zero(experts)):
+        tracer.labels.freeze(left[-1], "is summed over in a product of activations")
+    name = origin[-1][0] if origin and origin[-1] else "grouped product"
+    sizes = zip((left[-1], right[-1]), experts.shape[-2:], strict=True)
+    tracer.spend(name, rows.shape[0], list(sizes))
+    tracer.assign(call.out, [left[0], right[-1]])
+
+
 def matrix_vector(tracer: Tracer, call: Call) -> None:
     """mv: (m, k) times (k,)."""
     matrix, vector = call["self"], call["vec"]

@@ -52,6 +52,22 @@ def index_select(tracer: Tracer, call: Call) -> None:
     tracer.assign(call.out, labels)
 
 
+def index_put(tracer: Tracer, call: Call) -> None:
+    """x[i] = y: indexed dimensions stay, the last ones of the values meet those not indexed."""
+    target, values = call["self"], call["values"]
+    labels = tracer.of(target)
+    for dim, i in enumerate(call["indices"]):
+        if i is not None:
+            tracer.labels.freeze(labels[dim], _REASON)
+            labels[dim] = _REASON
+    rest = labels[len(call["indices"]) :]
+    for label, other in zip(reversed(rest), reversed(tracer.of(values)), strict=False):
+        tracer.labels.join(label, other)
+    if call["indices"][-1:] == [None] or values.ndim < len(rest):
+        raise NotImplementedError
+    tracer.assign(call.out, labels)
+
+
 def scatter(tracer: Tracer, call: Call) -> None:
     """scatter, scatter_add, index_add: values are written along one dimension by index."""
     target = call["self"]

@@ -13,10 +13,9 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
     are inside them.
     """
     labels = tracer.of(call["input"])
-    if call.arguments.get("training") or call.arguments.get("running_mean") is None:
-        for dim, label in enumerate(labels):
-            if dim != 1:
-                tracer.labels.freeze(label, "is inside the statistics of a batch norm")
+    own = call.arguments.get("training") or call.arguments.get("running_mean") is None
+    averaged = [dim for dim in range(len(labels)) if dim != 1 and own]
+    tracer.average(call, averaged, "is inside the statistics of a batch norm")
     for name in ("weight", "bias", "running_mean", "running_var"):
         tensor = call.arguments.get(name)
         if tensor is not None:
@@ -36,19 +35,23 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
 def layer_norm(tracer: Tracer, call: Call) -> None:
     """Statistics over the last dimensions would change if one of their channels went."""
     labels = tracer.of(call["input"])
-    for label in labels[-len(call["normalized_shape"]) :]:
-        tracer.labels.freeze(label, "is inside the statistics of a layer norm")
+    last = range(len(labels) - len(call["normalized_shape"]), len(labels))
+    tracer.average(call, last, "is inside the statistics of a layer norm")
     _affine(tracer, call, list(range(-len(call["normalized_shape"]), 0)))
     tracer.assign(call.out[0], labels)
 
 
 def group_norm(tracer: Tracer, call: Call) -> None:
-    """Statistics over each group of channels: whole groups may go, nothing smaller."""
+    """Statistics over each group of channels: whole groups may go, nothing smaller.
+
+    Without exactness every group loses the same channels instead.
+    """
     labels = tracer.of(call["input"])
     channels = labels[1]
     if not isinstance(channels, str) and call["group"] < len(channels):
         table = channels.reshape(call["group"], -1)
-        tracer.labels.join(table, table[:, :1])
+        tracer.labels.join(table, table[:, :1] if tracer.exact else table[:1])
+    tracer.averages.append((call.name, {} if tracer.exact else {1: channels}))
     _affine(tracer, call, [1])
     tracer.assign(call.out[0], labels)
 
@@ -56,8 +59,11 @@ def group_norm(tracer: Tracer, call: Call) -> None:
 def rms_norm(tracer: Tracer, call: Call) -> None:
     """Divides by the root mean square over the last dimensions, so they stay."""
     labels = tracer.of(call["input"])
-    for label in labels[-len(call["normalized_shape"]) :]:
-        tracer.labels.freeze(label, "is inside the statistics of an RMS norm")
+    last = range(len(labels) - len(call["normalized_shape"]), len(labels))
+    tracer.average(call, last, "is inside the statistics of an RMS norm")
+    if call.arguments.get("weight") is not None:
+        for own, dim in zip(tracer.of(call["weight"]), last, strict=True):
+            tracer.labels.join(own, labels[dim])
     out = call.out[0] if isinstance(call.out, list | tuple) else call.out
     tracer.assign(out, labels)
 

@@ -1,18 +1,26 @@
 """Element-wise operations: positions that meet are one channel."""
 
+from torch import Tensor
+
 from prunus.space.labels import Label
 from prunus.space.tracer import Call, Tracer
 
 UNTAGGED = (
     "alias",
+    "bernoulli",
     "contiguous",
     "copy",
     "detach",
     "dropout",
+    "exponential",
     "fill",
+    "floor_divide",
     "hardswish",
+    "normal",
     "_prelu_kernel",
+    "random",
     "_to_copy",
+    "uniform",
 )
 """Element-wise operations, or their in-place forms, that PyTorch does not tag as such."""
 
@@ -70,7 +78,8 @@ def keeps_zero(tracer: Tracer, call: Call) -> bool:
     if call.name.rstrip("_") == "mul":
         return any(tracer.is_zero(tensor) for tensor in tensors)
     if call.name.rstrip("_") in ("add", "sub", "cat", "stack"):
-        return bool(tensors) and all(tracer.is_zero(tensor) for tensor in tensors)
+        number = call.arguments.get("other", 0)
+        return (isinstance(number, Tensor) or number == 0) and all(map(tracer.is_zero, tensors))
     if call.name in KEEPS_ZERO or call.name.rstrip("_") in KEEPS_ZERO:
         return bool(tensors) and tracer.is_zero(tensors[0])
     return False

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from prunus.space.labels import Label
+from prunus.space.statistics import OPERATIONS
 from prunus.space.tracer import Call, Tracer
 
 REDUCED = (
@@ -36,9 +37,11 @@ def reduction(tracer: Tracer, call: Call) -> None:
     dims = call.arguments.get("dim")
     dims = [dims] if isinstance(dims, int) else list(dims or range(source.ndim))
     gone = {dim % source.ndim for dim in dims} if source.ndim else set()
-    harmless = call.name in ADDING and tracer.is_zero(source)
-    for dim in () if harmless else gone:
-        tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
+    if call.name in OPERATIONS:
+        tracer.average(call, sorted(gone), f"is averaged over by aten.{call.name}")
+    elif not (call.name in ADDING and tracer.is_zero(source)):
+        for dim in gone:
+            tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
     kept: list[Label] = []
     for dim, label in enumerate(labels):
         if dim not in gone:

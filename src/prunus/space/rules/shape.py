@@ -235,7 +235,11 @@ def slice_(tracer: Tracer, call: Call) -> None:
     label = labels[dim]
     if not isinstance(label, str):
         labels[dim] = label[call["start"] : call["end"] : call["step"]]
-        if call["step"] != 1:
+        step = call["step"]
+        if step != 1 and len(label) % step == 0 == (call["start"] or 0) // step:
+            table = label.reshape(-1, step)  # runs that go as a whole leave the others in step
+            tracer.labels.join(table, table[:, :1])
+        elif step != 1:
             tracer.labels.freeze(label, "is read at every few positions")
     tracer.assign(call.out, labels)
 
