@@ -96,9 +96,73 @@ def test_inspect_says_what_may_go_and_why_the_rest_may_not(say):
     assert found["frozen"] == [
         {"name": "linear", "channels": 10, "reason": "is the network's output"}
     ]
+    assert groups["layer1.0.conv1"]["unit"] == {"params": 290, "macs": 294_912}
     out = say("inspect", "resnet20")[1]
-    assert "layer1.0.conv1" in out
+    assert "layer1.{0-2}.conv1" in out
+    assert "layer1.0.conv1" not in out
     assert "is the network's output" in out
+    assert "layer1.0.conv1" in say("inspect", "resnet20", "--all")[1]
+
+
+def test_inspect_writes_a_page_and_what_it_prints_as_json(say, tmp_path):
+    code, out, _ = say("inspect", "lenet5", "--json", "--json-file", "a.json", "--html", "a.html")
+    assert code == 0
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == out
+    assert "<svg" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    out = say("inspect", "lenet5", "--html", "a.html")[1]
+    assert out.endswith("page: a.html\n")
+
+
+def test_inspect_coverage(say):
+    code, out, _ = say("inspect", "lenet300", "--coverage")
+    assert code == 0
+    # 784 + 1, 1 + 1 and 10 + 10 of 266,610 parameters; 784 + 1 + 10 of 266,200 MACs
+    assert re.search(r"parameters +267 k +807 +99\.70 %", out)
+    assert re.search(r"MACs +266 k +795 +99\.70 %", out)
+    assert re.search(r"is the network's output +1 +10 +10 \(0\.0 %\)", out)
+    assert "cost(one unit in every group) / cost(dense)" in out
+    assert "cost(one unit in every" in say("inspect", "--help")[1]
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.lstm = nn.Embedding(9, 6), nn.LSTM(6, 8, batch_first=True)
+        self.head = nn.Linear(8, 9)
+
+    def forward(self, x):
+        return self.head(self.lstm(self.embed(x))[0])
+
+
+def words():
+    return Words()
+
+
+def test_a_network_that_reads_tokens(say, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_cli", sys.modules[__name__])
+    code, out, _ = say("inspect", "test_cli:words", "--input", "12:below=9", "--json")
+    assert code == 0
+    groups = {group["name"]: group["units"] for group in json.loads(out)["groups"]}
+    assert groups == {"embed": 6, "lstm": 8}
+
+
+def test_a_network_of_timm(say):
+    pytest.importorskip("timm")
+    code, out, _ = say("inspect", "timm:test_resnet", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["model"] == "timm:test_resnet"
+    assert found["groups"]
+    code, _, errors = say("inspect", "timm:test_resnett")
+    assert code == 2
+    assert "Did you mean 'test_resnet'" in errors
+
+
+def test_timm_is_optional(say, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    code, _, errors = say("inspect", "timm:resnet18")
+    assert code == 2
+    assert "pip install timm" in errors
 
 
 def test_methods(say):
@@ -146,7 +210,9 @@ def checkpoints(folder):
         ("shrink lenet5 --target macs=0.00001", "macs 1e-05 cannot be reached"),
         ("shrink lenet5 --method l2_fitler", "method 'l2_fitler' is unknown"),
         ("shrink lenet5 --input 7,28,28", "lenet5"),
-        ("shrink lenet5 --input big", "--input must be sizes with commas, as 3,32,32, got 'big'."),
+        ("shrink lenet5 --input big", "--input must be sizes with commas, as 3,32,32, or"),
+        ("shrink lenet5 --input 1,0,28", "as 128:below=30522, got '1,0,28'."),
+        ("inspect lenet5 --input 3:below=0", "as 128:below=30522, got '3:below=0'."),
         ("shrink lenet6", "network 'lenet6' is unknown. Did you mean 'lenet5'"),
         ("shrink test_cli:fails", "give the shape of its input, as --input 3,32,32."),
         ("shrink test_cli:fails --input 4", "the fuse is blown"),

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from prunus.cli.models import build, pair
 from prunus.cli.show import Json, print_json, print_table
 
 # torch is imported where it is needed, so that --help comes at once.
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
+    from prunus.report import Inspection
     from prunus.types import Target
 
 Shape = Annotated[str | None, Parameter(name="--input")]
@@ -35,13 +35,14 @@ def shrink(
     ```
 
     Args:
-        model: A network of the zoo such as resnet20, or torchvision:NAME, or your own function as
-            package.module:function.
+        model: A network of the zoo such as resnet20, or torchvision:NAME, or timm:NAME where timm
+            is installed, or your own function as package.module:function.
         target: One of sparsity, density, params, macs or bytes, as macs=0.5: a fraction of the
             dense network. By default the method's own.
         method: See `prunus methods`.
         weights: A safetensors file, or a PyTorch file of plain tensors.
-        shape: Shape of one input without the batch, as 3,32,32; needed for your own network.
+        shape: Shape of one input without the batch, as 3,32,32; needed for your own network. For
+            one that reads tokens say what they are below, as 128:below=30522.
         out: The folder for pruned.safetensors, mask.safetensors, pruned.onnx and report.json.
         json: Print the report as JSON.
     """
@@ -50,10 +51,10 @@ def shrink(
     from prunus.pruning import prune
     from prunus.saving import save
 
-    network, example = _network(model, weights, shape)
+    network, example = build(model, weights, shape)
     goal = None if target is None else _target(target)
     result = prune(network, example, method=method, target=goal)
-    export_onnx(result.model, _pair(example), out / "pruned.onnx")
+    export_onnx(result.model, pair(example), out / "pruned.onnx")
     write_tensors(out / "mask.safetensors", result.mask)
     if result.report.form != "rewritten graph":
         save(result, out / "pruned.safetensors")
@@ -76,50 +77,122 @@ def inspect(
     *,
     weights: Path | None = None,
     shape: Shape = None,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    coverage: Annotated[bool, Parameter(negative="")] = False,
+    html: Path | None = None,
+    json_file: Path | None = None,
     json: Json = False,
 ) -> None:
     """Show what can be removed from a network, what it costs, and what may not go and why.
 
+    Units are channels, or attention heads, that go together with all that is coupled to them. One
+    of them costs what the dense network saves when it alone goes. Equal numbers in repeated blocks
+    share a line: blocks.{0-11}.fc1.
+
     ```
     prunus inspect resnet20
-    prunus inspect torchvision:mobilenet_v2 --json
+    prunus inspect torchvision:mobilenet_v2 --coverage
+    prunus inspect torchvision:vit_b_16 --html vit.html
+    prunus inspect package.nets:build --input 128:below=30522 --json
     ```
 
     Args:
         model: As for `prunus shrink`.
         weights: As for `prunus shrink`; only their fit matters here.
         shape: As for `prunus shrink`.
-        json: Print as JSON.
+        every: List every layer of repeated blocks.
+        coverage: Only how much can go, which is 1 - cost(one unit in every group) / cost(dense) of
+            the parameters and of the multiply-accumulates, and what stays, by reason: its channels,
+            and the parameters in tensors that stay whole.
+        html: Write a page with the network drawn, and all the tables.
+        json_file: Write what --json prints.
+        json: Print everything as JSON, nothing collapsed: model, params, macs, bytes, coverage,
+            groups (each with its units, coupled and reading layers, and the cost of one unit),
+            frozen, layers, unknown.
     """
+    from prunus.files import write_json
+    from prunus.report import inspection, write_inspection
     from prunus.space import trace
 
-    space = trace(*_network(model, weights, shape))
-    costs = {name: space.cost(name).dense for name in ("params", "macs", "bytes")}
+    network, example = build(model, weights, shape)
+    found = inspection(model, network, trace(network, example))
+    if html is not None:
+        write_inspection(found, html)
+    if json_file is not None:
+        write_json(json_file, found.to_dict())
     if json:
-        groups = [
-            {"name": group.name, "units": group.size, "coupled": list(group.coupled)}
-            for group in space.groups
-        ]
-        frozen = [
-            {"name": part.name, "channels": part.channels, "reason": part.reason}
-            for part in space.frozen
-        ]
-        document = {"model": model, **costs, "groups": groups, "frozen": frozen}
-        print_json(document | {"unknown": dict(space.unknown)})
+        print_json(found.to_dict())
         return
-    print(", ".join(f"{cost:,} {name}" for name, cost in costs.items()))
+    costs = found.coverage.params.dense, found.coverage.macs.dense, found.bytes
+    print("{:,} params, {:,} macs, {:,} bytes".format(*costs))
+    if coverage:
+        _print_coverage(found)
+    else:
+        _print_units(found, every)
+    for operation, times in found.unknown.items():
+        print(f"no rule for {operation} (met {times} times): what it touches stays whole")
+    if html is not None:
+        print(f"page: {html}")
+    if json_file is not None:
+        print(f"data: {json_file}")
+
+
+def _print_units(found: "Inspection", every: bool) -> None:
+    from prunus.report.inspection import frozen_lines, group_lines
+    from prunus.report.quantities import count
+
+    groups = [(line, found.groups[line.rows[0]]) for line in group_lines(found, every)]
+    print(found.coverage.sentence)
     print_table(
-        "What can be removed",
-        ("channels of", "units", "together with those of"),
-        [(g.name, str(g.size), ", ".join(g.coupled[1:])) for g in space.groups],
+        "What can be removed, and the cost of one unit",
+        ("channels of", "units", "params", "MACs", "together with those of"),
+        [
+            (
+                line.name,
+                str(group.units),
+                count(group.unit.params),
+                count(group.unit.macs),
+                ", ".join(line.related),
+            )
+            for line, group in groups
+        ],
     )
+    frozen = [(line, found.frozen[line.rows[0]]) for line in frozen_lines(found, every)]
     print_table(
         "What cannot",
         ("channels of", "count", "because each of them"),
-        [(part.name, str(part.channels), part.reason) for part in space.frozen],
+        [(line.name, str(kept.channels), kept.reason) for line, kept in frozen],
     )
-    for operation, count in space.unknown.items():
-        print(f"no rule for {operation} (met {count} times): what it touches stays whole")
+
+
+def _print_coverage(found: "Inspection") -> None:
+    from prunus.report.inspection import REMOVABLE
+    from prunus.report.quantities import count, percent
+
+    total = found.coverage.params.dense
+    shares = {"parameters": found.coverage.params, "MACs": found.coverage.macs}
+    print_table(
+        "How much can go",
+        ("", "in all", "one unit per group", "can go"),
+        [
+            (name, count(share.dense), count(share.least), percent(share.removable, 2))
+            for name, share in shares.items()
+        ],
+    )
+    print_table(
+        "What stays",
+        ("because each of them", "layers", "channels", "params in whole tensors"),
+        [
+            (
+                reason.reason,
+                str(reason.layers),
+                f"{reason.channels:,}",
+                f"{count(reason.params)} ({percent(reason.params / max(1, total))})",
+            )
+            for reason in found.coverage.reasons
+        ],
+    )
+    print(REMOVABLE)
 
 
 def export(
@@ -147,8 +220,8 @@ def export(
     """
     from prunus.deploy import export_onnx
 
-    network, example = _network(model, weights, shape)
-    size = export_onnx(network, _pair(example), path).stat().st_size
+    network, example = build(model, weights, shape)
+    size = export_onnx(network, pair(example), path).stat().st_size
     if json:
         print_json({"path": str(path), "bytes": size})
     else:
@@ -214,45 +287,6 @@ def bench(
             for name, one in times.items()
         ],
     )
-
-
-def _network(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Module, Tensor]":
-    """Build the network that the command line names, and an input (1, *shape) for it."""
-    import torch
-
-    from prunus import saving, zoo
-    from prunus.files import read_tensors
-
-    own = ":" in model and not model.startswith("torchvision:")
-    if own and shape is None:
-        raise ValueError(
-            f"network '{model}' is your own; give the shape of its input, as --input 3,32,32."
-        )
-    torch.manual_seed(0)
-    network = zoo.user_network(model) if own else zoo.network(model)
-    if weights is not None:
-        safe = weights.suffix == ".safetensors"
-        if safe and "plan" in read_tensors(weights)[1]:
-            network = saving.load(weights, network)
-        else:
-            zoo.load_weights(network, weights)
-    if shape is None:
-        return network, zoo.example(model)[:1]
-    return network, torch.randn(1, *_sizes(shape), generator=torch.Generator().manual_seed(0))
-
-
-def _sizes(shape: str) -> list[int]:
-    try:
-        return [int(size) for size in shape.split(",")]
-    except ValueError as error:
-        raise ValueError(
-            f"--input must be sizes with commas, as 3,32,32, got '{shape}'."
-        ) from error
-
-
-def _pair(example: "Tensor") -> "Tensor":
-    # Two rows, because the exporter takes a batch of one for a constant.
-    return example.expand(2, *example.shape[1:])
 
 
 def _target(text: str) -> "Target":

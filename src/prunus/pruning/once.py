@@ -9,6 +9,7 @@ from prunus.methods import Method
 from prunus.pruning.plan import Plan
 from prunus.pruning.result import Result
 from prunus.space.shrink import inexpressible
+from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Target
 
 
@@ -52,6 +53,7 @@ def prune(
         >>> small[0].out_features
         16
     """
+    model = unwrapped(model)
     plan = Plan(model, example, method, target, exact=exact)
     if plan.method.during_training:
         raise ValueError(

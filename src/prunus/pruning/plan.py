@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Evidence
+from prunus.errors import EquivalenceError
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
@@ -14,7 +15,7 @@ from prunus.pruning.result import Report, Result
 from prunus.space import Frozen, Verification, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, kept_index
-from prunus.space.shrink import shrink
+from prunus.space.shrink import inexpressible, shrink
 from prunus.types import Example, Keep, Mask, Target
 
 
@@ -55,6 +56,11 @@ class Plan:
             raise ValueError(
                 f"method {self.method.name!r} finds nothing to prune in {type(model).__name__}: "
                 f"{'; '.join(reasons[:5]) or 'no layer multiplies its input by weights'}."
+                + (
+                    _AVERAGED
+                    if exact and any("average" in r or "stati" in r for r in reasons)
+                    else ""
+                )
             )
 
     @property
@@ -64,6 +70,16 @@ class Plan:
             return 0.0
         value = self.target.value
         return value if self.target.metric == "sparsity" else 1 - value
+
+    def probe(self, model: nn.Module, example: Example) -> None:
+        """Find out at once what could not be taken out at the end, and leave it whole."""
+        keep = {group.name: torch.arange(group.size) % 2 == 0 for group in self.groups}
+        try:
+            shrink(model, self.space, keep, example)
+        except EquivalenceError:
+            self.spare(inexpressible(model, self.space, keep, example))
+            if not self.groups:
+                raise
 
     def spare(self, groups: Mapping[str, str]) -> None:
         """Leave these groups whole from now on, for the reasons given."""
@@ -153,10 +169,17 @@ class Plan:
                 )
             ],
             form=form,
+            decisions=list(getattr(small, "decisions", ())),
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
         )
+
+
+_AVERAGED = (
+    " Channels inside averages, such as a layer norm's, may go with exact=False: averages are then "
+    "over what remains."
+)
 
 
 def resolve(method: Method | str) -> Method:

@@ -11,6 +11,7 @@ from prunus.masking import Hard
 from prunus.methods import Method
 from prunus.pruning.plan import Plan
 from prunus.pruning.result import Result
+from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
 
 
@@ -31,6 +32,7 @@ class Pruner:
 
     Raises:
         UntraceableError: The model fails on the example.
+        EquivalenceError: No channels at all can be taken out of the model's forward.
         TargetError: The target cannot be reached.
         ValueError: The method is unknown, or nothing in the model can be pruned by it.
 
@@ -56,9 +58,11 @@ class Pruner:
         exact: bool = True,
         seed: int = 0,
     ) -> None:
-        self.model = model
+        self.model = model = unwrapped(model)
         self.example = example
         self.plan = Plan(model, example, method, target, exact=exact)
+        if self.plan.method.structured:
+            self.plan.probe(model, example)
         self.keep: Keep = {}
         self.steps = 0
         self._finished = False

@@ -22,6 +22,8 @@ class Report:
         groups: Per group of channels: name, width before and after, coupled layers.
         frozen: Per layer with channels that may not go: name, channels, reason.
         form: "original classes" or "rewritten graph"; "masked" for single weights.
+        decisions: Where the form is a graph, calls by which the forward looked at values ("item",
+            "__bool__"): of such branches it holds the one that the example took.
         verification: The comparison with the masked network; None where nothing was removed or
             the check was turned off.
         unknown: ATen operations without a rule, with how often they were met.
@@ -36,6 +38,7 @@ class Report:
     groups: list[dict[str, Any]]
     frozen: list[dict[str, Any]]
     form: str
+    decisions: list[str]
     verification: Verification | None
     unknown: dict[str, int]
     unseen: list[str]
@@ -53,6 +56,7 @@ class Report:
             "groups": self.groups,
             "frozen": self.frozen,
             "form": self.form,
+            "decisions": self.decisions,
             "verification": self.verification.to_dict() if self.verification else None,
             "unknown": self.unknown,
             "unseen": self.unseen,

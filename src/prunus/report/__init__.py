@@ -1,6 +1,14 @@
-"""What is shown of a result document: one HTML page, and the table of its arms as text."""
+"""What is shown of results and inspections: HTML pages, and tables as text."""
 
-from prunus.report.html import write_report
+from prunus.report.html import write_inspection, write_report
+from prunus.report.inspection import Inspection, inspection
 from prunus.report.table import arms_markdown, arms_table
 
-__all__ = ["arms_markdown", "arms_table", "write_report"]
+__all__ = [
+    "Inspection",
+    "arms_markdown",
+    "arms_table",
+    "inspection",
+    "write_inspection",
+    "write_report",
+]

@@ -1,4 +1,4 @@
-"""The page of a result: one HTML file that opens offline and asks the network for nothing."""
+"""The pages of results and inspections: one file each that asks the network for nothing."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,17 @@ from plotly.offline import get_plotlyjs
 
 from prunus.files import write_text
 from prunus.report import figures, quantities
+from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
+from prunus.report.inspection import (
+    REMOVABLE,
+    Inspection,
+    Line,
+    Reason,
+    frozen_lines,
+    group_lines,
+    layer_lines,
+)
 from prunus.report.table import arms_grid, with_interval
 
 _TEMPLATES = Environment(
@@ -22,8 +32,11 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {
+    "count": quantities.count,
     "interval": quantities.interval,
     "milliseconds": quantities.milliseconds,
+    "percent": quantities.percent,
+    "size": quantities.size,
     "times": quantities.times,
 }
 
@@ -40,6 +53,34 @@ def write_report(result: Mapping[str, Any], path: Path | str) -> None:
         OSError: `path` cannot be written.
     """
     write_text(path, _page(result))
+
+
+def write_inspection(found: Inspection, path: Path | str) -> None:
+    """Write the page of an inspection, with the network drawn, atomically.
+
+    Args:
+        found: What can be removed from a network.
+        path: Where to; usually ends in `.html`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    groups = group_lines(found)
+    reasons: dict[Reason, list[Line]] = {reason: [] for reason in found.coverage.reasons}
+    of_text = {reason.reason: reason for reason in reasons}
+    for line in frozen_lines(found):
+        reasons[of_text[found.frozen[line.rows[0]].reason]].append(line)
+    page = _TEMPLATES.get_template("inspection.html").render(
+        title=found.model,
+        found=found,
+        headline=found.coverage.sentence,
+        definition=REMOVABLE,
+        drawing=draw(found, layer_lines(found, groups), groups),
+        groups=groups,
+        every=group_lines(found, every=True),
+        frozen=reasons,
+    )
+    write_text(path, page)
 
 
 def _page(result: Mapping[str, Any]) -> str:

@@ -374,10 +374,16 @@ class GraphNetwork(nn.Module):
         evaluating: What runs in eval mode.
         training: What runs in train mode.
         constants: Further tensors that the graphs read, by name.
+        decisions: Calls by which the forward looked at values, so that only one branch is here.
     """
 
     def __init__(
-        self, model: nn.Module, evaluating: Program, training: Program, constants: dict[str, Tensor]
+        self,
+        model: nn.Module,
+        evaluating: Program,
+        training: Program,
+        constants: dict[str, Tensor],
+        decisions: tuple[str, ...],
     ) -> None:
         super().__init__()
         self._modules = model._modules
@@ -387,6 +393,7 @@ class GraphNetwork(nn.Module):
         self.training = model.training
         self.origin: str = model.origin if isinstance(model, GraphNetwork) else type(model).__name__
         self.evaluating, self.in_training = evaluating, training
+        self.decisions = decisions
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
 

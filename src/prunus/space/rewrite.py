@@ -43,7 +43,13 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> Gra
     training = _recorded(model, kept, example, training=True)
     small = copy_sliced(model, kept_index(space, keep))
     constants = evaluating.constants | training.constants
-    return GraphNetwork(small, Program.of(evaluating), Program.of(training), constants)
+    return GraphNetwork(
+        small,
+        Program.of(evaluating),
+        Program.of(training),
+        constants,
+        tuple(sorted(evaluating.decisions)),
+    )
 
 
 def _recorded(model: nn.Module, kept: Kept, example: Example, *, training: bool) -> Recording:

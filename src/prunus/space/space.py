@@ -15,6 +15,7 @@ from prunus.space.labels import Atoms, Label
 from prunus.space.rules import RULES
 from prunus.space.tracer import Tracer, record
 from prunus.space.units import ChannelGroup, Frozen, partition
+from prunus.space.unwrap import refuse_unready, unwrapped
 from prunus.types import Example, Keep, Mask
 
 _TRIES = 4  # random inputs are drawn so often to find what the example leaves out
@@ -143,6 +144,8 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
     Raises:
         UntraceableError: The model fails on `example`.
     """
+    model = unwrapped(model)
+    refuse_unready(model, example)
     tracer = record(model, example, RULES, exact=exact)
     averaged = list(tracer.averages)
     if tracer.unused(model):

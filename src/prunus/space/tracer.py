@@ -98,6 +98,7 @@ class Tracer:
     averages: list[tuple[str, dict[int, Label]]] = field(default_factory=list)
     unmasked: set[tuple[str, int]] = field(default_factory=set)
     silent: bool = False
+    _memory: dict[int, str] = field(default_factory=dict)
     _used: set[int] = field(default_factory=set)
     _zero: Any = field(default_factory=WeakIdKeyDictionary)
     _of: Any = field(default_factory=WeakIdKeyDictionary)
@@ -106,6 +107,7 @@ class Tracer:
     def adopt(self, model: nn.Module) -> None:
         """Give every dimension of every parameter and buffer its atoms; tied tensors share."""
         named = [*model.named_parameters(), *model.named_buffers()]
+        self._memory = {p.untyped_storage().data_ptr(): n for n, p in model.named_parameters()}
         self.parameters = {name for name, _ in model.named_parameters()}
         for name, tensor in named:
             labels: list[Label] = []
@@ -158,6 +160,10 @@ class Tracer:
     def set_zero(self, tensor: Tensor) -> None:
         """Note that the removed positions of an activation are zero in the masked network."""
         self._zero[tensor] = True
+
+    def owner(self, tensor: Tensor) -> str | None:
+        """Return the parameter whose memory `tensor` shares."""
+        return self._memory.get(tensor.untyped_storage().data_ptr())
 
     def produce(self, slot: tuple[str, int] | None, positions: int) -> None:
         """Note that a parameter's dimension makes channels at `positions` places."""
@@ -243,13 +249,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Refuse a forward that changes a parameter: the model would not stay as it was."""
         for argument, value in zip(func._schema.arguments, args, strict=False):
             written = argument.alias_info is not None and argument.alias_info.is_write
-            origin = self.tracer.origin(value) if written and isinstance(value, Tensor) else None
-            names = {slot[0] for slot in origin or () if slot} & self.tracer.parameters
-            if names:
-                raise UntraceableError(
-                    f"its forward writes into the parameter {min(names)!r} ({func._schema.name}); "
-                    "do that outside of forward."
-                )
+            if written and isinstance(value, Tensor) and self.tracer.origin(value) is not None:
+                name = self.tracer.owner(value)
+                if name is not None:
+                    raise UntraceableError(
+                        f"its forward writes into the parameter {name!r} ({func._schema.name}); do "
+                        "that outside of forward."
+                    )
 
 
 class Functions(TorchFunctionMode):

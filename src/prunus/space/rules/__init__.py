@@ -53,6 +53,8 @@ _OPERATIONS: dict[str, Rule] = {
     "_softmax": reduction.softmax,
     "_log_softmax": reduction.softmax,
     **dict.fromkeys(window.TREATED, window.window),
+    "torchvision::roi_align": window.regions,
+    "torchvision::roi_pool": window.regions,
     "im2col": window.im2col,
     "col2im": window.col2im,
     "index": indexing.index,

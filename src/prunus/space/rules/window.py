@@ -47,6 +47,17 @@ def window(tracer: Tracer, call: Call) -> None:
             tracer.assign(out, [*labels[:-spatial], *fixed])
 
 
+def regions(tracer: Tracer, call: Call) -> None:
+    """roi_align, roi_pool: pieces of a map as a batch of their own, channel by channel."""
+    labels = tracer.of(call["input"])
+    for label in (labels[0], *labels[2:]):
+        tracer.labels.freeze(label, "is cut into regions")
+    for leaf in tree_leaves(call.out):
+        if isinstance(leaf, Tensor):
+            fixed: Label = "is a region"
+            tracer.assign(leaf, [fixed, labels[1], fixed, fixed])
+
+
 def im2col(tracer: Tracer, call: Call) -> None:
     """unfold: a channel becomes as many adjacent ones as its window has positions."""
     labels = tracer.of(call["self"])

@@ -1,0 +1,98 @@
+"""What MODEL, --weights and --input name on the command line."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# torch is imported where it is needed, so that --help comes at once.
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_TIMM = "timm:"
+_INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*))?")
+
+
+def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Module, Tensor]":
+    """Build the network that the command line names, and one input for it, a batch of one.
+
+    Args:
+        model: A network of the zoo, torchvision:NAME, timm:NAME or package.module:function.
+        weights: A file to load into it.
+        shape: What the input is, as "3,32,32" or "128:below=30522"; None where the name says it.
+
+    Raises:
+        ValueError: One of them cannot be understood, or the shape is missing.
+    """
+    import torch
+
+    from prunus import saving, zoo
+    from prunus.files import read_tensors
+
+    from_timm = model.startswith(_TIMM)
+    own = ":" in model and not from_timm and not model.startswith("torchvision:")
+    if own and shape is None:
+        raise ValueError(
+            f"network '{model}' is your own; give the shape of its input, as --input 3,32,32."
+        )
+    example = None if shape is None else _input(shape)
+    torch.manual_seed(0)
+    if from_timm:
+        network = _timm_network(model)
+    else:
+        network = zoo.user_network(model) if own else zoo.network(model)
+    if weights is not None:
+        safe = weights.suffix == ".safetensors"
+        if safe and "plan" in read_tensors(weights)[1]:
+            network = saving.load(weights, network)
+        else:
+            zoo.load_weights(network, weights)
+    if example is None:
+        example = _timm_input(model, network) if from_timm else zoo.example(model)[:1]
+    return network, example
+
+
+def pair(example: "Tensor") -> "Tensor":
+    """Return the example twice: the exporter takes a batch of one for a constant."""
+    return example.expand(2, *example.shape[1:])
+
+
+def _input(text: str) -> "Tensor":
+    """Make the input that --input names: normal noise, or whole numbers below a bound."""
+    import torch
+
+    found = _INPUT.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            "--input must be sizes with commas, as 3,32,32, or for whole numbers with their bound, "
+            f"as 128:below=30522, got '{text}'."
+        )
+    sizes = [1, *map(int, found["sizes"].split(","))]
+    generator = torch.Generator().manual_seed(0)
+    if found["below"] is None:
+        return torch.randn(sizes, generator=generator)
+    return torch.randint(int(found["below"]), sizes, generator=generator)
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError("timm:NAME needs timm; pip install timm.") from error
+    return timm
+
+
+def _timm_network(model: str) -> "nn.Module":
+    from prunus.names import did_you_mean
+
+    timm, name = _timm(), model.removeprefix(_TIMM)
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())}")
+    network: nn.Module = timm.create_model(name, pretrained=False)
+    return network
+
+
+def _timm_input(model: str, network: "nn.Module") -> "Tensor":
+    size = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
+    if size is None:
+        raise ValueError(f"'{model}' does not say its input; give its shape, as --input 3,224,224.")
+    return _input(",".join(map(str, size)))

@@ -1,0 +1,43 @@
+"""What a user's model is under its wrappers, and whether it is ready."""
+
+from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
+
+from prunus.errors import UntraceableError
+from prunus.types import Example
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module inside `torch.compile`, `DistributedDataParallel` and `DataParallel`."""
+    while isinstance(model, OptimizedModule | DistributedDataParallel | DataParallel):
+        inner = model._orig_mod if isinstance(model, OptimizedModule) else model.module
+        assert isinstance(inner, nn.Module)
+        model = inner
+    return model
+
+
+def refuse_unready(model: nn.Module, example: Example) -> None:
+    """Refuse what cannot be run.
+
+    Raises:
+        UntraceableError: A parameter has no values yet, or the example is empty.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise UntraceableError(
+                f"{name!r} has no shape yet, as its layer is a lazy one; run the model once on an "
+                "input, so that all layers know their sizes."
+            )
+        if tensor.is_meta:
+            raise UntraceableError(
+                f"{name!r} is on the meta device and has no values; load the weights first."
+            )
+    for leaf in tree_leaves(example):
+        if isinstance(leaf, Tensor) and leaf.numel() == 0:
+            raise UntraceableError(
+                f"the example holds an empty tensor of shape {tuple(leaf.shape)}; pass at least "
+                "one sample."
+            )
