@@ -100,6 +100,7 @@ class Tracer:
     silent: bool = False
     _memory: dict[int, str] = field(default_factory=dict)
     _used: set[int] = field(default_factory=set)
+    _overwritten: set[int] = field(default_factory=set)
     _zero: Any = field(default_factory=WeakIdKeyDictionary)
     _of: Any = field(default_factory=WeakIdKeyDictionary)
     _origin: Any = field(default_factory=WeakIdKeyDictionary)
@@ -107,7 +108,7 @@ class Tracer:
     def adopt(self, model: nn.Module) -> None:
         """Give every dimension of every parameter and buffer its atoms; tied tensors share."""
         named = [*model.named_parameters(), *model.named_buffers()]
-        self._memory = {p.untyped_storage().data_ptr(): n for n, p in model.named_parameters()}
+        self._memory = {self._storage(p): name for name, p in model.named_parameters()}
         self.parameters = {name for name, _ in model.named_parameters()}
         for name, tensor in named:
             labels: list[Label] = []
@@ -153,17 +154,46 @@ class Tracer:
                 self.labels.freeze(labels[dim], reason)
         self.averages.append((call.name, {dim: labels[dim] for dim in dims}))
 
-    def is_zero(self, tensor: Tensor) -> bool:
-        """Say whether the removed positions of an activation are zero in the masked network."""
-        return tensor in self._zero
+    def zero(self, tensor: Tensor) -> frozenset[int]:
+        """Return the dimensions along which removed positions are zero in the masked network."""
+        if self._storage(tensor) in self._overwritten:
+            return frozenset()
+        known: frozenset[int] = self._zero.get(tensor, frozenset())
+        if known and self.unmasked:
+            origin = self.origin(tensor) or ()
+            known -= {dim for dim, slot in enumerate(origin) if slot in self.unmasked}
+        return known
 
-    def set_zero(self, tensor: Tensor) -> None:
-        """Note that the removed positions of an activation are zero in the masked network."""
-        self._zero[tensor] = True
+    def is_zero(self, tensor: Tensor, dim: int | None = None) -> bool:
+        """Say whether removed positions are zero in the masked network, along one dimension or all.
+
+        Along a dimension of fixed size nothing is removed.
+        """
+        zero = self.zero(tensor)
+        dims = range(tensor.ndim) if dim is None else (dim % tensor.ndim,)
+        labels = self.of(tensor)
+        return all(k in zero or isinstance(labels[k], str) for k in dims)
+
+    def set_zero(self, tensor: Tensor, dims: Iterable[int] | None = None) -> None:
+        """Note along which dimensions (all by default) removed positions of a tensor are zero."""
+        self._zero[tensor] = frozenset(range(tensor.ndim) if dims is None else dims)
+        if self._zero[tensor]:
+            self._overwritten.discard(self._storage(tensor))
+
+    def overwrite(self, tensor: Tensor) -> None:
+        """Note that something else than zeros was written into the memory of a tensor."""
+        self._overwritten.add(self._storage(tensor))
+
+    @staticmethod
+    def _storage(tensor: Tensor) -> int:
+        try:
+            return tensor.untyped_storage().data_ptr()
+        except NotImplementedError:  # sparse tensors have none
+            return 0
 
     def owner(self, tensor: Tensor) -> str | None:
         """Return the parameter whose memory `tensor` shares."""
-        return self._memory.get(tensor.untyped_storage().data_ptr())
+        return self._memory.get(self._storage(tensor))
 
     def produce(self, slot: tuple[str, int] | None, positions: int) -> None:
         """Note that a parameter's dimension makes channels at `positions` places."""
@@ -194,13 +224,13 @@ class Rules:
     Attributes:
         operations: ATen operation name, without overload and trailing underscore -> rule.
         functions: Name of a `torch` function that is taken as one operation -> rule.
-        keeps_zero: Says of an operation whether its output is zero where the removed positions of
-            its inputs are.
+        keeps_zero: Says along which dimensions of an operation's output removed positions are zero
+            in the masked network.
     """
 
     operations: Mapping[str, Rule]
     functions: Mapping[str, FunctionRule]
-    keeps_zero: Callable[["Tracer", Call], bool]
+    keeps_zero: Callable[["Tracer", Call], frozenset[int]]
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -231,6 +261,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rule = operations.get(name) or operations.get(name.rstrip("_"))
         if rule is None and is_pointwise(func):
             rule = operations["pointwise"]
+        zero = self.rules.keeps_zero(self.tracer, call)
+        if call.mutates and not zero:
+            self.tracer.overwrite(call.tensors[0])
         try:
             if rule is None:
                 raise NotImplementedError
@@ -239,10 +272,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.tracer.unknown[name] += 1
             self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
         else:
-            if self.rules.keeps_zero(self.tracer, call):
-                for leaf in tree_leaves(out):
-                    if isinstance(leaf, Tensor):
-                        self.tracer.set_zero(leaf)
+            for leaf in tree_leaves(out) if zero else ():
+                if isinstance(leaf, Tensor):
+                    self.tracer.set_zero(leaf, zero)
         return out
 
     def _refuse_writes(self, func: OpOverload, args: Any) -> None:

@@ -16,6 +16,7 @@ from prunus.space.rules import (
     reduction,
     shape,
     window,
+    zero,
 )
 from prunus.space.tracer import Rule, Rules
 
@@ -74,6 +75,7 @@ _OPERATIONS: dict[str, Rule] = {
     "reshape": shape.view,
     "squeeze": shape.view,
     "unsqueeze": shape.view,
+    "as_strided": shape.restride,
     "t": shape.permute,
     "transpose": shape.permute,
     "permute": shape.permute,
@@ -95,5 +97,5 @@ _OPERATIONS: dict[str, Rule] = {
 RULES = Rules(
     operations=_OPERATIONS,
     functions={**recurrent.FUNCTIONS, **attention.FUNCTIONS, **contraction.FUNCTIONS},
-    keeps_zero=pointwise.keeps_zero,
+    keeps_zero=zero.keeps_zero,
 )

@@ -41,7 +41,7 @@ def attention(
     labels.join(q[-1], k[-1])
     if scale is None:
         labels.freeze(q[-1], "sets the scale of an attention")
-    elif not (tracer.is_zero(query) or tracer.is_zero(key)):
+    elif not (tracer.is_zero(query, -1) or tracer.is_zero(key, -1)):
         labels.freeze(q[-1], "is summed over in a product of activations")
     labels.yield_to_others(q[-1])
     labels.join(k[-2], v[-2])
@@ -52,8 +52,7 @@ def attention(
             if attn_mask.shape[-back] > 1:
                 labels.join(label, [k[-2], tokens, *reversed(batch)][back - 1])
     tracer.assign(out, [*batch, tokens, v[-1]])
-    if tracer.is_zero(value):
-        tracer.set_zero(out)
+    tracer.set_zero(out, tracer.zero(value) - {value.ndim - 2})
     sizes = [*query.shape[:-1], key.shape[-2]]
     for width, size in ((q[-1], query.shape[-1]), (v[-1], value.shape[-1])):
         dims = [*batch, tokens, k[-2], width]

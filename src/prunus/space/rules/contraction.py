@@ -53,8 +53,15 @@ def convolution(tracer: Tracer, call: Call) -> None:
         tracer.labels.freeze(label, "is a spatial position")
     spatial: list[Label] = ["is a spatial position"] * (call.out.ndim - 2)
     tracer.assign(call.out, [tracer.of(x)[0], made, *spatial])
-    if origin is not None:
-        tracer.set_zero(call.out)
+    into_dim = 0 if call["transposed"] else 1
+    if not depthwise and not (tracer.is_zero(x, 1) or tracer.is_zero(weight, into_dim)):
+        tracer.labels.freeze(channels, "is summed over in a product of activations")
+    zero = {1} if tracer.is_zero(weight, out_dim) or (depthwise and tracer.is_zero(x, 1)) else set()
+    if bias is not None:
+        zero = zero if tracer.is_zero(bias) else set()
+    elif tracer.is_zero(x, 0):
+        zero |= {0}
+    tracer.set_zero(call.out, zero)
 
 
 def _table(label: Label, groups: int) -> Label:
@@ -92,9 +99,11 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
     left, right = tracer.of(a), tracer.of(b)
     join(left[-1], right[-2])
     static = [tracer.origin(operand) is not None for operand in (a, b)]
+    zero = {a.ndim - 2} if tracer.is_zero(a, -2) else set()
+    zero |= {a.ndim - 1} if tracer.is_zero(b, -1) else set()
+    zero |= {k for k in range(a.ndim - 2) if tracer.is_zero(a, k) or tracer.is_zero(b, k)}
+    _contracted(tracer, a, b, left[-1], right[-2])
     if not any(static):
-        if not (tracer.is_zero(a) or tracer.is_zero(b)):
-            tracer.labels.freeze(left[-1], "is summed over in a product of activations")
         tracer.labels.yield_to_others(left[-1])
     batch: list[Label] = []
     for first, second in zip(left[:-2], right[:-2], strict=True):
@@ -106,6 +115,10 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
         for back in range(1, added.ndim + 1):
             if added.shape[-back] == call.out.shape[-back]:
                 join(tracer.of(added)[-back], labels[-back])
+        ahead = call.out.ndim - added.ndim
+        zero &= {
+            k + ahead for k in tracer.zero(added) if added.shape[k] == call.out.shape[k + ahead]
+        }
     name = "matrix product"
     for operand, dim, positions in ((a, -2, b.shape[-1]), (b, -1, a.shape[-2])):
         origin = tracer.origin(operand)
@@ -117,8 +130,7 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
     contracted = right[-2] if isinstance(left[-1], str) else left[-1]
     tracer.spend(name, 1, list(zip([*batch, left[-2], contracted, right[-1]], sizes, strict=True)))
     tracer.assign(call.out, labels)
-    if any(static) or tracer.is_zero(a):
-        tracer.set_zero(call.out)
+    tracer.set_zero(call.out, zero)
 
 
 def embedding(tracer: Tracer, call: Call) -> None:
@@ -128,7 +140,8 @@ def embedding(tracer: Tracer, call: Call) -> None:
     origin = tracer.origin(call["weight"])
     if origin is not None:
         tracer.produce(origin[1], call["indices"].numel())
-        tracer.set_zero(call.out)
+    if tracer.is_zero(call["weight"], 1):
+        tracer.set_zero(call.out, [call.out.ndim - 1])
     tracer.assign(call.out, [*tracer.of(call["indices"]), features])
 
 
@@ -141,9 +154,8 @@ def grouped_product(tracer: Tracer, call: Call) -> None:
     origin = tracer.origin(experts)
     if origin is not None:
         tracer.produce(origin[-1], rows.shape[0])
-        tracer.set_zero(call.out)
-    elif not (tracer.is_zero(rows) or tracer.is_zero(experts)):
-        tracer.labels.freeze(left[-1], "is summed over in a product of activations")
+    _contracted(tracer, rows, experts, left[-1], right[-2])
+    tracer.set_zero(call.out, [1] if tracer.is_zero(experts, -1) else [])
     name = origin[-1][0] if origin and origin[-1] else "grouped product"
     sizes = zip((left[-1], right[-1]), experts.shape[-2:], strict=True)
     tracer.spend(name, rows.shape[0], list(sizes))
@@ -155,7 +167,8 @@ def matrix_vector(tracer: Tracer, call: Call) -> None:
     matrix, vector = call["self"], call["vec"]
     rows, columns = tracer.of(matrix)
     tracer.labels.join(columns, tracer.of(vector)[0])
-    _contracted(tracer, matrix, vector, columns)
+    _contracted(tracer, matrix, vector, columns, tracer.of(vector)[0])
+    tracer.set_zero(call.out, [0] if tracer.is_zero(matrix, 0) else [])
     tracer.assign(call.out, [rows])
     _note_origin(tracer, call, (matrix, vector), 0)
 
@@ -165,7 +178,7 @@ def dot(tracer: Tracer, call: Call) -> None:
     first, second = call.tensors
     label = tracer.of(first)[0]
     tracer.labels.join(label, tracer.of(second)[0])
-    _contracted(tracer, first, second, label)
+    _contracted(tracer, first, second, label, tracer.of(second)[0])
     tracer.assign(call.out, [])
     _note_origin(tracer, call, (first, second), None)
 
@@ -175,7 +188,7 @@ def distance(tracer: Tracer, call: Call) -> None:
     first, second = call["x1"], call["x2"]
     a, b = tracer.of(first), tracer.of(second)
     tracer.labels.join(a[-1], b[-1])
-    if not (tracer.is_zero(first) and tracer.is_zero(second)):
+    if not (tracer.is_zero(first, -1) and tracer.is_zero(second, -1)):
         tracer.labels.freeze(a[-1], "is summed over in a distance")
     for x, y in zip(a[:-2], b[:-2], strict=True):
         tracer.labels.join(x, y)
@@ -186,9 +199,12 @@ def distance(tracer: Tracer, call: Call) -> None:
             tracer.produce(origin[-2], call.out.numel() // operand.shape[-2])
 
 
-def _contracted(tracer: Tracer, first: Tensor, second: Tensor, label: Label) -> None:
-    if not (tracer.is_zero(first) or tracer.is_zero(second)):
-        tracer.labels.freeze(label, "is summed over in a product of activations")
+def _contracted(tracer: Tracer, first: Tensor, second: Tensor, left: Label, right: Label) -> None:
+    """Keep what is summed over, unless one of the factors is zero wherever something is removed."""
+    inner = -2 if second.ndim > 1 else 0
+    if not (tracer.is_zero(first, -1) or tracer.is_zero(second, inner)):
+        for label in (left, right):
+            tracer.labels.freeze(label, "is summed over in a product of activations")
 
 
 def _note_origin(
@@ -214,7 +230,13 @@ def bilinear(
     origin = tracer.origin(weight)
     if origin is not None:
         tracer.produce(origin[0], rows)
-        tracer.set_zero(out)
+    for k, operand in ((1, first), (2, second)):
+        if not (tracer.is_zero(weight, k) or tracer.is_zero(operand, -1)):
+            tracer.labels.freeze(tracer.of(weight)[k], "is summed over in a product of activations")
+    for one, other in zip(tracer.of(first)[:-1], tracer.of(second)[:-1], strict=True):
+        tracer.labels.join(one, other)
+    if tracer.is_zero(weight, 0) and (bias is None or tracer.is_zero(bias)):
+        tracer.set_zero(out, [out.ndim - 1])
     name = origin[0][0] if origin and origin[0] else "bilinear"
     tracer.spend(name, rows, list(zip(tracer.of(weight), weight.shape, strict=True)))
     tracer.assign(out, [*tracer.of(first)[:-1], made])

@@ -25,6 +25,13 @@ def index(tracer: Tracer, call: Call) -> None:
         tracer.labels.freeze(labels[dim], _REASON)
     made = call.out.ndim - (source.ndim - len(used))
     fixed: list[Label] = [_REASON] * made
+    given = [i for i in indices if i is not None]
+    if len(given) == 1 and given[0].dtype not in (torch.bool, torch.uint8):
+        fixed = tracer.of(given[0])  # a row for each index
+    else:
+        for i in given:
+            for label in tracer.of(i):
+                tracer.labels.freeze(label, "is an index")
     rest = [label for dim, label in enumerate(labels) if dim not in used]
     together = used == list(range(used[0], used[-1] + 1))
     at = used[0] if together else 0
@@ -41,9 +48,10 @@ def index_select(tracer: Tracer, call: Call) -> None:
     dim = call["dim"] % source.ndim
     labels = tracer.of(source)
     tracer.labels.freeze(labels[dim], _REASON)
-    labels[dim] = _REASON
-    if "index" in call.arguments and call.name == "gather":
-        for k, label in enumerate(tracer.of(call["index"])):
+    rows = tracer.of(call["index"])
+    labels[dim] = rows[dim if call.name == "gather" else 0] if rows else _REASON
+    if call.name == "gather":
+        for k, label in enumerate(rows):
             if k != dim and call["index"].shape[k] == source.shape[k]:
                 tracer.labels.join(labels[k], label)
             elif k != dim:
@@ -56,15 +64,18 @@ def index_put(tracer: Tracer, call: Call) -> None:
     """x[i] = y: indexed dimensions stay, the last ones of the values meet those not indexed."""
     target, values = call["self"], call["values"]
     labels = tracer.of(target)
-    for dim, i in enumerate(call["indices"]):
-        if i is not None:
-            tracer.labels.freeze(labels[dim], _REASON)
-            labels[dim] = _REASON
     rest = labels[len(call["indices"]) :]
-    for label, other in zip(reversed(rest), reversed(tracer.of(values)), strict=False):
-        tracer.labels.join(label, other)
-    if call["indices"][-1:] == [None] or values.ndim < len(rest):
+    if any(i is None for i in call["indices"]) or values.ndim < len(rest):
         raise NotImplementedError
+    for dim, i in enumerate(call["indices"]):
+        for label in (labels[dim], *tracer.of(i)):
+            tracer.labels.freeze(label, _REASON)
+        labels[dim] = _REASON
+    for k, other in enumerate(reversed(tracer.of(values))):
+        if k < len(rest):
+            tracer.labels.join(rest[-1 - k], other)
+        else:
+            tracer.labels.freeze(other, _REASON)
     tracer.assign(call.out, labels)
 
 
@@ -88,7 +99,7 @@ def ordered(tracer: Tracer, call: Call) -> None:
     """sort, topk, cumsum, flip, roll: positions along one dimension depend on each other."""
     source = call["self"]
     labels = tracer.of(source)
-    dims = call.arguments.get("dims") or call.arguments.get("dim")
+    dims = call.arguments.get("dims", call.arguments.get("dim", -1))
     dims = [-1 if dims is None else dims] if not isinstance(dims, list | tuple) else dims
     for dim in dims or range(source.ndim):
         tracer.labels.freeze(labels[dim], f"is put in order by aten.{call.name}")

@@ -25,8 +25,8 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
     origin = tracer.origin(call["input"])
     if origin is not None:
         tracer.set_origin(first, origin)
-    if call.arguments.get("weight") is not None or tracer.is_zero(call["input"]):
-        tracer.set_zero(first)
+    if call.arguments.get("weight") is not None or tracer.is_zero(call["input"], 1):
+        tracer.set_zero(first, [1])
     for tensor in statistics:
         if tensor.ndim == 1 and tensor.numel() == first.shape[1]:
             tracer.assign(tensor, [labels[1]])
@@ -51,6 +51,8 @@ def group_norm(tracer: Tracer, call: Call) -> None:
     if not isinstance(channels, str) and call["group"] < len(channels):
         table = channels.reshape(call["group"], -1)
         tracer.labels.join(table, table[:, :1] if tracer.exact else table[:1])
+    for label in (labels[0], *labels[2:]):
+        tracer.labels.freeze(label, "is inside the statistics of a group norm")
     tracer.averages.append((call.name, {} if tracer.exact else {1: channels}))
     _affine(tracer, call, [1])
     tracer.assign(call.out[0], labels)
@@ -79,6 +81,7 @@ def weight_norm(tracer: Tracer, call: Call) -> None:
     tracer.labels.join(tracer.of(g)[dim], labels[dim])
     first, *norms = [leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor)]
     tracer.assign(first, labels)
+    tracer.set_zero(first, tracer.zero(v) | {dim} & tracer.zero(g))
     for norm in norms:
         tracer.assign(norm, tracer.of(g))
     origin = tracer.origin(v)

@@ -1,7 +1,5 @@
 """Element-wise operations: positions that meet are one channel."""
 
-from torch import Tensor
-
 from prunus.space.labels import Label
 from prunus.space.tracer import Call, Tracer
 
@@ -30,6 +28,7 @@ def pointwise(tracer: Tracer, call: Call) -> None:
     out = call.out
     labels: list[Label] = []
     tensors = call.tensors
+    _keep_denominators(tracer, call)
     for back in range(out.ndim, 0, -1):
         size = out.shape[-back]
         meeting = [
@@ -52,34 +51,21 @@ def pointwise(tracer: Tracer, call: Call) -> None:
         tracer.set_origin(out, max(pruned or static, key=len))
 
 
+def _keep_denominators(tracer: Tracer, call: Call) -> None:
+    """Keep positions whose zeros in the masked network would be divided by."""
+    name = call.name.rstrip("_")
+    if name == "div" and len(call.tensors) > 1:
+        divided = call.tensors[1]
+    elif name in ("reciprocal", "rsqrt", "log"):
+        divided = call.tensors[0]
+    else:
+        return
+    for dim in tracer.zero(divided):
+        tracer.labels.freeze(tracer.of(divided)[dim], "would be divided by where it is zero")
+
+
 def first_only(tracer: Tracer, call: Call) -> None:
     """Several outputs of the first input's shape, such as a value and its dropout mask."""
     source = tracer.of(call.tensors[0])
     for out in call.out:
         tracer.assign(out, source)
-
-
-KEEPS_ZERO = (
-    *("neg", "abs", "relu", "leaky_relu", "gelu", "silu", "tanh", "elu", "hardtanh", "sqrt", "sin"),
-    *("sign", "square", "hardswish", "mish", "_prelu_kernel", "div", "native_dropout", "dropout"),
-    *("clone", "alias", "detach", "_to_copy", "contiguous", "view", "_unsafe_view", "squeeze"),
-    *("unsqueeze", "t", "transpose", "permute", "expand", "repeat", "split", "split_with_sizes"),
-    *("unbind", "select", "slice", "roll", "flip", "constant_pad_nd", "max_pool2d_with_indices"),
-)
-"""Operations of one tensor, or of a first one that decides, that take zero to zero."""
-
-
-def keeps_zero(tracer: Tracer, call: Call) -> bool:
-    """Say whether the output is zero wherever a removed position of the inputs is.
-
-    In the masked network a removed channel is zero where a layer makes it, but sigmoid(0) is not.
-    """
-    tensors = call.tensors
-    if call.name.rstrip("_") == "mul":
-        return any(tracer.is_zero(tensor) for tensor in tensors)
-    if call.name.rstrip("_") in ("add", "sub", "cat", "stack"):
-        number = call.arguments.get("other", 0)
-        return (isinstance(number, Tensor) or number == 0) and all(map(tracer.is_zero, tensors))
-    if call.name in KEEPS_ZERO or call.name.rstrip("_") in KEEPS_ZERO:
-        return bool(tensors) and tracer.is_zero(tensors[0])
-    return False

@@ -39,9 +39,12 @@ def reduction(tracer: Tracer, call: Call) -> None:
     gone = {dim % source.ndim for dim in dims} if source.ndim else set()
     if call.name in OPERATIONS:
         tracer.average(call, sorted(gone), f"is averaged over by aten.{call.name}")
-    elif not (call.name in ADDING and tracer.is_zero(source)):
+    else:
+        order = call.arguments.get("ord", call.arguments.get("p"))
+        adding = call.name in ADDING and (order is None or order >= 0)
         for dim in gone:
-            tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
+            if not (adding and tracer.is_zero(source, dim)):
+                tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
     kept: list[Label] = []
     for dim, label in enumerate(labels):
         if dim not in gone:

@@ -109,19 +109,38 @@ def _cut(tracer: Tracer, flat: Atoms, after: list[int]) -> list[Label]:
     return made
 
 
+def restride(tracer: Tracer, call: Call) -> None:
+    """as_strided that only renames the strides of dimensions of size one, as global pools do."""
+    labels, out = tracer.of(call["self"]), call.out
+    expected = 1
+    for size, stride in zip(reversed(out.shape), reversed(call["stride"]), strict=True):
+        if size > 1 and stride != expected:
+            raise NotImplementedError
+        expected *= size
+    if len(labels) != out.ndim or tuple(call["size"]) != tuple(out.shape):
+        raise NotImplementedError
+    tracer.assign(out, labels)
+
+
 def permute(tracer: Tracer, call: Call) -> None:
     """Reorder dimensions."""
     ndim = call["self"].ndim
-    order = list(range(ndim))
-    if call.name == "permute":
-        order = [dim % ndim for dim in call["dims"]]
-    elif ndim > 1:
-        a, b = (0, 1) if call.name == "t" else (call["dim0"] % ndim, call["dim1"] % ndim)
-        order[a], order[b] = order[b], order[a]
+    permuted = call.name == "permute"
+    order = [dim % ndim for dim in call["dims"]] if permuted else swapped(call, ndim)
     labels, origin = tracer.of(call["self"]), tracer.origin(call["self"])
     tracer.assign(call.out, [labels[dim] for dim in order])
     if origin is not None:
         tracer.set_origin(call.out, [origin[dim] for dim in order])
+
+
+def swapped(call: Call, ndim: int) -> list[int]:
+    """Return the order of dimensions that t or transpose makes."""
+    order = list(range(ndim))
+    if ndim > 1:
+        two = call.name.startswith("transpose")
+        a, b = (call["dim0"] % ndim, call["dim1"] % ndim) if two else (0, 1)
+        order[a], order[b] = order[b], order[a]
+    return order
 
 
 def expand(tracer: Tracer, call: Call) -> None:

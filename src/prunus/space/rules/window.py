@@ -37,7 +37,9 @@ def window(tracer: Tracer, call: Call) -> None:
     labels = tracer.of(call.tensors[0])
     spatial = next((count for suffix, count in _SPATIAL.items() if suffix in call.name), 2)
     for tensor in call.tensors[1:]:
-        for label in tracer.of(tensor):
+        first, *others = tracer.of(tensor)
+        tracer.labels.join(first, labels[0])
+        for label in others:
             tracer.labels.freeze(label, "is a spatial position")
     for label in labels[-spatial:]:
         tracer.labels.freeze(label, "is a spatial position")
