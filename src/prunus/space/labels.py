@@ -73,7 +73,7 @@ class Labels:
         root = self._parent[atoms]
         while True:
             above = self._parent[root]
-            if np.array_equal(above, root):
+            if (above == root).all():
                 self._parent[atoms] = root
                 return root
             root = above
@@ -154,28 +154,29 @@ class Labels:
         A grid with one side left takes that. Of several it takes the one that most grids share (a
         head is seen by queries, keys, values and outputs), then the longest, then the innermost.
         """
-        while self._unsettled:
-            shared = Counter(
-                int(self.find(side[:1])[0]) for grid in self.grids for side in grid.sides
-            )
-            yielding = np.zeros(self.size, dtype=bool)
-            for atoms in self._yielding:
-                yielding[self.find(atoms)] = True
-            waiting: list[Grid] = []
-            for grid in self._unsettled:
+        waiting = self._unsettled
+        forced = True
+        while forced:
+            left = []
+            for grid in waiting:
                 sides = self._open(grid)
                 if len(sides) > 1:
-                    waiting.append(grid)
+                    left.append(grid)
                 else:
                     self._move_along(grid, sides)
-            if len(waiting) == len(self._unsettled):  # nothing was forced: choose for the first
-                first, *waiting = waiting
-                ranks = []
-                for dim in self._open(first):
-                    root = int(self.find(first.sides[dim][:1])[0])
-                    ranks.append((not yielding[root], shared[root], len(first.sides[dim]), dim))
-                self._move_along(first, [max(ranks)[-1]])
-            self._unsettled = waiting
+            forced, waiting = len(left) < len(waiting), left
+        firsts = np.array([side[0] for grid in self.grids for side in grid.sides], dtype=np.int64)
+        shared = Counter(self.find(firsts).tolist())
+        yielding = np.zeros(self.size, dtype=bool)
+        for atoms in self._yielding:
+            yielding[self.find(atoms)] = True
+        for grid in waiting:
+            ranks = []
+            for dim in self._open(grid):
+                root = int(self.find(grid.sides[dim][:1])[0])
+                ranks.append((not yielding[root], shared[root], len(grid.sides[dim]), dim))
+            self._move_along(grid, [max(ranks)[-1]] if ranks else [])
+        self._unsettled = []
 
     def _open(self, grid: Grid) -> list[int]:
         """Return the sides along which the grid could lose positions."""

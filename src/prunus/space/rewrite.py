@@ -39,29 +39,30 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> Gra
     """
     check_keep(space, keep)
     kept = space.kept_positions(keep)
-    evaluating = _recorded(model, kept, example, training=False)
-    training = _recorded(model, kept, example, training=True)
-    small = copy_sliced(model, kept_index(space, keep))
-    constants = evaluating.constants | training.constants
+    evaluating, tracer = _record(model, example, training=False)
+    training, _ = _record(model, example, training=True, labelled=False)
+    if [*map(str, evaluating.graph.nodes)] == [*map(str, training.graph.nodes)]:
+        training.seen, also = evaluating.seen, tracer  # the same calls, so the same sizes
+    else:
+        training, also = _record(model, example, training=True)
+    for recording, labels in ((evaluating, tracer), (training, also)):
+        mode = recording is training
+        follow_parameters(recording.graph, model, lambda mode=mode: _in_double(model, example, mode))
+        _follow(recording, labels, kept)
+        recording.graph.lint()
     return GraphNetwork(
-        small,
+        copy_sliced(model, kept_index(space, keep)),
         Program.of(evaluating),
         Program.of(training),
-        constants,
+        evaluating.constants | training.constants,
         tuple(sorted(evaluating.decisions)),
     )
 
 
-def _recorded(model: nn.Module, kept: Kept, example: Example, *, training: bool) -> Recording:
-    """Record the model in one mode and let sizes, precision and device follow."""
-    recording, tracer = _record(model, example, training=training)
-    follow_parameters(recording.graph, model, lambda: _in_double(model, example, training))
-    _follow(recording, tracer, kept)
-    recording.graph.lint()
-    return recording
-
-
-def _record(model: nn.Module, example: Example, *, training: bool) -> tuple[Recording, Tracer]:
+def _record(
+    model: nn.Module, example: Example, *, training: bool, labelled: bool = True
+) -> tuple[Recording, Tracer]:
+    """Record the model in one mode, with the labels of what it computes or without."""
     recorders: list[Recorder] = []
 
     def run(tracer: Tracer) -> Callable[..., Any]:
@@ -70,7 +71,7 @@ def _record(model: nn.Module, example: Example, *, training: bool) -> tuple[Reco
 
     for given in (example, doubled(example)) if training else (example,):
         try:
-            tracer = record(model, given, RULES, run=run, training=training)
+            tracer = record(model, given, RULES, run=run, training=training, labelled=labelled)
             return recorders[-1].recording, tracer
         except (UntraceableError, EquivalenceError) as error:
             failure = error
@@ -80,8 +81,9 @@ def _record(model: nn.Module, example: Example, *, training: bool) -> tuple[Reco
 def _in_double(model: nn.Module, example: Example, training: bool) -> list[fx.Node]:
     """Record a copy in float64: a float64 in its calls is there because the parameters are."""
     given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
+    copied = copy.deepcopy(model).double()
     try:
-        recording, _ = _record(copy.deepcopy(model).double(), given, training=training)
+        recording, _ = _record(copied, given, training=training, labelled=False)
     except EquivalenceError:
         return []  # it has operations that know no float64, and keeps the precision it has
     return list(recording.graph.nodes)

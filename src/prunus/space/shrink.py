@@ -168,15 +168,19 @@ def _check_runs(model: nn.Module, small: nn.Module, example: Example, *, trainin
     Raises:
         EquivalenceError: Only the dense network runs.
     """
-    args, kwargs = call_arguments(cloned(example))
-    for network, needed in ((model, False), (small, True)):
+
+    def failure(network: nn.Module) -> Exception | None:
+        args, kwargs = call_arguments(cloned(example))
         try:
             with preserved(network, training=training):
                 network(*args, **kwargs)
         except Exception as error:
-            if not needed:
-                return
-            mode = "train" if training else "eval"
-            raise EquivalenceError(
-                f"the small network fails in {mode} mode, where the dense one runs: {error}"
-            ) from error
+            return error
+        return None
+
+    error = failure(small)
+    if error is not None and failure(model) is None:
+        mode = "train" if training else "eval"
+        raise EquivalenceError(
+            f"the small network fails in {mode} mode, where the dense one runs: {error}"
+        ) from error

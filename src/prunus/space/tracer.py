@@ -380,6 +380,7 @@ def record(
     *,
     training: bool = False,
     exact: bool = True,
+    labelled: bool = True,
     tracer: Tracer | None = None,
 ) -> Tracer:
     """Run `model` on `example` and return what its operations say about its channels.
@@ -391,6 +392,7 @@ def record(
         run: Given the tracer, what to call instead of the model itself.
         training: Run in train mode; still nothing of the model changes.
         exact: Whether channels that are averaged over stay.
+        labelled: Follow the operations; without, only `run` sees the model run.
         tracer: What an earlier run has found, to be added to.
 
     Raises:
@@ -403,10 +405,12 @@ def record(
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):
             tracer.assign(leaf, ["is the network's input"] * leaf.ndim)
-    with preserved(model, training=training):
+    with preserved(model, training=training), ExitStack() as modes:
+        if labelled:
+            modes.enter_context(Functions(tracer, rules.functions))
+            modes.enter_context(Recorder(tracer, rules))
         try:
-            with Functions(tracer, rules.functions), Recorder(tracer, rules):
-                out = (run(tracer) if run else model)(*args, **kwargs)
+            out = (run(tracer) if run else model)(*args, **kwargs)
         except Exception as error:
             shapes = [tuple(x.shape) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
             raise UntraceableError(
