@@ -193,7 +193,8 @@ def _sensitivity(reference: _Reference, inputs: list[Example]) -> float:
     for parameter in other.network.parameters():
         if parameter.is_floating_point():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            step = 1 + noise.clamp(-1, 1) * torch.finfo(parameter.dtype).eps
+            last = torch.finfo(torch.float32 if reference.lowered else parameter.dtype).eps
+            step = 1 + noise.clamp(-1, 1) * last
             parameter.mul_(step.to(parameter))
     worst = 0.0
     for given in inputs:
