@@ -1,12 +1,14 @@
 """Saving a pruned network and getting it back for further training, without pickle.
 
-The file is safetensors: the small tensors, and in its header the integer attributes of every module
-that changed. Loading takes the dense network's code, given by the caller, and puts both into it.
+The file is safetensors: the small tensors, and in its header the sizes that every module holds.
+Loading takes the dense network's code, given by the caller, and puts both into it. Of a rewritten
+graph it also holds which positions of the dense tensors stay; the graph is recorded again.
 """
 
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +16,8 @@ from prunus.errors import CheckpointError
 from prunus.files import read_tensors, write_tensors
 from prunus.pruning import Result
 from prunus.space.capture import GraphNetwork
+from prunus.space.rewrite import graph_without
+from prunus.types import Example
 
 ATTRIBUTES = (
     "in_channels",
@@ -25,8 +29,14 @@ ATTRIBUTES = (
     "num_channels",
     "num_groups",
     "embedding_dim",
+    "hidden_size",
+    "input_size",
+    "proj_size",
+    "normalized_shape",
 )
-"""Integer attributes of PyTorch's layers that follow the shapes of their tensors."""
+"""Sizes that PyTorch's layers hold and that follow the shapes of their tensors."""
+
+_KEPT = "kept positions"  # "kept positions.0.layer.weight": of dimension 0 of layer.weight
 
 _FORMAT = "prunus-1"
 
@@ -35,43 +45,45 @@ def save(model: nn.Module | Result, path: Path | str) -> None:
     """Write a network's tensors and widths to one safetensors file, atomically.
 
     Args:
-        model: A network made of the original's own classes, or a result that holds one.
+        model: A pruned network, or a result that holds one.
         path: Where to.
 
     Raises:
-        ValueError: The network is a rewritten graph, which no code of the caller's can rebuild.
         OSError: The file cannot be written.
     """
     module = model.model if isinstance(model, Result) else model
-    if isinstance(module, GraphNetwork):
-        raise ValueError(
-            "a rewritten graph has no class to load into; export it instead "
-            "(prunus.deploy.export_onnx, or torch.export.save)."
-        )
-    plan: dict[str, dict[str, int]] = {}
+    plan: dict[str, dict[str, Any]] = {}
     for name, layer in module.named_modules():
         widths = {
-            key: value for key in ATTRIBUTES if isinstance(value := getattr(layer, key, None), int)
+            key: value
+            for key in ATTRIBUTES
+            if isinstance(value := getattr(layer, key, None), int | tuple)
         }
         if widths:
             plan[name] = widths
     tensors: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     tensors.update(module.named_buffers(remove_duplicate=False))
+    if isinstance(module, GraphNetwork):
+        for name, dims in module.kept.items():
+            tensors |= {f"{_KEPT}.{dim}.{name}": positions for dim, positions in dims.items()}
     write_tensors(path, tensors, {"format": _FORMAT, "plan": json.dumps(plan)})
 
 
-def load(path: Path | str, model: nn.Module) -> nn.Module:
+def load(path: Path | str, model: nn.Module, example: Example | None = None) -> nn.Module:
     """Return a copy of the dense network `model` with the saved widths and weights.
 
     Args:
         path: A file written by `save`.
         model: The dense network the saved one was pruned from, with any weights; it stays as it is.
+        example: An input of it; needed where the saved network is a rewritten graph, to record the
+            graph again.
 
     Returns:
         The small network, trainable, in `model`'s mode and on its device.
 
     Raises:
         CheckpointError: The file is damaged, or was not saved from this kind of network.
+        ValueError: The saved network is a rewritten graph and `example` is missing.
         FileNotFoundError: There is no such file.
     """
     tensors, metadata = read_tensors(path)
@@ -80,7 +92,13 @@ def load(path: Path | str, model: nn.Module) -> nn.Module:
             f"{path} was not written by prunus.save (format {metadata.get('format')!r}); plain "
             "weights are loaded with prunus.zoo.load_weights."
         )
-    small = copy.deepcopy(model)
+    kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(f"{_KEPT}.")}
+    if kept and example is None:
+        raise ValueError(
+            f"{path} holds a rewritten graph, which is recorded again while the dense network "
+            "runs; pass example=, an input of it."
+        )
+    small = _graph(path, model, kept, example) if kept else copy.deepcopy(model)
     dense: dict[str, Tensor] = dict(small.named_parameters(remove_duplicate=False))
     dense.update(small.named_buffers(remove_duplicate=False))
     if dense.keys() != tensors.keys():
@@ -92,7 +110,7 @@ def load(path: Path | str, model: nn.Module) -> nn.Module:
     plan = _plan(path, metadata)
     for name, layer in small.named_modules():
         for key, value in plan.get(name, {}).items():
-            setattr(layer, key, value)
+            setattr(layer, key, tuple(value) if isinstance(value, list) else value)
     replaced: dict[int, Tensor] = {}
     for name, old in dense.items():
         tensor = tensors[name]
@@ -109,14 +127,34 @@ def load(path: Path | str, model: nn.Module) -> nn.Module:
     return small
 
 
-def _plan(path: Path | str, metadata: dict[str, str]) -> dict[str, dict[str, int]]:
+def _graph(path: Path | str, model: nn.Module, kept: dict[str, Tensor], example: Any) -> nn.Module:
+    """Record the dense network without what the saved one has lost."""
+    index: dict[str, dict[int, Tensor]] = {}
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for key, positions in kept.items():
+        dim, _, name = key.removeprefix(f"{_KEPT}.").partition(".")
+        known = dim.isdecimal() and name in shapes and int(dim) < len(shapes[name])
+        if not known or not (
+            0 <= int(positions.min()) <= int(positions.max()) < shapes[name][int(dim)]
+        ):
+            raise CheckpointError(
+                f"{path} does not fit {type(model).__name__}: it keeps positions of dimension "
+                f"{dim} of {name!r} that are not there. Pass the dense network it was pruned from."
+            )
+        index.setdefault(name, {})[int(dim)] = positions
+    return graph_without(model, index, example)
+
+
+def _plan(path: Path | str, metadata: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Read the widths from the header; anything but known names with counts is refused."""
     try:
         plan = json.loads(metadata.get("plan", ""))
         for widths in plan.values():
-            if not all(key in ATTRIBUTES and type(n) is int and n > 0 for key, n in widths.items()):
-                raise ValueError("unknown attribute")
+            for key, value in widths.items():
+                numbers = value if isinstance(value, list) else [value]
+                if key not in ATTRIBUTES or any(type(n) is not int or n < 0 for n in numbers):
+                    raise ValueError("unknown attribute")
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}).") from error
-    result: dict[str, dict[str, int]] = plan
+    result: dict[str, dict[str, Any]] = plan
     return result

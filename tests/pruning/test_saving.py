@@ -131,10 +131,42 @@ class WrittenSizes(nn.Module):
         return self.b(torch.relu(self.a(x)).view(-1, 512))
 
 
-def test_a_rewritten_graph_says_how_to_keep_it(tmp_path):
+def test_a_rewritten_graph_is_recorded_again(tmp_path):
     x = torch.randn(2, 3, 8, 8)
     result = prune(WrittenSizes(), x, method=l1_filter(round_to=1), target=Target(macs=0.5))
     assert result.report.form == "rewritten graph"
-    with pytest.raises(ValueError, match=r"export it instead .*export_onnx"):
-        prunus.save(result, tmp_path / "s")
-    assert not (tmp_path / "s").exists()
+    prunus.save(result, tmp_path / "s")
+    with pytest.raises(ValueError, match="pass example="):
+        prunus.load(tmp_path / "s", WrittenSizes())
+
+    loaded = prunus.load(tmp_path / "s", WrittenSizes().eval(), x)
+    again = prune(result.model, x, method=l1_filter(round_to=1), target=Target(macs=0.8))
+    prunus.save(again, tmp_path / "t")
+
+    assert torch.equal(loaded(x), result.model.eval()(x))
+    assert torch.equal(prunus.load(tmp_path / "t", WrittenSizes().eval(), x)(x), again.model(x))
+    loaded.train()(torch.randn(5, 3, 8, 8)).sum().backward()
+    with pytest.raises(CheckpointError, match="that are not there"):
+        prunus.load(tmp_path / "s", nn.Sequential(nn.Linear(2, 2)), x)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_recurrent_layers_come_back(tmp_path):
+    def build():
+        return nn.LSTM(6, 8, proj_size=4)
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.cell, self.out = nn.Linear(3, 6), build(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.out(self.cell(self.first(x))[0])
+
+    x = torch.randn(5, 2, 3)
+    result = prune(Last(), x, method=l1_filter(round_to=1), target=Target(sparsity=0.5))
+    prunus.save(result, tmp_path / "s")
+    loaded = prunus.load(tmp_path / "s", Last())
+
+    assert (loaded.cell.input_size, loaded.cell.hidden_size, loaded.cell.proj_size) == (3, 4, 2)
+    assert torch.equal(loaded.eval()(x), result.model.eval()(x))

@@ -40,14 +40,14 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
         network = _timm_network(model)
     else:
         network = zoo.user_network(model) if own else zoo.network(model)
+    if example is None:
+        example = _timm_input(model, network) if from_timm else zoo.example(model)[:1]
     if weights is not None:
         safe = weights.suffix == ".safetensors"
         if safe and "plan" in read_tensors(weights)[1]:
-            network = saving.load(weights, network)
+            network = saving.load(weights, network, example)
         else:
             zoo.load_weights(network, weights)
-    if example is None:
-        example = _timm_input(model, network) if from_timm else zoo.example(model)[:1]
     return network, example
 
 

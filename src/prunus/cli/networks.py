@@ -56,8 +56,7 @@ def shrink(
     result = prune(network, example, method=method, target=goal)
     export_onnx(result.model, pair(example), out / "pruned.onnx")
     write_tensors(out / "mask.safetensors", result.mask)
-    if result.report.form != "rewritten graph":
-        save(result, out / "pruned.safetensors")
+    save(result, out / "pruned.safetensors")
     document = result.report.to_dict()
     write_json(out / "report.json", document)
     if json:
@@ -66,8 +65,8 @@ def shrink(
         print(f"{result.report}\nwritten to {out}")
         if result.report.form == "rewritten graph":
             print(
-                "a rewritten graph has no class to load its weights into, so there is no "
-                "pruned.safetensors; flatten(1) instead of view(-1, N) keeps the class."
+                "it is a rewritten graph, because sizes are written in the forward; load it with "
+                "prunus.load(path, dense_model, example)"
             )
 
 

@@ -133,8 +133,7 @@ class Work:
     def export(self, directory: Path, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
         """Write the smaller network for further training, and both as ONNX; return their bytes."""
         networks = {"dense": self._dense(dense), "pruned": self._pruned(dense, pruned, last)[0]}
-        if pruned.result["report"]["form"] != "rewritten graph":
-            save(networks["pruned"], directory / "pruned.safetensors")
+        save(networks["pruned"], directory / "pruned.safetensors")
         if not self.recipe.export.onnx:
             return {}
         open_batch = self.recipe.export.dynamic_batch

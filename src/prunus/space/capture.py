@@ -133,7 +133,7 @@ class Recording:
     spec: TreeSpec | None = None
 
 
-class Recorder(TorchFunctionMode):
+class GraphRecorder(TorchFunctionMode):
     """Records calls as nodes of a graph while they run on real tensors."""
 
     def __init__(self, model: nn.Module, tracer: Tracer) -> None:
@@ -375,6 +375,7 @@ class GraphNetwork(nn.Module):
         training: What runs in train mode.
         constants: Further tensors that the graphs read, by name.
         decisions: Calls by which the forward looked at values, so that only one branch is here.
+        kept: Of the model that was recorded, tensor name -> dimension -> positions that stay.
     """
 
     def __init__(
@@ -384,6 +385,7 @@ class GraphNetwork(nn.Module):
         training: Program,
         constants: dict[str, Tensor],
         decisions: tuple[str, ...],
+        kept: dict[str, dict[int, Tensor]],
     ) -> None:
         super().__init__()
         self._modules = model._modules
@@ -394,6 +396,7 @@ class GraphNetwork(nn.Module):
         self.origin: str = model.origin if isinstance(model, GraphNetwork) else type(model).__name__
         self.evaluating, self.in_training = evaluating, training
         self.decisions = decisions
+        self.kept = kept
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
 

@@ -8,6 +8,7 @@ graph, the small network has both.
 import copy
 import operator
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map_only
 
 from prunus.errors import EquivalenceError, UntraceableError
-from prunus.space.capture import GraphNetwork, Program, Recorder, Recording, Seen
+from prunus.space.capture import GraphNetwork, GraphRecorder, Program, Recording, Seen
 from prunus.space.inputs import doubled
 from prunus.space.labels import Label
 from prunus.space.remove import check_keep, copy_sliced, kept_index
@@ -28,8 +29,6 @@ from prunus.space.space import Space
 from prunus.space.tracer import Tracer, record
 from prunus.types import Example, Keep
 
-Kept = dict[tuple[str, int], Tensor]
-
 
 def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> GraphNetwork:
     """Return a graph of `model` without the units that `keep` drops.
@@ -38,35 +37,64 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> Gra
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
     check_keep(space, keep)
-    kept = space.kept_positions(keep)
+    return graph_without(model, kept_index(space, keep), example)
+
+
+def graph_without(
+    model: nn.Module, index: dict[str, dict[int, Tensor]], example: Example
+) -> GraphNetwork:
+    """Return a graph of `model` with its tensors reduced to `index`.
+
+    Args:
+        model: Stays as it was.
+        index: Tensor name -> dimension -> positions that stay, int64, ascending.
+        example: An input of `model`.
+
+    Raises:
+        EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
+    """
     evaluating, tracer = _record(model, example, training=False)
     training, _ = _record(model, example, training=True, labelled=False)
     if [*map(str, evaluating.graph.nodes)] == [*map(str, training.graph.nodes)]:
         training.seen, also = evaluating.seen, tracer  # the same calls, so the same sizes
     else:
         training, also = _record(model, example, training=True)
-    for recording, labels in ((evaluating, tracer), (training, also)):
-        mode = recording is training
-        follow_parameters(recording.graph, model, lambda mode=mode: _in_double(model, example, mode))
-        _follow(recording, labels, kept)
+    for recording, labels, mode in ((evaluating, tracer, False), (training, also, True)):
+        follow_parameters(recording.graph, model, partial(_in_double, model, example, mode))
+        _follow(recording, labels, index)
         recording.graph.lint()
     return GraphNetwork(
-        copy_sliced(model, kept_index(space, keep)),
+        copy_sliced(model, index),
         Program.of(evaluating),
         Program.of(training),
         evaluating.constants | training.constants,
         tuple(sorted(evaluating.decisions)),
+        _since_dense(model, index),
     )
+
+
+def _since_dense(
+    model: nn.Module, index: dict[str, dict[int, Tensor]]
+) -> dict[str, dict[int, Tensor]]:
+    """Return what stays of the network that was recorded first, if `model` is a graph itself."""
+    if not isinstance(model, GraphNetwork):
+        return index
+    since = {name: dict(dims) for name, dims in model.kept.items()}
+    for name, dims in index.items():
+        for dim, positions in dims.items():
+            before = since.setdefault(name, {}).get(dim)
+            since[name][dim] = positions if before is None else before[positions]
+    return since
 
 
 def _record(
     model: nn.Module, example: Example, *, training: bool, labelled: bool = True
 ) -> tuple[Recording, Tracer]:
     """Record the model in one mode, with the labels of what it computes or without."""
-    recorders: list[Recorder] = []
+    recorders: list[GraphRecorder] = []
 
     def run(tracer: Tracer) -> Callable[..., Any]:
-        recorders.append(Recorder(model, tracer))
+        recorders.append(GraphRecorder(model, tracer))
         return lambda *args, **kwargs: recorders[-1].run(model, args, kwargs)
 
     for given in (example, doubled(example)) if training else (example,):
@@ -141,13 +169,14 @@ def follow_parameters(
         node.kwargs = fx.node.map_aggregate(node.kwargs, followed)
 
 
-def _follow(recording: Recording, tracer: Tracer, kept: Kept) -> None:
+def _follow(recording: Recording, tracer: Tracer, index: dict[str, dict[int, Tensor]]) -> None:
     """Let every size in the graph be what it is without the removed positions."""
     gone = [tracer.labels.new(0)]
-    for where, stays in kept.items():
-        slot = tracer.slots[where]
-        if not isinstance(slot.label, str):
-            gone.append(slot.label[~stays.numpy()])
+    for name, dims in index.items():
+        for dim, positions in dims.items():
+            label = tracer.slots[name, dim].label
+            if not isinstance(label, str):
+                gone.append(np.delete(label, positions.numpy()))
     after = After(recording, tracer.labels.followers(np.concatenate(gone)))
     for node in recording.graph.nodes:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
