@@ -29,20 +29,22 @@ def carry_over(
     names = {id(parameter): name for name, parameter in old.named_parameters()}
     fresh = dict(new.named_parameters())
     _check(optimizer, names, fresh)
+    states = {}
+    for parameter, state in optimizer.state.items():
+        name = names.get(id(parameter))
+        if name is not None:
+            states[parameter] = {
+                key: sliced(value, dict(index.get(name, {})))
+                if isinstance(value, Tensor) and value.shape == parameter.shape
+                else value
+                for key, value in state.items()
+            }
+    for parameter, state in states.items():  # nothing can fail from here on
+        del optimizer.state[parameter]
+        optimizer.state[fresh[names[id(parameter)]]] = state
     for group in optimizer.param_groups:
-        for k, parameter in enumerate(group["params"]):
-            name = names.get(id(parameter))
-            if name is None:
-                continue
-            group["params"][k] = fresh[name]
-            state = optimizer.state.pop(parameter, None)
-            if state is not None:
-                optimizer.state[fresh[name]] = {
-                    key: sliced(value, dict(index.get(name, {})))
-                    if isinstance(value, Tensor) and value.shape == parameter.shape
-                    else value
-                    for key, value in state.items()
-                }
+        held = group["params"]
+        held[:] = [fresh[names[id(p)]] if id(p) in names else p for p in held]
 
 
 def _check(optimizer: Optimizer, names: Mapping[int, str], fresh: Mapping[str, Tensor]) -> None:

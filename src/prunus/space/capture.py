@@ -9,8 +9,9 @@ graph takes other batch and image sizes. The small network runs the text of that
 import inspect
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -245,7 +246,27 @@ class GraphRecorder(TorchFunctionMode):
         def length(value: Any) -> int:
             return self._sizes(value)[0] if isinstance(value, Tensor) else plain_len(value)
 
+        def forward(plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            """A function with a backward of its own that was taken before `apply` was replaced.
+
+            What it gives is then of unknown origin, so that no graph is made without its backward.
+            """
+            if self._inside:
+                return plain(*args, **kwargs)
+            self._inside = True
+            try:
+                return plain(*args, **kwargs)
+            finally:
+                self._inside = False
+
+        patches = ExitStack()
+        for kind in _functions(torch.autograd.Function):
+            plain = vars(kind).get("forward")
+            if isinstance(plain, staticmethod):
+                wrapped = staticmethod(partial(forward, plain.__func__))
+                patches.enter_context(mock.patch.object(kind, "forward", wrapped))
         with (
+            patches,
             mock.patch("builtins.len", length),
             mock.patch.object(nn.Module, "__call__", call),
             mock.patch.object(torch.autograd.Function, "apply", classmethod(apply)),
@@ -330,6 +351,12 @@ class GraphRecorder(TorchFunctionMode):
         return node
 
 
+def _functions(kind: Any) -> Iterator[Any]:
+    for derived in kind.__subclasses__():
+        yield derived
+        yield from _functions(derived)
+
+
 def is_layer(module: nn.Module) -> bool:
     """Say whether a module is one of PyTorch's own layers, which takes its sizes from its tensors.
 
@@ -347,6 +374,7 @@ class Program:
 
     source: str
     function: Callable[..., Any]
+    inputs: tuple[str, ...]
     spec: TreeSpec
 
     @staticmethod
@@ -356,11 +384,19 @@ class Program:
         names = dict(code.globals)
         exec(compile(code.src, "<rewritten graph>", "exec"), names)
         assert recording.spec is not None
-        return Program(code.src, names["forward"], recording.spec)
+        inputs = tuple(n.name for n in recording.graph.nodes if n.op == "placeholder")
+        return Program(code.src, names["forward"], inputs, recording.spec)
 
-    def __call__(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def signature(self) -> Callable[..., Any]:
+        """Return a forward with the inputs' names that runs a `GraphNetwork`."""
+        names = ", ".join(self.inputs)
+        scope: dict[str, Any] = {}
+        exec(f"def forward(self, {names}):\n    return self.run({names})\n", scope)
+        return scope["forward"]  # type: ignore[no-any-return]
+
+    def __call__(self, network: nn.Module, *inputs: Any) -> Any:
         """Run it on a network's submodules."""
-        return tree_unflatten(self.function(network, *args, **kwargs), self.spec)
+        return tree_unflatten(self.function(network, *inputs), self.spec)
 
 
 class GraphNetwork(nn.Module):
@@ -399,10 +435,12 @@ class GraphNetwork(nn.Module):
         self.kept = kept
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
+        # a class of its own, because exporters read the names of the inputs from the signature
+        self.__class__ = type("GraphNetwork", (GraphNetwork,), {"forward": evaluating.signature()})
 
     def _get_name(self) -> str:
         return f"Graph of {self.origin}"
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *inputs: Any) -> Any:
         """Run the graph of the present mode."""
-        return (self.in_training if self.training else self.evaluating)(self, *args, **kwargs)
+        return (self.in_training if self.training else self.evaluating)(self, *inputs)

@@ -229,7 +229,9 @@ class After:
         elif node.target == "numel":
             seen = self.seen(node.args[0])
             counts = zip(map(self.stays, seen.labels), seen.shape, strict=True)
-            self._sizes[node] = prod(n if stays is None else stays.sum() for stays, n in counts)
+            self._sizes[node] = prod(
+                n if stays is None else int(stays.sum()) for stays, n in counts
+            )
         else:
             numbers = [self._sizes.get(x, x) for x in node.args]
             self._sizes[node] = node.target(*numbers)
@@ -256,14 +258,14 @@ class After:
             return size
         return self._scaled(self._restored(size), wanted, size.meta["size"])
 
+    def number(self, value: Any) -> Any:
+        """Return what a number that is no size, such as a scale, was in the dense network."""
+        return self._restored(value) if isinstance(value, fx.Node) else value
+
     def keep_numbers(self, node: fx.Node) -> None:
-        """Let a number that is no size, such as a scale, be what it was in the dense network."""
-
-        def unchanged(value: fx.Node) -> Any:
-            return self._restored(value) if "size" in value.meta else value
-
-        node.args = fx.node.map_arg(node.args, unchanged)
-        node.kwargs = fx.node.map_arg(node.kwargs, unchanged)
+        """Let all numbers of a call be what they were in the dense network."""
+        node.args = fx.node.map_arg(node.args, self.number)
+        node.kwargs = fx.node.map_arg(node.kwargs, self.number)
 
     def _restored(self, size: Any) -> Any:
         """Return a node that gives what `size` gave in the dense network."""
@@ -302,7 +304,7 @@ def _sizes(node: Any, after: After) -> None:
         sizes = after.sizes(list(node.kwargs[name]), after.seen(node))
         node.kwargs = {**node.kwargs, name: tuple(sizes)}
         return
-    fill = [] if node.target != "new_full" else [rest.pop()]
+    fill = [] if node.target != "new_full" else [after.number(rest.pop())]
     given, together = _as_sequence(rest)
     if len(given) != len(after.seen(node).shape):
         return  # view(dtype)
@@ -317,7 +319,8 @@ def _made(node: Any, after: After) -> None:
         node.kwargs = {**node.kwargs, "size": tuple(sizes)}
         return
     rest = list(node.args)
-    fill = [] if getattr(node.target, "__name__", "") != "full" or len(rest) < 2 else [rest.pop()]
+    filled = getattr(node.target, "__name__", "") == "full" and len(rest) > 1
+    fill = [after.number(rest.pop())] if filled else []
     given, _ = _as_sequence(rest)
     node.args = (tuple(after.sizes(given, after.seen(node))), *fill)
 

@@ -47,6 +47,8 @@ def attention(
     labels.join(k[-2], v[-2])
     labels.freeze(k[-2], "is summed over in an attention")
     tokens = q[-2]
+    if is_causal:
+        labels.freeze(tokens, "is counted by a causal attention")
     if attn_mask is not None:
         for back, label in enumerate(reversed(tracer.of(attn_mask)), start=1):
             if attn_mask.shape[-back] > 1:

@@ -56,7 +56,9 @@ def convolution(tracer: Tracer, call: Call) -> None:
     into_dim = 0 if call["transposed"] else 1
     if not depthwise and not (tracer.is_zero(x, 1) or tracer.is_zero(weight, into_dim)):
         tracer.labels.freeze(channels, "is summed over in a product of activations")
-    zero = {1} if tracer.is_zero(weight, out_dim) or (depthwise and tracer.is_zero(x, 1)) else set()
+    makes = 0 if depthwise else out_dim
+    zeros = tracer.is_zero(weight, makes) or (depthwise and tracer.is_zero(x, 1))
+    zero = {1} if zeros else set()
     if bias is not None:
         zero = zero if tracer.is_zero(bias) else set()
     elif tracer.is_zero(x, 0):
