@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Evidence
-from prunus.errors import EquivalenceError
+from prunus.errors import EquivalenceError, TargetError
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
@@ -49,18 +49,16 @@ class Plan:
             self.method.check_target(self.target)
         self.spared: list[Frozen] = []
         self.space = trace(model, example, exact=exact)
+        reasons = " ".join(frozen.reason for frozen in self.space.frozen)
+        averaged = "averaged over" in reasons or "the statistics of" in reasons
+        self._hint = _AVERAGED if exact and averaged else ""
         self.groups = self.method.granularity.groups(self.space)
         if not self.groups:
             left = (*self.space.frozen, *self.method.granularity.left_out(self.space))
-            reasons = list(dict.fromkeys(f"{f.name} {f.reason}" for f in reversed(left)))
+            why = list(dict.fromkeys(f"{f.name} {f.reason}" for f in reversed(left)))
             raise ValueError(
                 f"method {self.method.name!r} finds nothing to prune in {type(model).__name__}: "
-                f"{'; '.join(reasons[:5]) or 'no layer multiplies its input by weights'}."
-                + (
-                    _AVERAGED
-                    if exact and any("average" in r or "stati" in r for r in reasons)
-                    else ""
-                )
+                f"{'; '.join(why[:5]) or 'no layer multiplies its input by weights'}." + self._hint
             )
 
     @property
@@ -98,7 +96,10 @@ class Plan:
         if target is not None:
             value = share if target.metric == "sparsity" else 1 - share
             target = Target(**{target.metric: value})
-        return self.method.selector.select(self.space, self.groups, scores, target).keep
+        try:
+            return self.method.selector.select(self.space, self.groups, scores, target).keep
+        except TargetError as error:
+            raise TargetError(f"{error}{self._hint}") from error
 
     def mask(self, keep: Keep) -> Mask:
         """Return the mask of a decision over every parameter and channel-carrying buffer."""

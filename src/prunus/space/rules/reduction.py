@@ -45,15 +45,21 @@ def reduction(tracer: Tracer, call: Call) -> None:
         for dim in gone:
             if not (adding and tracer.is_zero(source, dim)):
                 tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
+    origin = tracer.origin(source)
     kept: list[Label] = []
+    slots: list[tuple[str, int] | None] = []
     for dim, label in enumerate(labels):
         if dim not in gone:
             kept.append(label)
+            slots.append(origin[dim] if origin else None)
         elif call.arguments.get("keepdim"):
             kept.append("has a single position")
+            slots.append(None)
     for out in tree_leaves(call.out):
         if isinstance(out, Tensor):
             tracer.assign(out, kept)
+            if origin is not None:
+                tracer.set_origin(out, slots)
 
 
 def softmax(tracer: Tracer, call: Call) -> None:
