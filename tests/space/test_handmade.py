@@ -1,0 +1,51 @@
+"""Networks as users write them, pruned by half and compared by another hand."""
+
+import pytest
+
+import prunus
+from comparison import difference, same, state
+from handmade import NETWORKS
+from networks import randomised
+from prunus.methods import l1_filter
+from prunus.types import Target
+
+UNPRUNABLE = {
+    "channel_conv": "stem.0 is a spatial position",
+    "channel_statistics": "stem.0 is averaged over by aten.mean",
+    "rms_norm_by_hand": "0 is averaged over by aten.mean",
+    "bilinear_pooling": "conv.0 is one of the dimensions that another was cut into",
+}
+"""All their channels are mixed with each other, but for the outputs; with one of the reasons."""
+
+HALF = {"method": l1_filter(coupled=True, round_to=1), "target": Target(sparsity=0.5)}
+
+
+def marked(name: str) -> object:
+    if name == "instance_norm":
+        reason = "it has no tensor, so its num_features is not corrected, and PyTorch warns"
+        return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
+    return name
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("name", [marked(name) for name in NETWORKS if name not in UNPRUNABLE])
+def test_half_of_the_channels_go(name: str) -> None:
+    model, example = NETWORKS[name]()
+    model = randomised(model, 0)
+    before = state(model)
+
+    result = prunus.prune(model, example, **HALF)
+
+    assert same(before, state(model))
+    assert difference(model, result.model, result.mask, example) <= 1e-9
+    assert any(not kept.all() for kept in result.mask.values())
+    assert list(result.model.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("name", UNPRUNABLE)
+def test_networks_that_mix_all_their_channels_are_told_why(name: str) -> None:
+    model, example = NETWORKS[name]()
+
+    with pytest.raises(ValueError, match="finds nothing to prune") as error:
+        prunus.prune(model, example, **HALF)
+    assert UNPRUNABLE[name] in str(error.value)
