@@ -78,7 +78,7 @@ def recorded(model: nn.Module, example: Example) -> tuple[nn.Module, Mask]:
 
 def attention() -> nn.Module:
     options = {"kernel": "softmax", "scale": "shape", "causal": True, "rotary": True}
-    return Attention(6, 4, 4, fused=False, shared=2, **options)
+    return Attention(6, 4, 4, fused=True, shared=1, **options)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (5, 3, 8, 8), (2, 3, 5, 9), (3, 3, 1, 1)])
@@ -450,23 +450,9 @@ HARD: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
         X,
     ),
 }
-REFUSED_YET = {
-    "as many repetitions as gates": "repeat_interleave goes on to repeat as often",
-    "one head of keys for two of queries": "repeat_interleave goes on to repeat as often",
-    "heads of width one": "a size of one that is computed from others is not brought back to one",
-    "a strided slice that ends before the last channel": "its end is not rewritten",
-}
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(what, marks=pytest.mark.xfail(strict=True, reason=REFUSED_YET[what]))
-        if what in REFUSED_YET
-        else what
-        for what in HARD
-    ],
-)
+@pytest.mark.parametrize("what", HARD)
 def test_hard_cases(what: str) -> None:
     make, example = HARD[what]
     net = randomised(make(), 1)

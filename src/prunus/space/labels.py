@@ -51,6 +51,8 @@ class Labels:
         self._texts: list[str] = []
         self._numbers: dict[str, int] = {}
         self._yielding: list[Atoms] = []
+        self._repeated: list[Atoms] = []
+        self._moving: list[int] = []
         self._unsettled: list[Grid] = []
         self._by_cell: dict[int, Grid] = {}
         self._by_side: dict[int, Grid] = {}
@@ -142,6 +144,12 @@ class Labels:
         if not isinstance(label, str):
             self._yielding.append(label.ravel())
 
+    def repeated(self, count: int) -> Atoms:
+        """Return atoms of equal repetitions: grids move along them where nothing else tells."""
+        atoms = self.new(count)
+        self._repeated.append(atoms)
+        return atoms
+
     def _note(self, grid: Grid) -> None:
         self._by_cell[int(grid.cells.flat[0])] = grid
         self._by_side[int(grid.sides[0][0])] = grid
@@ -151,12 +159,14 @@ class Labels:
     def settle(self) -> None:
         """Decide along which of its sides each grid may lose positions; the others stay.
 
-        A grid with one side left takes that. Of several it takes the one that most grids share (a
-        head is seen by queries, keys, values and outputs), then the longest, then the innermost.
+        A grid with one side left takes that. Of several it takes one along which others move
+        already, then the one that most grids share (a
+        head is seen by queries, keys, values and outputs), rather none of mere repetitions, then
+        the longest, then the innermost.
         """
-        waiting = self._unsettled
-        forced = True
-        while forced:
+        firsts = np.array([side[0] for grid in self.grids for side in grid.sides], dtype=np.int64)
+        waiting, self._unsettled = self._unsettled, []
+        while waiting:
             left = []
             for grid in waiting:
                 sides = self._open(grid)
@@ -164,19 +174,36 @@ class Labels:
                     left.append(grid)
                 else:
                     self._move_along(grid, sides)
-            forced, waiting = len(left) < len(waiting), left
-        firsts = np.array([side[0] for grid in self.grids for side in grid.sides], dtype=np.int64)
-        shared = Counter(self.find(firsts).tolist())
-        yielding = np.zeros(self.size, dtype=bool)
-        for atoms in self._yielding:
-            yielding[self.find(atoms)] = True
-        for grid in waiting:
-            ranks = []
-            for dim in self._open(grid):
-                root = int(self.find(grid.sides[dim][:1])[0])
-                ranks.append((not yielding[root], shared[root], len(grid.sides[dim]), dim))
-            self._move_along(grid, [max(ranks)[-1]] if ranks else [])
-        self._unsettled = []
+            if len(left) == len(waiting):  # nothing was forced: choose for one
+                shared = Counter(self.find(firsts).tolist())
+                moving = set(self.find(np.array(self._moving, dtype=np.int64)).tolist())
+                chosen = left[0]
+                for grid in left:
+                    if max(self._ranked(grid, moving, shared))[
+                        0
+                    ]:  # it shares a side with a grid that moves along it already
+                        chosen = grid
+                        break
+                best = max(self._ranked(chosen, moving, shared))
+                left = [grid for grid in left if grid is not chosen]
+                self._move_along(chosen, [best[-1]])
+            waiting = left
+
+    def _ranked(
+        self, grid: Grid, moving: set[int], shared: Counter[int]
+    ) -> list[tuple[bool, bool, int, bool, int, int]]:
+        """Return how well the grid could move along each of its open sides, the side last."""
+        ranks = []
+        for dim in self._open(grid):
+            root = int(self.find(grid.sides[dim][:1])[0])
+            yields = self._has(self._yielding, root)
+            apart = root in moving, not yields, shared[root], not self._has(self._repeated, root)
+            ranks.append((*apart, len(grid.sides[dim]), dim))
+        return ranks
+
+    def _has(self, marked: list[Atoms], root: int) -> bool:
+        """Say whether a class holds one of the atoms marked."""
+        return bool(marked) and bool((self.find(np.concatenate(marked)) == root).any())
 
     def _open(self, grid: Grid) -> list[int]:
         """Return the sides along which the grid could lose positions."""
@@ -195,6 +222,7 @@ class Labels:
         for dim, side in enumerate(grid.sides):
             if dim in sides:
                 self.join(grid.rows(dim), side[:, None])
+                self._moving.append(int(side[0]))
             else:
                 self.freeze(side, "is one of the dimensions that another was cut into")
 

@@ -24,7 +24,6 @@ from prunus.space.inputs import doubled
 from prunus.space.labels import Label
 from prunus.space.remove import check_keep, copy_sliced, kept_index
 from prunus.space.rules import RULES
-from prunus.space.rules.shape import CUT
 from prunus.space.space import Space
 from prunus.space.tracer import Tracer, record
 from prunus.types import Example, Keep
@@ -243,11 +242,14 @@ class After:
         it does not, so that one that holds the batch too goes on to follow it.
         """
         sizes = []
-        for size, label, dense in zip(given, seen.labels, seen.shape, strict=True):
+        for size, label in zip(given, seen.labels, strict=True):
             stays = self.stays(label)
-            wanted = dense if stays is None else int(stays.sum())
-            known = stays is not None or label == CUT
-            sizes.append(self.brought_to(wanted, size) if known and size != -1 else size)
+            if size == -1:
+                sizes.append(size)
+            elif stays is None:  # it may be computed from a size that has changed
+                sizes.append(self._restored(size))
+            else:
+                sizes.append(self.brought_to(int(stays.sum()), size))
         return sizes
 
     def brought_to(self, wanted: int, size: Any) -> Any:
@@ -379,9 +381,11 @@ def _bounds(node: Any, after: After) -> None:
             if stays is not None and not stays.all() and (item.start, item.stop) != (None, None):
                 bounds = slice(*(after.dense(x) for x in (item.start, item.stop, item.step)))
                 start, stop, step = bounds.indices(len(stays))
-                if step != 1:
-                    continue  # its rule keeps all positions
-                items[k] = slice(int(stays[:start].sum()), int(stays[:stop].sum()))
+                stop = int(stays[:stop].sum())
+                if step == 1:
+                    items[k] = slice(int(stays[:start].sum()), stop)
+                else:  # runs of `step` positions go as a whole, and it begins inside the first
+                    items[k] = slice(start, stop, step)
         dim += 1
     node.args = (source, tuple(items), *value)
 
@@ -439,9 +443,17 @@ def _normalised(node: Any, after: After) -> None:
 
 
 def _repeated(node: Any, after: After) -> None:
-    """repeat_interleave: its output's size need not be given."""
-    after.keep_numbers(node)
-    node.kwargs = {key: value for key, value in node.kwargs.items() if key != "output_size"}
+    """repeat_interleave: as often as what is made needs; its output's size need not be given."""
+    names = ("input", "repeats", "dim")
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    source, out, dim = after.seen(given["input"]), after.seen(node), given.get("dim")
+    if isinstance(dim, int) and isinstance(after.dense(given["repeats"]), int):
+        before, made = after.stays(source.labels[dim]), after.stays(out.labels[dim])
+        if made is not None:
+            count = source.shape[dim] if before is None else int(before.sum())
+            given["repeats"] = int(made.sum()) // count
+    given.pop("output_size", None)
+    node.args, node.kwargs = (given.pop("input"), given.pop("repeats")), given
 
 
 REWRITES: dict[str, Callable[[fx.Node, After], None]] = {

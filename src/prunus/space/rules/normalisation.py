@@ -51,7 +51,7 @@ def group_norm(tracer: Tracer, call: Call) -> None:
     if not isinstance(channels, str) and call["group"] < len(channels):
         table = channels.reshape(call["group"], -1)
         tracer.labels.join(table, table[:, :1] if tracer.exact else table[:1])
-    for label in (labels[0], *labels[2:]):
+    for label in labels[2:]:
         tracer.labels.freeze(label, "is inside the statistics of a group norm")
     tracer.averages.append((call.name, {} if tracer.exact else {1: channels}))
     _affine(tracer, call, [1])

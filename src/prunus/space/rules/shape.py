@@ -155,7 +155,7 @@ def expand(tracer: Tracer, call: Call) -> None:
             continue
         if dim >= ahead:
             tracer.labels.freeze(labels[dim - ahead], "is broadcast over others")
-        made.append(tracer.labels.new(size) if size > 1 else "has a single position")
+        made.append(tracer.labels.repeated(size) if size > 1 else "has a single position")
     tracer.assign(out, made)
     if origin is not None:
         tracer.set_origin(out, [None] * ahead + list(origin))
