@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunus.errors import CheckpointError
 from prunus.files import read_tensors, write_tensors
 from prunus.pruning import Result
-from prunus.space.capture import GraphNetwork
+from prunus.space.graph_network import GraphNetwork
 from prunus.space.rewrite import graph_without
 from prunus.types import Example
 

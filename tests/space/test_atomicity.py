@@ -111,7 +111,7 @@ STAGES = {
     "recording the graph": ("prunus.space.capture.GraphRecorder._argument", 12),
     "recording in train mode": ("prunus.space.rewrite._record", 2),
     "following sizes": ("prunus.space.rewrite._follow", 1),
-    "writing the program": ("prunus.space.capture.Program.of", 1),
+    "writing the program": ("prunus.space.graph_network.Program.of", 1),
     "masking": ("prunus.space.check.apply_mask", 1),
     "running the masked copy": ("prunus.space.check._outputs", 1),
     "comparing": ("prunus.space.check._difference", 1),

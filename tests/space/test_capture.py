@@ -20,7 +20,7 @@ from networks import randomised
 from prunus.deploy import export_onnx
 from prunus.errors import EquivalenceError
 from prunus.space import trace
-from prunus.space.capture import GraphNetwork
+from prunus.space.graph_network import GraphNetwork
 from prunus.space.shrink import Shrunk, shrink
 from prunus.types import Example, Mask
 

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError
 from prunus.space.inputs import cloned, random_inputs
+from prunus.space.running import output_tensors, preserved
 from prunus.space.statistics import OverRemaining
-from prunus.space.tracer import output_tensors, preserved
 from prunus.types import Example, Mask, call_arguments
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}

@@ -13,8 +13,8 @@ from prunus.space.check import Verification, verify
 from prunus.space.inputs import cloned
 from prunus.space.remove import kept_index, remove, sliced
 from prunus.space.rewrite import rewrite
+from prunus.space.running import preserved
 from prunus.space.space import Space
-from prunus.space.tracer import preserved
 from prunus.types import Example, Keep, Mask, call_arguments
 
 

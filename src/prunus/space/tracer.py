@@ -7,8 +7,8 @@ dependent control flow and functional calls need nothing special. Each operation
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -24,6 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from prunus.errors import UntraceableError
 from prunus.space.inputs import cloned
 from prunus.space.labels import Label, Labels
+from prunus.space.running import output_tensors, preserved
 from prunus.types import Example, call_arguments
 
 
@@ -338,40 +339,6 @@ def is_pointwise(func: OpOverload) -> bool:
     )
 
 
-@contextmanager
-def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
-    """Run the model in eval (or train) mode without gradients and leave it exactly as it was found.
-
-    Training flags, buffer values and the global random state are restored. The fused kernels of
-    whole transformer layers are switched off inside, so that their operations are seen.
-    """
-    modes = {module: module.training for module in model.modules()}
-    buffers = [
-        (module, leaf, buffer, buffer.clone())
-        for module in model.modules()
-        for leaf, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        model.train(training)
-        with ExitStack() as stack:
-            gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
-            stack.enter_context(torch.random.fork_rng(devices=gpus))
-            stack.enter_context(torch.no_grad())
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, mode in modes.items():
-            module.training = mode
-        with torch.no_grad():
-            for module, leaf, buffer, value in buffers:
-                module._buffers[leaf] = buffer
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-
-
 def record(
     model: nn.Module,
     example: Example,
@@ -428,39 +395,3 @@ def record(
         for label in tracer.of(tensor):
             tracer.labels.freeze(label, "is the network's output")
     return tracer
-
-
-def output_tensors(out: Any) -> list[Tensor]:
-    """Return every tensor in a model's output, looking into any container or plain object.
-
-    Raises:
-        UntraceableError: A part of the output cannot be looked into.
-    """
-    found: list[Tensor] = []
-    seen: set[int] = set()
-
-    def walk(value: Any) -> None:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif value is None or isinstance(value, str | bytes | int | float | complex | type):
-            return
-        elif id(value) not in seen:
-            seen.add(id(value))
-            if isinstance(value, Mapping):
-                parts = list(value.values())
-            elif isinstance(value, Iterable):
-                parts = list(value)
-            elif hasattr(value, "__dict__"):
-                parts = list(vars(value).values())
-            elif isinstance(value, torch.dtype | torch.device | torch.layout):
-                parts = []
-            else:
-                raise UntraceableError(
-                    f"the output holds a {type(value).__name__}, which cannot be looked into for "
-                    "tensors; return tensors in tuples, dicts or dataclasses."
-                )
-            for part in parts:
-                walk(part)
-
-    walk(out)
-    return found

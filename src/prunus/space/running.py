@@ -1,0 +1,80 @@
+"""Running a user's model so that nothing of it changes, and finding what it returns."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.errors import UntraceableError
+
+
+@contextmanager
+def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+    """Run the model in eval (or train) mode without gradients and leave it exactly as it was found.
+
+    Training flags, buffer values and the global random state are restored. The fused kernels of
+    whole transformer layers are switched off inside, so that their operations are seen.
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = [
+        (module, leaf, buffer, buffer.clone())
+        for module in model.modules()
+        for leaf, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.train(training)
+        with ExitStack() as stack:
+            gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
+            stack.enter_context(torch.random.fork_rng(devices=gpus))
+            stack.enter_context(torch.no_grad())
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for module, leaf, buffer, value in buffers:
+                module._buffers[leaf] = buffer
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def output_tensors(out: Any) -> list[Tensor]:
+    """Return every tensor in a model's output, looking into any container or plain object.
+
+    Raises:
+        UntraceableError: A part of the output cannot be looked into.
+    """
+    found: list[Tensor] = []
+    seen: set[int] = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif value is None or isinstance(value, str | bytes | int | float | complex | type):
+            return
+        elif id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, Mapping):
+                parts = list(value.values())
+            elif isinstance(value, Iterable):
+                parts = list(value)
+            elif hasattr(value, "__dict__"):
+                parts = list(vars(value).values())
+            elif isinstance(value, torch.dtype | torch.device | torch.layout):
+                parts = []
+            else:
+                raise UntraceableError(
+                    f"the output holds a {type(value).__name__}, which cannot be looked into for "
+                    "tensors; return tensors in tuples, dicts or dataclasses."
+                )
+            for part in parts:
+                walk(part)
+
+    walk(out)
+    return found
