@@ -155,7 +155,7 @@ class Traced:
     zero: list[frozenset[int]]
 
     def __str__(self) -> str:
-        roots, reasons = self.tracer.labels.classes()
+        roots, reasons, _ = self.tracer.labels.classes()
         names: dict[int, str] = {}
 
         def word(label: Label, size: int, zero: bool) -> str:
@@ -163,7 +163,7 @@ class Traced:
                 return str(size)
             own = [int(root) for root in roots[label]]
             found = _word(
-                ["." if reasons[x] else names.setdefault(x, LETTERS[len(names)]) for x in own]
+                ["." if reasons[x] >= 0 else names.setdefault(x, LETTERS[len(names)]) for x in own]
             )
             return "~" + found if zero and not found.isdigit() else found
 
@@ -235,12 +235,12 @@ def check_brute(case: Case, seed: int = 0, *, rules: Rules = RULES, trials: int 
     """Lose positions at random and compare what is left; return how many were lost."""
     found = traced(case, rules)
     labels = found.tracer.labels
-    roots, reasons = labels.classes()
+    roots, reasons, _ = labels.classes()
     random = np.random.default_rng(seed)
     every = [label for x in (*found.inputs, *found.outputs) for label in x]
     moving = [label for label in every if not isinstance(label, str)]
     free = [int(r) for r in np.unique(roots[np.concatenate([[], *moving]).astype(int)])]
-    free = [root for root in free if not reasons[root]]
+    free = [root for root in free if reasons[root] < 0]
     total = 0
     for trial in range(trials if free else 0):
         lost = np.zeros(labels.size, dtype=bool)

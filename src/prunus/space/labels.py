@@ -160,12 +160,15 @@ class Labels:
         """Decide along which of its sides each grid may lose positions; the others stay.
 
         A grid with one side left takes that. Of several it takes one along which others move
-        already, then the one that most grids share (a
-        head is seen by queries, keys, values and outputs), rather none of mere repetitions, then
-        the longest, then the innermost.
+        already, then the one that most grids share (a head is seen by queries, keys, values and
+        outputs), rather none of mere repetitions, then the longest, then the innermost.
         """
-        firsts = np.array([side[0] for grid in self.grids for side in grid.sides], dtype=np.int64)
         waiting, self._unsettled = self._unsettled, []
+        for grids in self._related(waiting):
+            self._settle(grids)
+
+    def _settle(self, waiting: list[Grid]) -> None:
+        firsts = np.array([side[0] for grid in waiting for side in grid.sides], dtype=np.int64)
         while waiting:
             left = []
             for grid in waiting:
@@ -177,17 +180,35 @@ class Labels:
             if len(left) == len(waiting):  # nothing was forced: choose for one
                 shared = Counter(self.find(firsts).tolist())
                 moving = set(self.find(np.array(self._moving, dtype=np.int64)).tolist())
-                chosen = left[0]
-                for grid in left:
-                    if max(self._ranked(grid, moving, shared))[
-                        0
-                    ]:  # it shares a side with a grid that moves along it already
-                        chosen = grid
-                        break
-                best = max(self._ranked(chosen, moving, shared))
+                ranks = [(max(self._ranked(grid, moving, shared)), grid) for grid in left]
+                best, chosen = next((r for r in ranks if r[0][0]), ranks[0])
                 left = [grid for grid in left if grid is not chosen]
                 self._move_along(chosen, [best[-1]])
             waiting = left
+
+    def _related(self, grids: list[Grid]) -> list[list[Grid]]:
+        """Sort grids into sets that share no class which may go, so that each decides alone."""
+        if not grids:
+            return []
+        parts = [np.concatenate([g.cells.ravel(), *g.sides]) for g in grids]
+        roots = self.find(np.concatenate(parts))
+        number = np.repeat(np.arange(len(grids)), [len(part) for part in parts])
+        free = self._reason[roots] == _FREE
+        roots, number = roots[free], number[free]
+        of_grid = np.arange(len(grids))
+        of_root = np.full(self.size, len(grids))
+        while True:  # the smallest number among all that are related spreads
+            np.minimum.at(of_root, roots, of_grid[number])
+            smallest = of_grid.copy()
+            np.minimum.at(smallest, number, of_root[roots])
+            smallest = smallest[smallest]
+            if (smallest == of_grid).all():
+                break
+            of_grid = smallest
+        related: dict[int, list[Grid]] = {}
+        for grid, first in zip(grids, of_grid.tolist(), strict=True):
+            related.setdefault(first, []).append(grid)
+        return list(related.values())
 
     def _ranked(
         self, grid: Grid, moving: set[int], shared: Counter[int]
@@ -231,18 +252,18 @@ class Labels:
         found: NDArray[np.bool_] = self._reason[self.find(atoms)] == _FREE
         return found
 
-    def classes(self) -> tuple[Atoms, list[str]]:
+    def classes(self) -> tuple[Atoms, Atoms, list[str]]:
         """Resolve everything.
 
         Returns:
-            The class of each atom, shape (atoms,), and for each atom taken as a class the reason
-            why it is frozen, empty where it is not.
+            The class of each atom, shape (atoms,); for each atom taken as a class the number of the
+            reason why it is frozen, -1 where it is not, shape (atoms,); and the reasons.
         """
         self.settle()
         roots = self.find(np.arange(self.size))
-        texts = [*self._texts, ""]
-        numbers = np.minimum(self._reason[: self.size], len(self._texts))
-        return roots, [texts[number] for number in numbers]
+        reasons = self._reason[: self.size].astype(np.int64)
+        reasons[reasons == _FREE] = -1
+        return roots, reasons, list(self._texts)
 
     def followers(self, gone: Atoms) -> NDArray[np.bool_]:
         """Return for each atom whether it goes when the classes of `gone` do.

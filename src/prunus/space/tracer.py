@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 from unittest import mock
 
@@ -58,10 +59,17 @@ class Call:
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
 
-    @property
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """All tensor inputs, in order."""
-        return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Tensor)]
+        return tensors_in(list(self.arguments.values()))
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in an argument or output of an operation, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 Rule = Callable[["Tracer", Call], None]
@@ -234,6 +242,23 @@ class Rules:
     keeps_zero: Callable[["Tracer", Call], frozenset[int]]
 
 
+@dataclass(frozen=True)
+class Schema:
+    """Of an ATen operation: its name, its arguments with their defaults, whether it writes."""
+
+    name: str
+    defaults: dict[str, Any]
+    mutates: bool
+
+
+@cache
+def schema(func: OpOverload) -> Schema:
+    """Return what PyTorch says of an operation."""
+    known = func._schema
+    defaults = {argument.name: argument.default_value for argument in known.arguments}
+    return Schema(known.name.removeprefix("aten::"), defaults, known.is_mutable)
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs each operation and hands it to its rule."""
 
@@ -248,16 +273,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run `func` and propagate labels through it."""
         if self.tracer.silent:
             return func(*args, **(kwargs or {}))
-        self._refuse_writes(func, args)
+        known = schema(func)
+        if known.mutates:
+            self._refuse_writes(func, args)
         out = func(*args, **(kwargs or {}))
-        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+        leaves = tensors_in(out)
+        if not leaves:
             return out
-        schema = func._schema
-        given = dict(zip((a.name for a in schema.arguments), args, strict=False))
-        given.update(kwargs or {})
-        arguments = {a.name: given.get(a.name, a.default_value) for a in schema.arguments}
-        name = schema.name.removeprefix("aten::")
-        call = Call(name, arguments, out, schema.is_mutable)
+        name = known.name
+        given = known.defaults | dict(zip(known.defaults, args, strict=False)) | (kwargs or {})
+        call = Call(name, given, out, known.mutates)
         operations = self.rules.operations
         rule = operations.get(name) or operations.get(name.rstrip("_"))
         if rule is None and is_pointwise(func):
@@ -273,9 +298,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.tracer.unknown[name] += 1
             self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
         else:
-            for leaf in tree_leaves(out) if zero else ():
-                if isinstance(leaf, Tensor):
-                    self.tracer.set_zero(leaf, zero)
+            for leaf in leaves if zero else ():
+                self.tracer.set_zero(leaf, zero)
         return out
 
     def _refuse_writes(self, func: OpOverload, args: Any) -> None:

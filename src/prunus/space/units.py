@@ -1,7 +1,8 @@
 """From labels to units: which channels go together, and which of them are interchangeable."""
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ def partition(tracer: Tracer) -> Partition:
     dimensions and cost the same in every product. A class without a producer, or with a frozen
     atom, is no unit.
     """
-    roots, reasons = tracer.labels.classes()
+    roots, reasons, texts = tracer.labels.classes()
     slots = [slot for slot in tracer.slots.values() if not isinstance(slot.label, str)]
     real = len(slots)  # what follows only tells units apart, it holds nothing to remove
     for k, product in enumerate(tracer.products):
@@ -113,54 +114,53 @@ def partition(tracer: Tracer) -> Partition:
     made = np.array([(slot.tensor, slot.dim) in tracer.producers for slot in slots], dtype=bool)
 
     owner = roots[atoms]
-    held = np.array([bool(reason) for reason in reasons], dtype=bool)
     produced = np.zeros(tracer.labels.size, dtype=bool)
     produced[owner[made[number]]] = True
 
     order = np.lexsort((position, number, owner))
-    order = order[(produced & ~held)[owner[order]]]
+    order = order[(produced & (reasons < 0))[owner[order]]]
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
-    alike: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-    for start, stop in zip(starts, np.append(starts, len(order))[1:], strict=True):
-        alike[number[order[start:stop]].tobytes()].append((int(start), int(stop)))
+    places = number[order]
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for start, stop in pairwise([*starts.tolist(), len(order)]):
+        alike[places[start:stop].tobytes()].append(start)
 
     groups: list[ChannelGroup] = []
     group_of = np.full(tracer.labels.size, -1, dtype=np.int64)
     unit_of = np.zeros_like(group_of)
     names: dict[str, int] = defaultdict(int)
     # each run holds, for one unit, its positions slot by slot; runs of one kind form a table
-    for runs in sorted(alike.values(), key=lambda runs: int(order[runs[0][0]])):
-        table = np.stack([order[start:stop] for start, stop in runs])
-        columns = number[table[0]]
+    for kind, runs in sorted(alike.items(), key=lambda item: int(order[item[1][0]])):
+        columns = np.frombuffer(kind, dtype=places.dtype)
+        table = order[np.array(runs)[:, None] + np.arange(len(columns))]
+        first = int(np.flatnonzero(made[columns])[0])
+        table = table[np.argsort(position[table[:, first]], kind="stable")]
+        begins = np.flatnonzero(np.diff(columns, prepend=-1)).tolist()
         members = [
             Member(
                 slots[k].tensor,
                 slots[k].dim,
-                torch.from_numpy(position[table[:, columns == k]]),
+                torch.from_numpy(position[table[:, begin:end]]),
                 bool(made[k]),
                 (slots[k].tensor, slots[k].dim) not in tracer.unmasked,
             )
-            for k in dict.fromkeys(columns.tolist())
-            if k < real
+            for begin, end in pairwise([*begins, len(columns)])
+            if (k := int(columns[begin])) < real
         ]
-        first = next(member for member in members if member.produces)
-        in_order = torch.argsort(first.index[:, 0], stable=True)
-        members = [replace(member, index=member.index[in_order]) for member in members]
         group_of[owner[table[:, 0]]] = len(groups)
-        unit_of[owner[table[in_order.numpy(), 0]]] = np.arange(len(table))
-        names[first.layer] += 1
-        suffix = f"[{names[first.layer]}]" if names[first.layer] > 1 else ""
-        places = max(
-            tracer.producers[member.tensor, member.dim] for member in members if member.produces
-        )
-        groups.append(ChannelGroup(first.layer + suffix, len(runs), tuple(members), places))
+        unit_of[owner[table[:, 0]]] = np.arange(len(table))
+        producers = [member for member in members if member.produces]
+        layer = producers[0].layer
+        names[layer] += 1
+        suffix = f"[{names[layer]}]" if names[layer] > 1 else ""
+        positions = max(tracer.producers[member.tensor, member.dim] for member in producers)
+        groups.append(ChannelGroup(layer + suffix, len(runs), tuple(members), positions))
     frozen = []
     for k in map(int, np.flatnonzero(made)):
-        own = roots[np.asarray(slots[k].label)]
-        for reason in dict.fromkeys(reasons[root] for root in own if held[root]):
-            count = sum(reasons[root] == reason for root in own)
-            layer = slots[k].tensor.rpartition(".")[0] or slots[k].tensor
-            frozen.append(Frozen(layer, count, reason))
+        why = reasons[roots[np.asarray(slots[k].label)]]
+        layer = slots[k].tensor.rpartition(".")[0] or slots[k].tensor
+        for reason in dict.fromkeys(why[why >= 0].tolist()):
+            frozen.append(Frozen(layer, int((why == reason).sum()), texts[reason]))
     return Partition(tuple(groups), tuple(frozen), group_of[roots], unit_of[roots])
 
 
