@@ -109,7 +109,7 @@ STAGES = {
     "slicing": ("prunus.space.remove.sliced", 3),
     "correcting attributes": ("prunus.space.remove.correct_attributes", 1),
     "recording the graph": ("prunus.space.capture.GraphRecorder._argument", 12),
-    "recording in train mode": ("prunus.space.rewrite._record", 2),
+    "recording in train mode": ("prunus.space.rewrite._in_training", 1),
     "following sizes": ("prunus.space.rewrite._follow", 1),
     "writing the program": ("prunus.space.graph_network.Program.of", 1),
     "masking": ("prunus.space.check.apply_mask", 1),

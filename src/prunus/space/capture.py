@@ -10,7 +10,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map
+from torch.utils._pytree import TreeSpec, tree_flatten
 from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.errors import EquivalenceError
 from prunus.space.labels import Label
-from prunus.space.tracer import Tracer, looked_inside
+from prunus.space.rules import RULES
+from prunus.space.running import held_tensors
+from prunus.space.tracer import Tracer, looked_inside, record, tensors_in
+from prunus.types import Example
 
 _COMPOSED = (
     *(nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Unflatten, nn.MultiheadAttention),
@@ -119,19 +122,44 @@ class Recording:
     """A graph and what was seen while it was recorded.
 
     Attributes:
+        tracer: The labels of what was seen.
         graph: Calls over the model's submodules, parameters and buffers, by their names.
         seen: Node name -> `Seen` for tensors, nested as the output was. A node that gives a size
             has it in its `meta`.
         constants: Tensors that the forward takes from elsewhere, by the name they get.
         decisions: Calls that brought values into Python, each once.
         spec: How the outputs are nested.
+        failure: Why there is no graph; empty where there is one.
     """
 
+    tracer: Tracer
     graph: fx.Graph = field(default_factory=fx.Graph)
     seen: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Tensor] = field(default_factory=dict)
     decisions: set[str] = field(default_factory=set)
     spec: TreeSpec | None = None
+    failure: str = ""
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the nodes: those of equal graphs are equal."""
+        return [node.name for node in self.graph.nodes]
+
+    def required(self) -> "Recording":
+        """Return the recording itself.
+
+        Raises:
+            EquivalenceError: There is no graph.
+        """
+        if self.failure:
+            raise EquivalenceError(f"its forward cannot be recorded as a graph: {self.failure}.")
+        return self
+
+    def copy(self) -> "Recording":
+        """Return the same with a graph of its own, to be changed."""
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(self.required().graph, {}))
+        return replace(self, graph=graph)
 
 
 class GraphRecorder(TorchFunctionMode):
@@ -139,7 +167,7 @@ class GraphRecorder(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, tracer: Tracer) -> None:
         super().__init__()
-        self.recording = Recording()
+        self.recording = Recording(tracer)
         self.graph = self.recording.graph
         self._tracer = tracer
         self._inside = False  # a layer or function that is taken as a whole
@@ -148,15 +176,27 @@ class GraphRecorder(TorchFunctionMode):
         self._names = {
             id(tensor): name for name, tensor in (*model.named_buffers(), *model.named_parameters())
         }
-        self._held = {
-            id(leaf)
-            for module in model.modules()
-            for leaf in tree_leaves(list(vars(module).values()))
-            if isinstance(leaf, Tensor)
-        }
+        self._held = {id(tensor) for tensor in held_tensors(model)}
 
     def run(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the model and complete the graph."""
+        self._attempt(self._take, model, args, kwargs)
+        with self, self._wholes():
+            out = model(*args, **kwargs)
+        self._attempt(self._give, out)
+        return out
+
+    def _attempt(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Do one step of the recording; once one fails there is no graph, but the model runs on."""
+        if self.recording.failure:
+            return None
+        try:
+            return work(*args)
+        except Exception as error:
+            self.recording.failure = str(error) or type(error).__name__
+            return None
+
+    def _take(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = inspect.signature(model.forward).bind(*args, **kwargs)
         names = [
             (name, value)
@@ -168,11 +208,10 @@ class GraphRecorder(TorchFunctionMode):
             names = [(f"input{k}", value) for k, value in enumerate(args)] + [*kwargs.items()]
         for name, value in names:
             self._place(self.graph.placeholder(name), value)
-        with self, self._wholes():
-            out = model.forward(*args, **kwargs)
+
+    def _give(self, out: Any) -> None:
         leaves, self.recording.spec = tree_flatten(out)
         self.graph.output(tuple(self._argument(leaf) for leaf in leaves))
-        return out
 
     def _place(self, node: fx.Node, value: Any) -> None:
         if isinstance(value, dict):
@@ -193,13 +232,8 @@ class GraphRecorder(TorchFunctionMode):
         if name == "multi_head_attention_forward":  # it holds the number of heads: look inside
             return looked_inside(self, func, args, kwargs)
         out = func(*args, **kwargs)
-        if name == "__get__":
-            name = func.__self__.__name__
-            if name == "shape":
-                return self._sizes(args[0])
-            if isinstance(out, Tensor):
-                self._note(self.graph.call_function(getattr, (self._argument(args[0]), name)), out)
-            return out
+        if name == "__get__" and func.__self__.__name__ == "shape":
+            return self._sizes(args[0])
         if name == "size":
             sizes = self._sizes(args[0])
             dim = args[1] if len(args) > 1 else kwargs.get("dim")
@@ -209,17 +243,23 @@ class GraphRecorder(TorchFunctionMode):
             return Size.of(out, lambda: self.graph.call_method("numel", (self._argument(source),)))
         if name in _DECIDING:
             self.recording.decisions.add(name)
-        if name == "__setitem__" or any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
-            arguments = self._argument(args), self._argument(kwargs)
-            if name in ("__getitem__", "__setitem__"):
-                function = operator.getitem if name == "__getitem__" else operator.setitem
-                node = self.graph.call_function(function, *arguments)
-            elif getattr(Tensor, name, None) is func:
-                node = self.graph.call_method(name, *arguments)
-            else:
-                node = self.graph.call_function(func, *arguments)
-            self._note(node, out)
+        if name == "__setitem__" or tensors_in(out):
+            self._attempt(self._add, func, name, args, kwargs, out)
         return out
+
+    def _add(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        """Add the node of a call."""
+        arguments = self._argument(args), self._argument(kwargs)
+        if name == "__get__":
+            node = self.graph.call_function(getattr, (arguments[0][0], func.__self__.__name__))
+        elif name in ("__getitem__", "__setitem__"):
+            function = operator.getitem if name == "__getitem__" else operator.setitem
+            node = self.graph.call_function(function, *arguments)
+        elif getattr(Tensor, name, None) is func:
+            node = self.graph.call_method(name, *arguments)
+        else:
+            node = self.graph.call_function(func, *arguments)
+        self._note(node, out)
 
     @contextmanager
     def _wholes(self) -> Iterator[None]:
@@ -228,18 +268,24 @@ class GraphRecorder(TorchFunctionMode):
         applied = inspect.getattr_static(torch.autograd.Function, "apply")
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self._inside or id(module) not in self._paths or not is_layer(module):
+            path = self._paths.get(id(module))  # empty for the model itself
+            if self._inside or not path or not is_layer(module):
                 return run_module(module, *args, **kwargs)
-            path = self._paths[id(module)]
-            node = self.graph.call_module(path, self._argument(args), self._argument(kwargs))
-            return self._whole(node, run_module, module, *args, **kwargs)
+
+            def add() -> fx.Node:
+                return self.graph.call_module(path, self._argument(args), self._argument(kwargs))
+
+            return self._whole(add, run_module, module, *args, **kwargs)
 
         def apply(function: Any, *args: Any) -> Any:
             run = applied.__get__(None, function)
             if self._inside:
                 return run(*args)
-            node = self.graph.call_function(Applied(function), self._argument(args))
-            return self._whole(node, run, *args)
+
+            def add() -> fx.Node:
+                return self.graph.call_function(Applied(function), self._argument(args))
+
+            return self._whole(add, run, *args)
 
         plain_len = len
 
@@ -273,35 +319,33 @@ class GraphRecorder(TorchFunctionMode):
         ):
             yield
 
-    def _whole(self, node: fx.Node, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _whole(
+        self, add: Callable[[], fx.Node], run: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        node = self._attempt(add)
         self._inside = True
         try:
             out = run(*args, **kwargs)
         finally:
             self._inside = False
-        self._note(node, out)
+        self._attempt(self._note, node, out)
         return out
 
     def _note(self, node: fx.Node, out: Any) -> None:
         """Remember what a node gives: each tensor in it can be asked for later."""
-        self.recording.seen[node.name] = tree_map(self._look, out)
+        seen, nodes = self.recording.seen, self._nodes
 
-        def walk(value: Any, path: tuple[Any, ...]) -> None:
+        def look(value: Any, path: tuple[Any, ...]) -> Any:
             if isinstance(value, Tensor):
-                self._nodes[value] = (node, path)
-            elif isinstance(value, dict):
-                for key, part in value.items():
-                    walk(part, (*path, key))
-            elif isinstance(value, list | tuple):
-                for k, part in enumerate(value):
-                    walk(part, (*path, k))
+                nodes[value] = (node, path)
+                return Seen(self._tracer.of(value), tuple(value.shape))
+            if isinstance(value, dict):
+                return {key: look(part, (*path, key)) for key, part in value.items()}
+            if isinstance(value, list | tuple):
+                return [look(part, (*path, k)) for k, part in enumerate(value)]
+            return value
 
-        walk(out, ())
-
-    def _look(self, leaf: Any) -> Any:
-        if isinstance(leaf, Tensor):
-            return Seen(self._tracer.of(leaf), tuple(leaf.shape))
-        return leaf
+        seen[node.name] = look(out, ())
 
     def _sizes(self, tensor: Tensor) -> torch.Size:
         def recipe(dim: int) -> Callable[[], fx.Node]:
@@ -313,10 +357,13 @@ class GraphRecorder(TorchFunctionMode):
 
     def _argument(self, value: Any) -> Any:
         """Return what stands for a value in the graph."""
+        kind = type(value)
+        if kind in _CONSTANT:
+            return value
+        if kind is Size:
+            return value.node
         if isinstance(value, Tensor):
             return self._tensor(value)
-        if type(value) is Size:
-            return value.node
         if isinstance(value, dict):
             return {key: self._argument(part) for key, part in value.items()}
         if isinstance(value, list):
@@ -327,7 +374,7 @@ class GraphRecorder(TorchFunctionMode):
             return slice(*map(self._argument, (value.start, value.stop, value.step)))
         if isinstance(value, _CONSTANT):
             return value
-        raise EquivalenceError(f"a call is given a {type(value).__name__}, which no graph can hold")
+        raise EquivalenceError(f"a call is given a {kind.__name__}, which no graph can hold")
 
     def _tensor(self, tensor: Tensor) -> fx.Node:
         if tensor in self._nodes:
@@ -349,6 +396,29 @@ class GraphRecorder(TorchFunctionMode):
         node = self.graph.create_node("get_attr", name)
         self._note(node, tensor)
         return node
+
+
+def recorded(
+    model: nn.Module,
+    example: Example,
+    *,
+    training: bool = False,
+    exact: bool = True,
+    labelled: bool = True,
+) -> Recording:
+    """Run the model once and return its graph, with the labels of what it computes or without.
+
+    Raises:
+        UntraceableError: The model fails on the example input.
+    """
+    recorders: list[GraphRecorder] = []
+
+    def run(tracer: Tracer) -> Callable[..., Any]:
+        recorders.append(GraphRecorder(model, tracer))
+        return lambda *args, **kwargs: recorders[0].run(model, args, kwargs)
+
+    record(model, example, RULES, run, training=training, exact=exact, labelled=labelled)
+    return recorders[0].recording
 
 
 def _functions(kind: Any) -> Iterator[Any]:

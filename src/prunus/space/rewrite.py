@@ -7,23 +7,23 @@ graph, the small network has both.
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from prunus.errors import EquivalenceError, UntraceableError
-from prunus.space.capture import GraphRecorder, Recording
+from prunus.space.capture import Recording, recorded
 from prunus.space.graph_network import GraphNetwork, Program
 from prunus.space.inputs import doubled
+from prunus.space.precision import Named, follow_parameters, named, rename
 from prunus.space.remove import check_keep, copy_sliced, kept_index
-from prunus.space.rules import RULES
+from prunus.space.running import held_tensors
 from prunus.space.sizes import REWRITES, After
 from prunus.space.space import Space
-from prunus.space.tracer import Tracer, record
 from prunus.types import Example, Keep
 
 
@@ -34,11 +34,14 @@ def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> Gra
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
     check_keep(space, keep)
-    return graph_without(model, kept_index(space, keep), example)
+    return graph_without(model, kept_index(space, keep), example, space.recording)
 
 
 def graph_without(
-    model: nn.Module, index: dict[str, dict[int, Tensor]], example: Example
+    model: nn.Module,
+    index: dict[str, dict[int, Tensor]],
+    example: Example,
+    recording: Recording | None = None,
 ) -> GraphNetwork:
     """Return a graph of `model` with its tensors reduced to `index`.
 
@@ -46,20 +49,17 @@ def graph_without(
         model: Stays as it was.
         index: Tensor name -> dimension -> positions that stay, int64, ascending.
         example: An input of `model`.
+        recording: The model's graph in eval mode, where it is known; stays as it was.
 
     Raises:
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
-    evaluating, tracer = _record(model, example, training=False)
-    training, _ = _record(model, example, training=True, labelled=False)
-    if [*map(str, evaluating.graph.nodes)] == [*map(str, training.graph.nodes)]:
-        training.seen, also = evaluating.seen, tracer  # the same calls, so the same sizes
-    else:
-        training, also = _record(model, example, training=True)
-    for recording, labels, mode in ((evaluating, tracer, False), (training, also, True)):
-        follow_parameters(recording.graph, model, partial(_in_double, model, example, mode))
-        _follow(recording, labels, index)
-        recording.graph.lint()
+    evaluating = (recording or _recorded(model, example)).copy()
+    training, doubles = _in_training(model, example, evaluating)
+    for each, in_double in zip((evaluating, training), doubles, strict=True):
+        follow_parameters(each.graph, model, in_double)
+        _follow(each, index)
+        each.graph.lint()
     return GraphNetwork(
         copy_sliced(model, index),
         Program.of(evaluating),
@@ -68,6 +68,59 @@ def graph_without(
         tuple(sorted(evaluating.decisions)),
         _since_dense(model, index),
     )
+
+
+def _in_training(
+    model: nn.Module, example: Example, evaluating: Recording
+) -> tuple[Recording, tuple[Callable[[], Named], Callable[[], Named]]]:
+    """Record the model in train mode; with the labels of eval mode where it calls the same.
+
+    Returns:
+        The graph, and what gives the precisions and devices that the calls of the two graphs would
+        name if the model were in float64.
+    """
+    twin = _without_values(model, example, training=True)
+    doubles = named(twin.graph) if twin else {}
+    if twin is not None and twin.calls == evaluating.calls:
+        rename(twin.graph, named(evaluating.graph))
+        return replace(evaluating, graph=twin.graph), (lambda: doubles, lambda: doubles)
+    training = _recorded(model, example, training=True, exact=evaluating.tracer.exact)
+    same = twin is not None and twin.calls == training.calls
+    return training, (
+        lambda: _named_in_double(model, example, training=False),
+        lambda: doubles if same else _named_in_double(model, example, training=True),
+    )
+
+
+def _recorded(
+    model: nn.Module, example: Example, *, training: bool = False, exact: bool = True
+) -> Recording:
+    for given in (example, doubled(example)) if training else (example,):
+        try:
+            return recorded(model, given, training=training, exact=exact).required()
+        except (UntraceableError, EquivalenceError) as error:
+            failure = error
+    raise EquivalenceError(str(failure)) from failure
+
+
+def _without_values(model: nn.Module, example: Example, *, training: bool) -> Recording | None:
+    """Record the calls of a float64 copy whose tensors have shapes only; None where that fails."""
+
+    def empty(x: Tensor) -> Tensor:
+        dtype = torch.float64 if x.is_floating_point() else x.dtype
+        made = torch.empty_like(x, dtype=dtype, device="meta")
+        return nn.Parameter(made, x.requires_grad) if isinstance(x, nn.Parameter) else made
+
+    memo: dict[int, Any] = {id(x): empty(x) for x in held_tensors(model)}
+    copied, given = copy.deepcopy(model, memo), tree_map_only(Tensor, empty, example)
+    for batch in (given, doubled(given)) if training else (given,):
+        try:
+            with torch.device("meta"):
+                found = recorded(copied, batch, training=training, labelled=False)
+            return found.required()
+        except (UntraceableError, EquivalenceError):
+            continue
+    return None
 
 
 def _since_dense(
@@ -84,90 +137,21 @@ def _since_dense(
     return since
 
 
-def _record(
-    model: nn.Module, example: Example, *, training: bool, labelled: bool = True
-) -> tuple[Recording, Tracer]:
-    """Record the model in one mode, with the labels of what it computes or without."""
-    recorders: list[GraphRecorder] = []
-
-    def run(tracer: Tracer) -> Callable[..., Any]:
-        recorders.append(GraphRecorder(model, tracer))
-        return lambda *args, **kwargs: recorders[-1].run(model, args, kwargs)
-
-    for given in (example, doubled(example)) if training else (example,):
+def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> Named:
+    """Return what the calls of a float64 copy name; nothing where it cannot be run."""
+    found = _without_values(model, example, training=training)
+    if found is None:
+        given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
         try:
-            tracer = record(model, given, RULES, run=run, training=training, labelled=labelled)
-            return recorders[-1].recording, tracer
-        except (UntraceableError, EquivalenceError) as error:
-            failure = error
-    raise EquivalenceError(f"its forward cannot be recorded as a graph ({failure}).") from failure
+            found = _recorded(copy.deepcopy(model).double(), given, training=training)
+        except EquivalenceError:
+            return {}  # it has operations that know no float64, and keeps the precision it has
+    return named(found.graph)
 
 
-def _in_double(model: nn.Module, example: Example, training: bool) -> list[fx.Node]:
-    """Record a copy in float64: a float64 in its calls is there because the parameters are."""
-    given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
-    copied = copy.deepcopy(model).double()
-    try:
-        recording, _ = _record(copied, given, training=training, labelled=False)
-    except EquivalenceError:
-        return []  # it has operations that know no float64, and keeps the precision it has
-    return list(recording.graph.nodes)
-
-
-def follow_parameters(
-    graph: fx.Graph, model: nn.Module, in_double: Callable[[], list[fx.Node]]
-) -> None:
-    """Let calls that name the parameters' device or precision go on to follow the parameters.
-
-    Args:
-        graph: Is changed.
-        model: Whose first floating-point parameter is the one to follow.
-        in_double: Returns the calls of the same graph recorded in float64, when they are needed.
-    """
-    floating = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
-    if not floating:
-        return
-    name, first = floating[0]
-
-    def constants(node: fx.Node) -> list[Any]:
-        found: list[Any] = []
-        fx.node.map_aggregate((node.args, node.kwargs), lambda x: found.append(x))
-        return [x for x in found if isinstance(x, torch.dtype | torch.device)]
-
-    nodes = [node for node in graph.nodes if constants(node)]
-    if not nodes:
-        return
-    following: set[tuple[int, int]] = set()
-    if any(first.dtype in constants(node) for node in nodes):
-        every, twins = list(graph.nodes), in_double()
-        if [node.op for node in every] == [twin.op for twin in twins]:
-            following = {
-                (id(node), k)
-                for node, twin in zip(every, twins, strict=True)
-                for k, (x, y) in enumerate(zip(constants(node), constants(twin), strict=False))
-                if x is first.dtype and y is torch.float64
-            }
-    start = next(node for node in graph.nodes if node.op != "placeholder")
-    with graph.inserting_before(start):
-        parameter = graph.get_attr(name)
-        own = {key: graph.call_function(getattr, (parameter, key)) for key in ("dtype", "device")}
-    for node in nodes:
-        count = iter(range(len(constants(node))))
-
-        def followed(x: Any, node: fx.Node = node, count: Any = count) -> Any:
-            if not isinstance(x, torch.dtype | torch.device):
-                return x
-            k = next(count)
-            if isinstance(x, torch.device):
-                return own["device"] if x == first.device else x
-            return own["dtype"] if (id(node), k) in following else x
-
-        node.args = fx.node.map_aggregate(node.args, followed)
-        node.kwargs = fx.node.map_aggregate(node.kwargs, followed)
-
-
-def _follow(recording: Recording, tracer: Tracer, index: dict[str, dict[int, Tensor]]) -> None:
+def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
     """Let every size in the graph be what it is without the removed positions."""
+    tracer = recording.tracer
     gone = [tracer.labels.new(0)]
     for name, dims in index.items():
         for dim, positions in dims.items():

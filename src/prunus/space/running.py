@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from prunus.errors import UntraceableError
 
@@ -40,8 +41,18 @@ def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         with torch.no_grad():
             for module, leaf, buffer, value in buffers:
                 module._buffers[leaf] = buffer
-                if not torch.equal(buffer, value):
+                if not buffer.is_meta and not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+def held_tensors(model: nn.Module) -> list[Tensor]:
+    """Return the tensors that a model's modules hold: parameters, buffers and plain attributes."""
+    own = set(vars(nn.Module())) - {"_parameters", "_buffers"}
+    found: list[Tensor] = []
+    for module in model.modules():
+        held = [value for name, value in vars(module).items() if name not in own]
+        found += [leaf for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
+    return found
 
 
 def output_tensors(out: Any) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """The space of what can be removed from one network."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import UntraceableError
+from prunus.space.capture import Recording, recorded
 from prunus.space.cost import Cost, cost
 from prunus.space.inputs import doubled, random_inputs
 from prunus.space.labels import Atoms, Label
@@ -55,6 +56,7 @@ class Space:
         averages: Every operation that averages over its input, in order: its name, and for each
             dimension the group (-1 for none) and the unit of each position. Filled where channels
             inside averages may go (`exact=False`).
+        recording: The forward as a graph, in eval mode.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -68,6 +70,7 @@ class Space:
     shapes: Mapping[str, tuple[int, ...]]
     tied: Mapping[str, str]
     averages: tuple[tuple[str, dict[int, tuple[Atoms, Atoms]]], ...] = ()
+    recording: Recording | None = field(default=None, repr=False, compare=False)
 
     def cost(self, name: str) -> Cost:
         """Return the cost model "macs", "params" or "bytes"."""
@@ -146,7 +149,12 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
     """
     model = unwrapped(model)
     refuse_unready(model, example)
-    tracer = record(model, example, RULES, exact=exact)
+    try:
+        recording = recorded(model, example, exact=exact)
+        tracer = recording.tracer
+    except UntraceableError as error:  # perhaps because it was watched
+        tracer = record(model, example, RULES, exact=exact)
+        recording = Recording(tracer, failure=str(error))
     averaged = list(tracer.averages)
     if tracer.unused(model):
         _see_more(model, example, tracer)
@@ -192,6 +200,7 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
         tied=_tied(model),
         averages=() if exact else averages,
+        recording=recording,
     )
 
 
