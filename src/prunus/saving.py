@@ -16,7 +16,8 @@ from prunus.errors import CheckpointError
 from prunus.files import read_tensors, write_tensors
 from prunus.pruning import Result
 from prunus.space.graph_network import GraphNetwork
-from prunus.space.rewrite import graph_without
+from prunus.space.remove import copy_sliced
+from prunus.space.rewrite import graph_over
 from prunus.types import Example
 
 ATTRIBUTES = (
@@ -142,7 +143,7 @@ def _graph(path: Path | str, model: nn.Module, kept: dict[str, Tensor], example:
                 f"{dim} of {name!r} that are not there. Pass the dense network it was pruned from."
             )
         index.setdefault(name, {})[int(dim)] = positions
-    return graph_without(model, index, example)
+    return graph_over(copy_sliced(model, index), model, index, example)
 
 
 def _plan(path: Path | str, metadata: dict[str, str]) -> dict[str, dict[str, Any]]:

@@ -25,8 +25,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from prunus.errors import EquivalenceError
 from prunus.space.labels import Label
 from prunus.space.rules import RULES
-from prunus.space.running import held_tensors
-from prunus.space.tracer import Tracer, looked_inside, record, tensors_in
+from prunus.space.running import held_tensors, tensors_in
+from prunus.space.tracer import Tracer, looked_inside, record
 from prunus.types import Example
 
 _COMPOSED = (

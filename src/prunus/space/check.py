@@ -93,33 +93,116 @@ def verify(
     Raises:
         EquivalenceError: The small network cannot be run, or its outputs have other shapes.
     """
-    if dtype not in TOLERANCE:
-        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
     if isinstance(masked, nn.Module):
-        dense, mask = masked, None
+        reference = Reference(masked, {}, example, dtype, seed, random, averages)
     elif model is None:
         raise ValueError("a mask alone has no weights to compare; pass model=, the original.")
     else:
-        dense, mask = model, masked
-    for precision in (dtype, torch.float32):
-        reference = _in_precision(dense, precision)
-        if mask is not None:
-            apply_mask(reference, mask)
-        given = list(_inputs(example, precision, seed))[: None if random else 1]
-        runs = _Reference(reference, averages)
-        try:
-            runs(given[0])
-        except RuntimeError:
-            if precision == torch.float32:
-                raise
-            continue  # a kernel of it knows no float64
-        break
-    worst, count = _compare(runs, _in_precision(small, precision), given)
-    tolerance = TOLERANCE[torch.float32 if runs.lowered else precision]
-    if tolerance < worst <= CHAOTIC:
-        tolerance = max(tolerance, min(CHAOTIC, 10 * _sensitivity(runs, given)))
-    name = "float32" if runs.lowered else str(precision).removeprefix("torch.")
-    return Verification(worst, tolerance, name, count, worst <= tolerance)
+        reference = Reference(model, masked, example, dtype, seed, random, averages)
+    return reference.compare(small)
+
+
+class Reference:
+    """The masked network, run once for all that is compared with it; for arguments see `verify`.
+
+    Attributes:
+        lowered: Whether it computes in less than float64 although it is given that.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mask: Mask,
+        example: Example,
+        dtype: torch.dtype = torch.float64,
+        seed: int = 0,
+        random: bool = True,
+        averages: Averages = (),
+    ) -> None:
+        if dtype not in TOLERANCE:
+            raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
+        self.averages = averages
+        self.lowered = False
+        for precision in (dtype, torch.float32):
+            self.precision = precision
+            self.network = _in_precision(model, precision)
+            apply_mask(self.network, mask)
+            self.inputs = list(_inputs(example, precision, seed))[: None if random else 1]
+            try:
+                self._found: list[list[Tensor] | None] = [self._run(self.inputs[0])]
+            except RuntimeError:
+                if precision == torch.float32:
+                    raise
+                continue  # a kernel of it knows no float64
+            break
+
+    def compare(self, small: nn.Module) -> Verification:
+        """Return how far the outputs of `small` are apart.
+
+        Raises:
+            EquivalenceError: It cannot be run, or its outputs have other shapes.
+        """
+        candidate = _in_precision(small, self.precision)
+        worst, count = 0.0, 0
+        for k, given in enumerate(self.inputs):
+            expected = self._outputs(k)
+            if expected is None:
+                continue
+            try:
+                got = _outputs(candidate, given)
+            except Exception as error:
+                raise EquivalenceError(
+                    f"the small network fails where the masked one runs: {type(error).__name__}: "
+                    f"{error}. Its forward may have sizes written as constants, such as "
+                    "view(-1, 400) where flatten(1) would do."
+                ) from error
+            worst = max(worst, _difference(expected, got))
+            count += 1
+        tolerance = TOLERANCE[torch.float32 if self.lowered else self.precision]
+        if tolerance < worst <= CHAOTIC:
+            tolerance = max(tolerance, min(CHAOTIC, 10 * self._sensitivity()))
+        name = "float32" if self.lowered else str(self.precision).removeprefix("torch.")
+        return Verification(worst, tolerance, name, count, worst <= tolerance)
+
+    def _outputs(self, k: int) -> list[Tensor] | None:
+        """Return the outputs for an input; None where the network does not take it."""
+        while len(self._found) <= k:
+            try:
+                found = self._run(self.inputs[len(self._found)])
+            except Exception:
+                self._found.append(None)  # no more than the example has to be taken
+            else:
+                finite = all(x.isfinite().all() for x in found if x.is_floating_point())
+                self._found.append(found if finite else None)  # not any numbers are taken
+        return self._found[k]
+
+    def _run(self, example: Example) -> list[Tensor]:
+        with ExitStack() as modes:
+            if self.averages:
+                modes.enter_context(OverRemaining(self.averages))
+            watch = modes.enter_context(_Precision())
+            found = _outputs(self.network, example)
+        self.lowered |= watch.lowered
+        return found
+
+    @torch.no_grad()
+    def _sensitivity(self) -> float:
+        """Return how far the outputs move when the weights change in the last digit."""
+        other = copy.copy(self)
+        other.network = copy.deepcopy(self.network)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in other.network.parameters():
+            if parameter.is_floating_point():
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                last = torch.finfo(torch.float32 if self.lowered else parameter.dtype).eps
+                step = 1 + noise.clamp(-1, 1) * last
+                parameter.mul_(step.to(parameter))
+        worst = 0.0
+        for k, given in enumerate(self.inputs):
+            expected = self._outputs(k)
+            if expected is not None:
+                worst = max(worst, _difference(expected, other._run(given)))
+        return worst
 
 
 def _in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -133,76 +216,6 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
         return value
     return value.to(dtype.to_complex() if value.is_complex() else dtype)
-
-
-class _Reference:
-    """The masked network, run over what remains of its averages.
-
-    Attributes:
-        lowered: Whether it computes in less than float64 although it is given that.
-    """
-
-    def __init__(self, network: nn.Module, averages: Averages) -> None:
-        self.network = network
-        self.averages = averages
-        self.lowered = False
-
-    def __call__(self, example: Example) -> list[Tensor]:
-        """Return its outputs."""
-        with ExitStack() as modes:
-            if self.averages:
-                modes.enter_context(OverRemaining(self.averages))
-            watch = modes.enter_context(_Precision())
-            found = _outputs(self.network, example)
-        self.lowered |= watch.lowered
-        return found
-
-
-def _compare(
-    reference: _Reference, candidate: nn.Module, inputs: list[Example]
-) -> tuple[float, int]:
-    """Return the largest difference and the number of inputs that both could be given."""
-    worst, count = 0.0, 0
-    for k, given in enumerate(inputs):
-        try:
-            expected = reference(given)
-        except Exception:
-            if k:
-                continue  # no more than the example has to be taken
-            raise
-        if k and not all(x.isfinite().all() for x in expected if x.is_floating_point()):
-            continue  # the network does not take any numbers, such as those below zero
-        try:
-            got = _outputs(candidate, given)
-        except Exception as error:
-            raise EquivalenceError(
-                f"the small network fails where the masked one runs: {type(error).__name__}: "
-                f"{error}. Its forward may have sizes written as constants, such as view(-1, 400) "
-                "where flatten(1) would do."
-            ) from error
-        worst = max(worst, _difference(expected, got))
-        count += 1
-    return worst, count
-
-
-@torch.no_grad()
-def _sensitivity(reference: _Reference, inputs: list[Example]) -> float:
-    """Return how far the reference moves when its weights change in the last digit."""
-    other = _Reference(copy.deepcopy(reference.network), reference.averages)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in other.network.parameters():
-        if parameter.is_floating_point():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            last = torch.finfo(torch.float32 if reference.lowered else parameter.dtype).eps
-            step = 1 + noise.clamp(-1, 1) * last
-            parameter.mul_(step.to(parameter))
-    worst = 0.0
-    for given in inputs:
-        try:
-            worst = max(worst, _difference(reference(given), other(given)))
-        except Exception:
-            continue  # an input that the network does not take
-    return worst
 
 
 class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from prunus.errors import EquivalenceError, UntraceableError
@@ -20,32 +21,35 @@ from prunus.space.capture import Recording, recorded
 from prunus.space.graph_network import GraphNetwork, Program
 from prunus.space.inputs import doubled
 from prunus.space.precision import Named, follow_parameters, named, rename
-from prunus.space.remove import check_keep, copy_sliced, kept_index
+from prunus.space.remove import kept_index
 from prunus.space.running import held_tensors
 from prunus.space.sizes import REWRITES, After
 from prunus.space.space import Space
 from prunus.types import Example, Keep
 
 
-def rewrite(model: nn.Module, space: Space, keep: Keep, example: Example) -> GraphNetwork:
-    """Return a graph of `model` without the units that `keep` drops.
+def rewrite(
+    model: nn.Module, space: Space, keep: Keep, example: Example, small: nn.Module
+) -> GraphNetwork:
+    """Return a graph of `model` over the layers of `small`, which lacks what `keep` drops.
 
     Raises:
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
-    check_keep(space, keep)
-    return graph_without(model, kept_index(space, keep), example, space.recording)
+    return graph_over(small, model, kept_index(space, keep), example, space.recording)
 
 
-def graph_without(
+def graph_over(
+    small: nn.Module,
     model: nn.Module,
     index: dict[str, dict[int, Tensor]],
     example: Example,
     recording: Recording | None = None,
 ) -> GraphNetwork:
-    """Return a graph of `model` with its tensors reduced to `index`.
+    """Return a graph of `model` over the layers of `small`, a copy reduced to `index`.
 
     Args:
+        small: Gives its layers to the graph.
         model: Stays as it was.
         index: Tensor name -> dimension -> positions that stay, int64, ascending.
         example: An input of `model`.
@@ -61,7 +65,7 @@ def graph_without(
         _follow(each, index)
         each.graph.lint()
     return GraphNetwork(
-        copy_sliced(model, index),
+        small,
         Program.of(evaluating),
         Program.of(training),
         evaluating.constants | training.constants,
@@ -115,7 +119,7 @@ def _without_values(model: nn.Module, example: Example, *, training: bool) -> Re
     copied, given = copy.deepcopy(model, memo), tree_map_only(Tensor, empty, example)
     for batch in (given, doubled(given)) if training else (given,):
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _Shapes():
                 found = recorded(copied, batch, training=training, labelled=False)
             return found.required()
         except (UntraceableError, EquivalenceError):
@@ -135,6 +139,18 @@ def _since_dense(
             before = since.setdefault(name, {}).get(dim)
             since[name][dim] = positions if before is None else before[positions]
     return since
+
+
+class _Shapes(TorchFunctionMode):
+    """Knows the shapes that two common functions give; PyTorch takes longer to tell."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Make an empty tensor, or run `func`."""
+        if func is torch.nn.functional.linear and len(args) > 1:
+            return args[0].new_empty((*args[0].shape[:-1], args[1].shape[0]))
+        if func is torch.nn.functional.layer_norm and args:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
 
 
 def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> Named:

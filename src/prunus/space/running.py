@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from prunus.errors import UntraceableError
 
@@ -45,14 +44,27 @@ def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
                     buffer.copy_(value)
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in plain containers, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return []
+    return [tensor for part in value for tensor in tensors_in(part)]
+
+
 def held_tensors(model: nn.Module) -> list[Tensor]:
     """Return the tensors that a model's modules hold: parameters, buffers and plain attributes."""
     own = set(vars(nn.Module())) - {"_parameters", "_buffers"}
-    found: list[Tensor] = []
-    for module in model.modules():
-        held = [value for name, value in vars(module).items() if name not in own]
-        found += [leaf for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
-    return found
+    return [
+        tensor
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if name not in own
+        for tensor in tensors_in(value)
+    ]
 
 
 def output_tensors(out: Any) -> list[Tensor]:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import EquivalenceError
-from prunus.space.check import Verification, verify
+from prunus.space.check import Reference, Verification
 from prunus.space.inputs import cloned
 from prunus.space.remove import kept_index, remove, sliced
 from prunus.space.rewrite import rewrite
 from prunus.space.running import preserved
 from prunus.space.space import Space
-from prunus.types import Example, Keep, Mask, call_arguments
+from prunus.types import Example, Keep, call_arguments
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,24 @@ def shrink(
         EquivalenceError: No form computes what the masked network does.
         EmptyLayerError: A layer would lose all its channels.
     """
-    redrawn = _redrawn(model) if check else None
-    averages = space.remaining(keep)
+    small = remove(model, space, keep)
+    mask, averages = space.mask(keep), space.remaining(keep)
+    reference = Reference(model, mask, example, averages=averages) if check else None
     failures = []
     for form, build in FORMS.items():
         try:
-            small = build(model, space, keep, example)
-            if not check:
-                _check_runs(model, small, example, training=False)
-                return Shrunk(small, form, None)
-            verification = verify(space.mask(keep), small, example, model=model, averages=averages)
-            if verification.passed and redrawn is not None:
-                again = _with_weights(small, redrawn, kept_index(space, keep))
-                second = _again(space.mask(keep), again, redrawn, example, averages)
-                verification = verification.worse(second) if second else verification
+            network = build(model, space, keep, example, small)
+            if reference is None:
+                _check_runs(model, network, example, training=False)
+                return Shrunk(network, form, None)
+            verification = reference.compare(network)
             if verification.passed:
-                _check_runs(model, small, example, training=True)
-                return Shrunk(small, form, verification)
+                verification = _with_random_weights(
+                    verification, model, network, space, keep, example
+                )
+            if verification.passed:
+                _check_runs(model, network, example, training=True)
+                return Shrunk(network, form, verification)
             difference = verification.max_relative_difference
             failures.append(f"{form}: outputs differ by {difference:.2g} of the largest output")
         except EquivalenceError as error:
@@ -91,14 +92,15 @@ def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) 
             kinds.setdefault(re.sub(r"\d+", "#", name), {})[name] = kept
     found: dict[str, str] = {}
     for alone in kinds.values():
+        small = remove(model, space, alone)
+        averages = space.remaining(alone)
+        reference = Reference(model, space.mask(alone), example, averages=averages)
         failure = ""
         for form, build in FORMS.items():
             try:
-                small = build(model, space, alone, example)
-                mask = space.mask(alone)
-                averages = space.remaining(alone)
-                if verify(mask, small, example, model=model, averages=averages).passed:
-                    _check_runs(model, small, example, training=True)
+                network = build(model, space, alone, example, small)
+                if reference.compare(network).passed:
+                    _check_runs(model, network, example, training=True)
                     failure = ""
                     break
                 failure = f"{form} computes something else"
@@ -109,26 +111,31 @@ def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) 
     return found
 
 
-FORMS: dict[str, Callable[[nn.Module, Space, Keep, Example], nn.Module]] = {
-    "original classes": lambda model, space, keep, example: remove(model, space, keep),
+FORMS: dict[str, Callable[[nn.Module, Space, Keep, Example, nn.Module], nn.Module]] = {
+    "original classes": lambda model, space, keep, example, small: small,
     "rewritten graph": rewrite,
 }
-"""How the small network can be made, the preferred way first."""
+"""How the small network can be made, the preferred way first; `small` has its sliced layers."""
 
 
-def _again(
-    mask: Mask,
-    small: nn.Module,
+def _with_random_weights(
+    known: Verification,
     model: nn.Module,
+    small: nn.Module,
+    space: Space,
+    keep: Keep,
     example: Example,
-    averages: list[tuple[str, dict[int, Tensor]]],
-) -> Verification | None:
-    """Compare once more, with random weights; None where the network cannot run with them."""
+) -> Verification:
+    """Compare once more, with random weights, where the network can run with them."""
+    redrawn = _redrawn(model)
+    again = _with_weights(small, redrawn, kept_index(space, keep))
+    averages = space.remaining(keep)
     try:
-        return verify(mask, small, example, model=model, random=False, averages=averages)
+        reference = Reference(redrawn, space.mask(keep), example, random=False, averages=averages)
+        return known.worse(reference.compare(again))
     except EquivalenceError as error:
         if "not finite" in str(error):
-            return None
+            return known
         raise
 
 

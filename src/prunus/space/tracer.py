@@ -25,7 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from prunus.errors import UntraceableError
 from prunus.space.inputs import cloned
 from prunus.space.labels import Label, Labels
-from prunus.space.running import output_tensors, preserved
+from prunus.space.running import output_tensors, preserved, tensors_in
 from prunus.types import Example, call_arguments
 
 
@@ -63,13 +63,6 @@ class Call:
     def tensors(self) -> list[Tensor]:
         """All tensor inputs, in order."""
         return tensors_in(list(self.arguments.values()))
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in an argument or output of an operation, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 Rule = Callable[["Tracer", Call], None]
