@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunus.errors import CheckpointError
+from prunus.errors import CheckpointError, EquivalenceError
 from prunus.files import read_tensors, write_tensors
 from prunus.pruning import Result
 from prunus.space.graph_network import GraphNetwork
@@ -67,7 +67,10 @@ def save(model: nn.Module | Result, path: Path | str) -> None:
     if isinstance(module, GraphNetwork):
         for name, dims in module.kept.items():
             tensors |= {f"{_KEPT}.{dim}.{name}": positions for dim, positions in dims.items()}
-    write_tensors(path, tensors, {"format": _FORMAT, "plan": json.dumps(plan)})
+    metadata = {"format": _FORMAT, "plan": json.dumps(plan)}
+    if isinstance(module, GraphNetwork):
+        metadata["gone"] = json.dumps(module.gone)
+    write_tensors(path, tensors, metadata)
 
 
 def load(path: Path | str, model: nn.Module, example: Example | None = None) -> nn.Module:
@@ -94,12 +97,16 @@ def load(path: Path | str, model: nn.Module, example: Example | None = None) -> 
             "weights are loaded with prunus.zoo.load_weights."
         )
     kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(f"{_KEPT}.")}
-    if kept and example is None:
+    recorded = "gone" in metadata
+    if recorded and example is None:
         raise ValueError(
             f"{path} holds a rewritten graph, which is recorded again while the dense network "
             "runs; pass example=, an input of it."
         )
-    small = _graph(path, model, kept, example) if kept else copy.deepcopy(model)
+    if recorded:
+        small = _graph(path, model, kept, _names(path, metadata), example)
+    else:
+        small = copy.deepcopy(model)
     dense: dict[str, Tensor] = dict(small.named_parameters(remove_duplicate=False))
     dense.update(small.named_buffers(remove_duplicate=False))
     if dense.keys() != tensors.keys():
@@ -128,7 +135,9 @@ def load(path: Path | str, model: nn.Module, example: Example | None = None) -> 
     return small
 
 
-def _graph(path: Path | str, model: nn.Module, kept: dict[str, Tensor], example: Any) -> nn.Module:
+def _graph(
+    path: Path | str, model: nn.Module, kept: dict[str, Tensor], gone: list[str], example: Any
+) -> nn.Module:
     """Record the dense network without what the saved one has lost."""
     index: dict[str, dict[int, Tensor]] = {}
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -143,7 +152,21 @@ def _graph(path: Path | str, model: nn.Module, kept: dict[str, Tensor], example:
                 f"{dim} of {name!r} that are not there. Pass the dense network it was pruned from."
             )
         index.setdefault(name, {})[int(dim)] = positions
-    return graph_over(copy_sliced(model, index), model, index, example)
+    try:
+        return graph_over(copy_sliced(model, index), model, index, example, gone)
+    except EquivalenceError as error:
+        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {error}") from error
+
+
+def _names(path: Path | str, metadata: dict[str, str]) -> list[str]:
+    """Read the names of the branches that are gone."""
+    try:
+        names = json.loads(metadata["gone"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} has a damaged header ({error}).") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path} has a damaged header (unknown branches).")
+    return names
 
 
 def _plan(path: Path | str, metadata: dict[str, str]) -> dict[str, dict[str, Any]]:

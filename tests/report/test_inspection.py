@@ -158,8 +158,9 @@ def test_as_json_and_back(residual):
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document.keys() == {
         *("model", "params", "macs", "bytes", "coverage"),
-        *("groups", "frozen", "layers", "unknown"),
+        *("groups", "branches", "frozen", "layers", "unknown"),
     }
+    assert document["branches"] == [{"name": "conv2:branch", "cost": {"params": 148, "macs": 3600}}]
     assert document["coverage"]["params"] == {"dense": 274, "least": 43, "removable": 0.843066}
     assert document["groups"][0]["unit"] == {"params": 95, "macs": 2252}
     assert document["layers"][0] == {

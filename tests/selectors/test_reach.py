@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from prunus import Target
 from prunus.criteria import L1, Evidence
 from prunus.errors import TargetError
 from prunus.selectors import TopK
-from prunus.selectors.reach import nearest_width
+from prunus.selectors.reach import nearest_width, step
 from prunus.space import Structured, trace
 from prunus.zoo import network
 
@@ -155,4 +156,11 @@ def test_ratios_that_cost_more_than_asked_and_less_than_asked_are_told():
     ],
 )
 def test_nearest_width_by_hand(width, size, step, least, expected):
-    assert nearest_width(width, size, step, least) == expected
+    group = SimpleNamespace(size=size, may_vanish=False)
+    assert nearest_width(group, width, step, least) == expected
+
+
+def test_what_may_vanish_has_no_least_width():
+    branch = SimpleNamespace(size=1, may_vanish=True, channels=1)
+    assert [nearest_width(branch, width, 1, 1) for width in (0, 1, 2)] == [0, 1, 1]
+    assert step(branch, 8) == 1

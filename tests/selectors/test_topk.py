@@ -19,7 +19,7 @@ class Units:
 
     def __init__(self, name, size, positions=1):
         self.name, self.size, self.positions = name, size, positions
-        self.channels = 1
+        self.channels, self.may_vanish = 1, False
 
 
 @st.composite

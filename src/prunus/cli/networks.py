@@ -137,7 +137,7 @@ def inspect(
 
 
 def _print_units(found: "Inspection", every: bool) -> None:
-    from prunus.report.inspection import frozen_lines, group_lines
+    from prunus.report.inspection import branch_lines, frozen_lines, group_lines
     from prunus.report.quantities import count
 
     groups = [(line, found.groups[line.rows[0]]) for line in group_lines(found, every)]
@@ -156,6 +156,13 @@ def _print_units(found: "Inspection", every: bool) -> None:
             for line, group in groups
         ],
     )
+    branches = [(line, found.branches[line.rows[0]].cost) for line in branch_lines(found, every)]
+    if branches:
+        print_table(
+            "Residual branches that can go as a whole",
+            ("branch", "params", "MACs"),
+            [(line.name, count(cost.params), count(cost.macs)) for line, cost in branches],
+        )
     frozen = [(line, found.frozen[line.rows[0]]) for line in frozen_lines(found, every)]
     print_table(
         "What cannot",

@@ -1,6 +1,6 @@
 """Taking an optimizer along when its parameters are replaced by smaller ones."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +13,7 @@ def carry_over(
     old: nn.Module,
     new: nn.Module,
     index: Mapping[str, Mapping[int, Tensor]],
+    gone: Collection[str] = (),
 ) -> None:
     """Let `optimizer` go on with `new`'s parameters, with groups kept and state sliced.
 
@@ -21,12 +22,15 @@ def carry_over(
         old: The network before removal.
         new: The network after it, with the same parameter names.
         index: Parameter name -> dimension -> positions that stayed.
+        gone: Names of parameters that the new network does without.
 
     Raises:
         ValueError: A parameter has no successor, or its state cannot be sliced (factored moments);
             the optimizer stays as it was.
     """
-    names = {id(parameter): name for name, parameter in old.named_parameters()}
+    named = dict(old.named_parameters())
+    lost = {id(named[name]): named[name] for name in gone if name in named}
+    names = {id(x): name for name, x in named.items() if id(x) not in lost}
     fresh = dict(new.named_parameters())
     _check(optimizer, names, fresh)
     states = {}
@@ -39,12 +43,15 @@ def carry_over(
                 else value
                 for key, value in state.items()
             }
-    for parameter, state in states.items():  # nothing can fail from here on
+    for parameter in lost.values():  # nothing can fail from here on
+        optimizer.state.pop(parameter, None)
+    for parameter, state in states.items():
         del optimizer.state[parameter]
         optimizer.state[fresh[names[id(parameter)]]] = state
     for group in optimizer.param_groups:
         held = group["params"]
-        held[:] = [fresh[names[id(p)]] if id(p) in names else p for p in held]
+        stay = [p for p in held if id(p) not in lost]
+        held[:] = [fresh[names[id(p)]] if id(p) in names else p for p in stay]
 
 
 def _check(optimizer: Optimizer, names: Mapping[int, str], fresh: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ from prunus.criteria import Criterion
 from prunus.errors import TargetError
 from prunus.schedules import Schedule
 from prunus.selectors import Selector
-from prunus.space import Granularity, Structured
+from prunus.space import Branches, Granularity, Structured
 from prunus.types import Target
 
 
@@ -32,8 +32,8 @@ class Method:
 
     @property
     def structured(self) -> bool:
-        """Whether whole channels go, so that they can be removed physically."""
-        return isinstance(self.granularity, Structured)
+        """Whether channels or branches go, so that they can be removed physically."""
+        return isinstance(self.granularity, Structured | Branches)
 
     def check_target(self, target: Target) -> None:
         """Refuse a target that this method cannot aim at.

@@ -71,7 +71,10 @@ class Plan:
 
     def probe(self, model: nn.Module, example: Example) -> None:
         """Find out at once what could not be taken out at the end, and leave it whole."""
-        keep = {group.name: torch.arange(group.size) % 2 == 0 for group in self.groups}
+        keep = {
+            group.name: torch.arange(group.size) % 2 == int(group.may_vanish)
+            for group in self.groups
+        }
         try:
             shrink(model, self.space, keep, example)
         except EquivalenceError:
@@ -129,7 +132,8 @@ class Plan:
         result = Result(small, self.mask(keep), self._report(small, keep, form, verification))
         # last, so that a failure above leaves the optimizer with the network it had
         if optimizer is not None:
-            carry_over(optimizer, model, small, index)
+            gone = {name for branch in self.space.gone(keep) for name in branch.tensors}
+            carry_over(optimizer, model, small, index, gone)
             if not self.method.structured:
                 Hard(small).set(result.mask, optimizer)
         return result
@@ -159,8 +163,9 @@ class Plan:
                     "after": int(width),
                     "coupled": list(group.coupled),
                 }
-                for group, width in zip(self.space.groups, widths.tolist(), strict=True)
+                for group, width in zip(self.space.groups, widths.tolist(), strict=False)
             ],
+            branches=[branch.name for branch in self.space.gone(keep)],
             frozen=[
                 {"name": f.name, "channels": f.channels, "reason": f.reason}
                 for f in (

@@ -20,6 +20,7 @@ class Report:
         costs: "macs", "params" and "bytes" -> (dense, pruned); MACs for the example as given.
         nonzero: Parameters that are not zero in the result.
         groups: Per group of channels: name, width before and after, coupled layers.
+        branches: Residual branches that are gone, by name.
         frozen: Per layer with channels that may not go: name, channels, reason.
         form: "original classes" or "rewritten graph"; "masked" for single weights.
         decisions: Where the form is a graph, calls by which the forward looked at values ("item",
@@ -36,6 +37,7 @@ class Report:
     costs: dict[str, tuple[int, int]]
     nonzero: int
     groups: list[dict[str, Any]]
+    branches: list[str]
     frozen: list[dict[str, Any]]
     form: str
     decisions: list[str]
@@ -54,6 +56,7 @@ class Report:
             "costs": {k: {"dense": d, "pruned": p} for k, (d, p) in self.costs.items()},
             "nonzero": self.nonzero,
             "groups": self.groups,
+            "branches": self.branches,
             "frozen": self.frozen,
             "form": self.form,
             "decisions": self.decisions,
@@ -72,6 +75,8 @@ class Report:
             lines.append(
                 f"  {name:6} {dense:>15,} -> {pruned:>15,}  ({pruned / max(1, dense):.3f})"
             )
+        if self.branches:
+            lines.append(f"  without {len(self.branches)} residual branches")
         if self.verification is not None:
             proof = self.verification
             lines.append(

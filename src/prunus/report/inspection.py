@@ -59,6 +59,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class BranchCost:
+    """A residual branch that may go as a whole.
+
+    Attributes:
+        name: The layer that it ends with, and ":branch".
+        cost: What the dense network saves without it.
+    """
+
+    name: str
+    cost: UnitCost
+
+
+@dataclass(frozen=True)
 class Layer:
     """A layer that makes channels or multiplies by a weight.
 
@@ -150,6 +163,7 @@ class Inspection:
         bytes: Of parameters and buffers.
         coverage: Parameters and multiply-accumulates in all, and how much of each can go.
         groups: What can go.
+        branches: Residual branches that can go as a whole.
         frozen: What cannot, once per layer and reason; of a layer with several weights, such as an
             LSTM, the channels of each are counted.
         layers: In order of use, as far as it is known.
@@ -160,6 +174,7 @@ class Inspection:
     bytes: int
     coverage: Coverage
     groups: tuple[Group, ...]
+    branches: tuple[BranchCost, ...]
     frozen: tuple[Frozen, ...]
     layers: tuple[Layer, ...]
     unknown: Mapping[str, int]
@@ -180,6 +195,7 @@ class Inspection:
             "bytes": self.bytes,
             "coverage": coverage,
             "groups": [asdict(group) for group in self.groups],
+            "branches": [asdict(branch) for branch in self.branches],
             "frozen": [asdict(kept) for kept in self.frozen],
             "layers": [asdict(layer) for layer in self.layers],
             "unknown": dict(self.unknown),
@@ -208,6 +224,10 @@ def inspection(model: str, network: nn.Module, space: Space) -> Inspection:
         )
         for k, group in enumerate(space.groups)
     )
+    branches = tuple(
+        BranchCost(branch.name, UnitCost(params[k], macs[k]))
+        for k, branch in enumerate(space.branches, start=len(groups))
+    )
     channels: dict[tuple[str, str], int] = defaultdict(int)
     for part in space.frozen:
         channels[part.name, part.reason] += part.channels
@@ -218,6 +238,7 @@ def inspection(model: str, network: nn.Module, space: Space) -> Inspection:
         bytes=space.bytes.dense,
         coverage=Coverage(_share(space.params), _share(space.macs), _reasons(space, frozen, sizes)),
         groups=groups,
+        branches=branches,
         frozen=frozen,
         layers=_layers(space, groups, frozen, sizes),
         unknown=dict(space.unknown),
@@ -247,6 +268,16 @@ def group_lines(found: Inspection, every: bool = False) -> list[Line]:
         Entry(g.name, (g.coupled, g.readers), (g.units, g.positions, g.unit)) for g in found.groups
     )
     return [Line(e.name, tuple(collapse_names(e.related[0][1:])), e.rows) for e in entries]
+
+
+def branch_lines(found: Inspection, every: bool = False) -> list[Line]:
+    """Make one line of the branches of repeated blocks, or with `every` a line of each."""
+    if every:
+        return [Line(branch.name, (), (k,)) for k, branch in enumerate(found.branches)]
+    return [
+        Line(e.name, (), e.rows)
+        for e in collapse(Entry(b.name, (), b.cost) for b in found.branches)
+    ]
 
 
 def frozen_lines(found: Inspection, every: bool = False) -> list[Line]:

@@ -252,9 +252,12 @@ def _tensors(done: Done, name: str) -> dict[str, Tensor]:
 
 def _kept(space: Space, mask: Mask) -> Keep:
     """Return the decision that a mask of channels came from: the inverse of `space.mask`."""
-    keep = {}
+    keep = {b.name: mask[b.ends[0]].any().reshape(1) for b in space.branches}
+    gone = {name for branch in space.gone(keep) for name in branch.tensors}
     for group in space.groups:
-        place = group.members[0]
+        place = next((m for m in group.members if m.tensor not in gone), None)
+        if place is None:  # it went with a branch
+            continue
         along = mask[place.tensor].movedim(place.dim, 0)
         keep[group.name] = along.reshape(len(along), -1).any(1)[place.index[:, 0]]
     return keep

@@ -49,17 +49,17 @@ def reach(
     cost = space.cost(target.metric)
     groups = {group.name: group for pool in pools for group in pool}
     base = {
-        g.name: int(settled[g.name].sum()) if g.name in settled else g.size for g in space.groups
+        g.name: int(settled[g.name].sum()) if g.name in settled else g.size for g in space.removable
     }
     wanted = target.value * cost.dense
 
     def price(widths: Widths) -> float:
         everything = base | widths
-        return float(cost.at(torch.tensor([everything[g.name] for g in space.groups])))
+        return float(cost.at(torch.tensor([everything[g.name] for g in space.removable])))
 
-    steps = {name: round_to // gcd(round_to, g.channels) for name, g in groups.items()}
+    steps = {name: step(group, round_to) for name, group in groups.items()}
     narrowest = {
-        name: nearest_width(0, group.size, steps[name], min_keep) for name, group in groups.items()
+        name: nearest_width(group, 0, steps[name], min_keep) for name, group in groups.items()
     }
     floor = price(narrowest)
     path = _path(pools, scores, narrowest)
@@ -85,11 +85,19 @@ def reach(
     return {**settled, **{name: top(scores[name], widths[name]) for name in groups}}
 
 
-def nearest_width(width: int, size: int, step: int, least: int) -> int:
-    """Return the multiple of `step` nearest to `width`, at least `least`, or `size` itself.
+def step(group: UnitGroup, round_to: int) -> int:
+    """Return by how many units a width changes at least, for its channels to be a multiple."""
+    return 1 if group.may_vanish else round_to // gcd(round_to, group.channels)
 
-    A group that is not wider than one step is left whole.
+
+def nearest_width(group: UnitGroup, width: int, step: int, least: int) -> int:
+    """Return the multiple of `step` nearest to `width`, at least `least`, or the whole size.
+
+    A group that is not wider than one step is left whole, unless all of it may go.
     """
+    size = group.size
+    if group.may_vanish:
+        return min(width, size)
     if size <= step:
         return size
     low = max(step * -(-max(least, 1) // step), step)
@@ -145,7 +153,7 @@ def _round_off(
     for name in sorted(groups, key=dearness, reverse=True):
         size, width, step = groups[name].size, widths[name], steps[name]
         options = {
-            nearest_width(w, size, step, least)
+            nearest_width(groups[name], w, step, least)
             for w in (width // step * step, min(size, -(-width // step) * step))
         }
         widths[name] = min(options, key=lambda w: abs(price(widths | {name: w}) - wanted))
@@ -169,7 +177,8 @@ def _refine(
         for name, width in widths.items():
             size, step = groups[name].size, steps[name]
             below, above = (width - 1) // step * step, min(size, (width // step + 1) * step)
-            for near in {nearest_width(w, size, step, least) for w in (below, above)} - {width}:
+            nearby = {nearest_width(groups[name], max(0, w), step, least) for w in (below, above)}
+            for near in nearby - {width}:
                 if abs(near - shares[name]) <= furthest:
                     moves.append((abs(price(widths | {name: near}) - wanted), name, near))
         best = min(moves, default=(gap, "", 0))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import gcd
 from typing import Literal
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from prunus.errors import EmptyLayerError, TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
-from prunus.selectors.reach import nearest_width, reach, top
+from prunus.selectors.reach import nearest_width, reach, step, top
 from prunus.space import Space, UnitGroup, matches, must_match
 from prunus.types import Keep, Scores, Target
 
@@ -135,20 +134,20 @@ class TopK:
     def _keep_share(self, group: UnitGroup, scores: Tensor, ratio: float) -> Tensor:
         """Keep int(size * (1 - ratio)) units, the count of Li et al., then rounded."""
         width = int(group.size * (1 - ratio) + 1e-9)
-        if max(width, self.min_keep) < 1:
+        if max(width, self.min_keep) < 1 and not group.may_vanish:
             raise EmptyLayerError(
                 f"{group.name!r} would lose all {group.size} units; lower the ratio or set "
                 f"min_keep (now {self.min_keep})."
             )
-        step = self.round_to // gcd(self.round_to, group.channels)
-        return top(scores, nearest_width(width, group.size, step, self.min_keep))
+        width = nearest_width(group, width, step(group, self.round_to), self.min_keep)
+        return top(scores, width)
 
     def _cut(self, pool: Sequence[UnitGroup], scores: Scores, share: float) -> Keep:
         """Drop the lowest `share` of all units in `pool`, but no group below `min_keep`."""
         ranked = {group.name: scores[group.name].clone() for group in pool}
         total = spare = 0
         for group in pool:
-            least = min(self.min_keep, group.size)
+            least = 0 if group.may_vanish else min(self.min_keep, group.size)
             total, spare = total + group.size, spare + group.size - least
             if least == 1:
                 ranked[group.name][ranked[group.name].argmax()] = float("inf")
@@ -163,10 +162,10 @@ class TopK:
         count = min(round(share * total), spare)
         marked = lowest(list(ranked.values()), count)
         keep = {name: ~mark for name, mark in zip(ranked, marked, strict=True)}
-        for name, kept in keep.items():
-            if not kept.any():
+        for group in pool:
+            if not keep[group.name].any() and not group.may_vanish:
                 raise EmptyLayerError(
-                    f"{name!r} would lose all {len(kept)} units; lower the ratio or set min_keep "
-                    f"(now {self.min_keep})."
+                    f"{group.name!r} would lose all {group.size} units; lower the ratio or set "
+                    f"min_keep (now {self.min_keep})."
                 )
         return keep

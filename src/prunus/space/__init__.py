@@ -1,8 +1,10 @@
 """WHAT can be removed: units, what must go together, what may not go, and what each costs."""
 
+from prunus.space.branches import Branch as Branch
 from prunus.space.check import Verification as Verification
 from prunus.space.check import verify as verify
 from prunus.space.cost import Cost as Cost
+from prunus.space.granularity import Branches as Branches
 from prunus.space.granularity import Granularity as Granularity
 from prunus.space.granularity import Structured as Structured
 from prunus.space.granularity import UnitGroup as UnitGroup

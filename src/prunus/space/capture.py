@@ -125,7 +125,8 @@ class Recording:
         tracer: The labels of what was seen.
         graph: Calls over the model's submodules, parameters and buffers, by their names.
         seen: Node name -> `Seen` for tensors, nested as the output was. A node that gives a size
-            has it in its `meta`.
+            has it in its `meta`, and one that spends multiplications which of the tracer's products
+            are its own, as a range.
         constants: Tensors that the forward takes from elsewhere, by the name they get.
         decisions: Calls that brought values into Python, each once.
         spec: How the outputs are nested.
@@ -170,6 +171,7 @@ class GraphRecorder(TorchFunctionMode):
         self.recording = Recording(tracer)
         self.graph = self.recording.graph
         self._tracer = tracer
+        self._products = len(tracer.products)
         self._inside = False  # a layer or function that is taken as a whole
         self._nodes: Any = WeakIdKeyDictionary()
         self._paths = {id(module): name for name, module in model.named_modules()}
@@ -260,6 +262,7 @@ class GraphRecorder(TorchFunctionMode):
         else:
             node = self.graph.call_function(func, *arguments)
         self._note(node, out)
+        self._note_products(node)
 
     @contextmanager
     def _wholes(self) -> Iterator[None]:
@@ -329,7 +332,14 @@ class GraphRecorder(TorchFunctionMode):
         finally:
             self._inside = False
         self._attempt(self._note, node, out)
+        self._attempt(self._note_products, node)
         return out
+
+    def _note_products(self, node: fx.Node) -> None:
+        """Remember which products were noted since the last call: they are this one's."""
+        before, self._products = self._products, len(self._tracer.products)
+        if before < self._products:
+            node.meta["products"] = before, self._products
 
     def _note(self, node: fx.Node, out: Any) -> None:
         """Remember what a node gives: each tensor in it can be asked for later."""

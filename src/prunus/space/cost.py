@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunus.space.branches import Branch
 from prunus.space.labels import Atoms, Label
 from prunus.space.units import ChannelGroup
 
@@ -52,7 +53,7 @@ class Cost:
 def cost(
     name: str,
     terms: Sequence[tuple[int, Sequence[Label]]],
-    groups: Sequence[ChannelGroup],
+    groups: Sequence[ChannelGroup | Branch],
     group_of: Atoms,
 ) -> Cost:
     """Build a cost from terms (factor, labels of the dimensions whose sizes are multiplied)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prunus.names import did_you_mean
+from prunus.space.branches import Branch
 from prunus.space.space import Space, Weight
 from prunus.space.units import ChannelGroup, Frozen
 from prunus.types import Keep, Mask
@@ -36,6 +37,10 @@ class UnitGroup(Protocol):
     @property
     def positions(self) -> int:
         """Places at which the layer is applied; equal ones form a stage."""
+
+    @property
+    def may_vanish(self) -> bool:
+        """Whether all units of the group may go."""
 
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return for each unit all entries it owns, shape (units, entries).
@@ -95,6 +100,11 @@ class WeightGroup:
         """Places at which the weight is applied."""
         return self.weight.positions
 
+    @property
+    def may_vanish(self) -> bool:
+        """A layer keeps weights."""
+        return False
+
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the entries of each unit, shape (units, entries)."""
         return values[self.name].reshape(self.size, self.entries)
@@ -134,6 +144,11 @@ class Channels:
         """Places at which the channels are computed."""
         return self.group.positions
 
+    @property
+    def may_vanish(self) -> bool:
+        """A layer keeps channels."""
+        return False
+
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the filter weights of each unit over all coupled layers, (units, entries)."""
         parts = []
@@ -141,6 +156,42 @@ class Channels:
             value = values[member.tensor].movedim(member.dim, 0)
             parts.append(value[member.index.to(value.device)].reshape(self.size, -1))
         return torch.cat(parts, dim=1)
+
+
+@dataclass(frozen=True)
+class WholeBranch:
+    """A residual branch as a competing unit; its entries are the weights of its last layer."""
+
+    branch: Branch
+
+    @property
+    def name(self) -> str:
+        """The branch."""
+        return self.branch.name
+
+    @property
+    def size(self) -> int:
+        """One: it is there or not."""
+        return 1
+
+    @property
+    def channels(self) -> int:
+        """A branch is no channel: widths do not depend on it."""
+        return 1
+
+    @property
+    def positions(self) -> int:
+        """Entries of what it adds."""
+        return self.branch.positions
+
+    @property
+    def may_vanish(self) -> bool:
+        """Its sum goes on without it."""
+        return True
+
+    def gather(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the parameters of its last layer, shape (1, entries)."""
+        return torch.cat([values[name].reshape(1, -1) for name in self.branch.ends], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +278,44 @@ class Structured:
                 shared = "is written by several layers, which coupled=False leaves whole"
                 left.append(Frozen(group.name, group.size, shared))
         return left
+
+    def mask(self, space: Space, keep: Keep) -> Mask:
+        """Return the mask over every parameter and channel-carrying buffer."""
+        return space.mask(keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branches:
+    """Whole residual branches: what a sum adds to its input goes or stays, which changes the depth.
+
+    Their sizes differ, so a criterion with `reduce="mean"` and a selector with `scope="global"`
+    compare them.
+
+    Args:
+        skip: Shell patterns of branch names, such as "layer1.*", to leave alone.
+    """
+
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_patterns(self.skip)
+
+    def groups(self, space: Space) -> list[UnitGroup]:
+        """Return one group per branch.
+
+        Raises:
+            ValueError: A pattern of `skip` fits no branch.
+        """
+        must_match("skip", self.skip, [branch.name for branch in space.branches])
+        return [WholeBranch(b) for b in space.branches if not matches(b.name, self.skip)]
+
+    def left_out(self, space: Space) -> list[Frozen]:
+        """Return the branches that could go but are not touched."""
+        return [
+            Frozen(b.name, 1, "is skipped by the method")
+            for b in space.branches
+            if matches(b.name, self.skip)
+        ]
 
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask over every parameter and channel-carrying buffer."""

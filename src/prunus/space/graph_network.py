@@ -54,6 +54,7 @@ class GraphNetwork(nn.Module):
         constants: Further tensors that the graphs read, by name.
         decisions: Calls by which the forward looked at values, so that only one branch is here.
         kept: Of the model that was recorded, tensor name -> dimension -> positions that stay.
+        gone: Names of the residual branches that it lacks.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GraphNetwork(nn.Module):
         constants: dict[str, Tensor],
         decisions: tuple[str, ...],
         kept: dict[str, dict[int, Tensor]],
+        gone: tuple[str, ...],
     ) -> None:
         super().__init__()
         self._modules = model._modules
@@ -75,6 +77,7 @@ class GraphNetwork(nn.Module):
         self.evaluating, self.in_training = evaluating, training
         self.decisions = decisions
         self.kept = kept
+        self.gone = gone
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
         # a class of its own, because exporters read the names of the inputs from the signature

@@ -21,7 +21,8 @@ def remove(model: nn.Module, space: Space, keep: Keep) -> nn.Module:
     Args:
         model: The network `space` was traced from.
         space: Its removable units.
-        keep: Group name -> bool, shape (units,), True = kept; unnamed groups stay whole.
+        keep: Group name -> bool, shape (units,), True = kept; unnamed groups stay whole. Branches
+            stay: no forward of the user's own can do without them.
 
     Raises:
         EmptyLayerError: A group would lose all its channels.
@@ -57,7 +58,8 @@ def copy_sliced(model: nn.Module, index: dict[str, dict[int, Tensor]]) -> nn.Mod
 
 def check_keep(space: Space, keep: Keep) -> None:
     """Refuse a decision that names unknown groups, has wrong sizes or empties a layer."""
-    sizes = {group.name: group.size for group in space.groups}
+    sizes = {group.name: group.size for group in space.removable}
+    branches = {branch.name for branch in space.branches}
     for name, kept in keep.items():
         if name not in sizes:
             raise ValueError(f"no group {name!r} can be removed; there are {', '.join(sizes)}.")
@@ -66,7 +68,7 @@ def check_keep(space: Space, keep: Keep) -> None:
                 f"keep[{name!r}] must be bool of shape ({sizes[name]},), got {kept.dtype} of "
                 f"shape {tuple(kept.shape)}."
             )
-        if not kept.any():
+        if not kept.any() and name not in branches:
             raise EmptyLayerError(
                 f"{name!r} would lose all {sizes[name]} channels; lower the ratio or raise "
                 "min_keep."

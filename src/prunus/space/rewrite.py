@@ -6,7 +6,7 @@ graph, the small network has both.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from prunus.errors import EquivalenceError, UntraceableError
+from prunus.space.branches import drop, without
 from prunus.space.capture import Recording, recorded
 from prunus.space.graph_network import GraphNetwork, Program
 from prunus.space.inputs import doubled
@@ -36,7 +37,8 @@ def rewrite(
     Raises:
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
-    return graph_over(small, model, kept_index(space, keep), example, space.recording)
+    gone = [branch.name for branch in space.gone(keep)]
+    return graph_over(small, model, kept_index(space, keep), example, gone, space.recording)
 
 
 def graph_over(
@@ -44,6 +46,7 @@ def graph_over(
     model: nn.Module,
     index: dict[str, dict[int, Tensor]],
     example: Example,
+    gone: Sequence[str] = (),
     recording: Recording | None = None,
 ) -> GraphNetwork:
     """Return a graph of `model` over the layers of `small`, a copy reduced to `index`.
@@ -53,6 +56,7 @@ def graph_over(
         model: Stays as it was.
         index: Tensor name -> dimension -> positions that stay, int64, ascending.
         example: An input of `model`.
+        gone: Names of residual branches to go without.
         recording: The model's graph in eval mode, where it is known; stays as it was.
 
     Raises:
@@ -64,6 +68,8 @@ def graph_over(
         follow_parameters(each.graph, model, in_double)
         _follow(each, index)
         each.graph.lint()
+    without(training, model, gone)
+    drop(small, without(evaluating, model, gone))
     return GraphNetwork(
         small,
         Program.of(evaluating),
@@ -71,6 +77,7 @@ def graph_over(
         evaluating.constants | training.constants,
         tuple(sorted(evaluating.decisions)),
         _since_dense(model, index),
+        (*(model.gone if isinstance(model, GraphNetwork) else ()), *gone),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import UntraceableError
+from prunus.space.branches import Branch, find
 from prunus.space.capture import Recording, recorded
 from prunus.space.cost import Cost, cost
 from prunus.space.inputs import doubled, random_inputs
@@ -43,6 +44,7 @@ class Space:
 
     Attributes:
         groups: Channels that may go, with everything coupled to them.
+        branches: Residual branches that may go as a whole.
         frozen: Channels that may not, with the reason.
         weights: The parameters of convolutions and linear layers, in order of use.
         macs: Multiply-accumulates for the example input as given.
@@ -60,6 +62,7 @@ class Space:
     """
 
     groups: tuple[ChannelGroup, ...]
+    branches: tuple[Branch, ...]
     frozen: tuple[Frozen, ...]
     weights: tuple[Weight, ...]
     macs: Cost
@@ -69,8 +72,17 @@ class Space:
     unseen: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     tied: Mapping[str, str]
-    averages: tuple[tuple[str, dict[int, tuple[Atoms, Atoms]]], ...] = ()
-    recording: Recording | None = field(default=None, repr=False, compare=False)
+    averages: tuple[tuple[str, dict[int, tuple[Atoms, Atoms]]], ...]
+    recording: Recording = field(repr=False, compare=False)
+
+    @property
+    def removable(self) -> tuple[ChannelGroup | Branch, ...]:
+        """All that may go: the groups, then the branches."""
+        return (*self.groups, *self.branches)
+
+    def gone(self, keep: Keep) -> list[Branch]:
+        """Return the branches that `keep` drops."""
+        return [b for b in self.branches if b.name in keep and not keep[b.name].any()]
 
     def cost(self, name: str) -> Cost:
         """Return the cost model "macs", "params" or "bytes"."""
@@ -80,11 +92,11 @@ class Space:
         return found
 
     def widths(self, keep: Keep) -> Tensor:
-        """Return how many units each group keeps, float64, shape (groups,).
+        """Return how many units each of `removable` keeps, float64, shape (removable,).
 
-        A group that `keep` does not name keeps everything. Values may be soft (floats).
+        What `keep` does not name keeps everything. Values may be soft (floats).
         """
-        kept = [keep[g.name].sum() if g.name in keep else g.size for g in self.groups]
+        kept = [keep[g.name].sum() if g.name in keep else g.size for g in self.removable]
         parts = [torch.as_tensor(k, dtype=torch.float64).cpu().reshape(1) for k in kept]
         return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
 
@@ -131,6 +143,9 @@ class Space:
             view = [1] * mask[name].ndim
             view[dim] = -1
             mask[name] &= kept.view(view)
+        for branch in self.gone(keep):
+            for name in branch.tensors:
+                mask[name] = torch.zeros(self.shapes[name], dtype=torch.bool)
         return mask | {name: mask[first] for name, first in self.tied.items() if first in mask}
 
 
@@ -159,6 +174,10 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
     if tracer.unused(model):
         _see_more(model, example, tracer)
     parts = partition(tracer)
+    branches = find(recording, model)
+    removable: tuple[ChannelGroup | Branch, ...] = (*parts.groups, *branches)
+    there = [(tracer.labels.new(1), branch) for branch in branches]  # one position, or none
+    group_of = np.concatenate([parts.group_of, len(parts.groups) + np.arange(len(branches))])
     averages = tuple(
         (
             name,
@@ -181,20 +200,25 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
         for name, tensor in names.items():
             moving: list[Label] = [x for x in labels.get(name, []) if not isinstance(x, str)]
             fixed = tensor.numel() // max(1, prod(len(x) for x in moving))
+            moving += [one for one, branch in there if name in branch.tensors]
             terms.append((fixed * (tensor.element_size() if weigh else 1), moving))
         return terms
 
     carrying = {member.tensor for group in parts.groups for member in group.members}
+    carrying |= {name for branch in branches for name in branch.tensors}
+    spent: list[tuple[int, list[Label]]] = [
+        (p.factor, [*p.dims, *(one for one, branch in there if k in branch.products)])
+        for k, p in enumerate(tracer.products)
+    ]
     named = {**tensors, **{name: b for name, b in buffers.items() if name in carrying}}
     return Space(
         groups=parts.groups,
+        branches=branches,
         frozen=parts.frozen,
         weights=_weights(tracer, tensors),
-        macs=cost(
-            "macs", [(p.factor, p.dims) for p in tracer.products], parts.groups, parts.group_of
-        ),
-        params=cost("params", sized(tensors, False), parts.groups, parts.group_of),
-        bytes=cost("bytes", sized({**tensors, **buffers}, True), parts.groups, parts.group_of),
+        macs=cost("macs", spent, removable, group_of),
+        params=cost("params", sized(tensors, False), removable, group_of),
+        bytes=cost("bytes", sized({**tensors, **buffers}, True), removable, group_of),
         unknown=dict(tracer.unknown),
         unseen=tuple(tracer.unused(model)),
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},

@@ -1,0 +1,355 @@
+"""Residual branches: what a sum adds to its input, and can do without.
+
+In `y = x + f(x)` the branch is `f`. Where the last layer of a branch has zeros for weights it adds
+nothing, so that `y = x` computes the same without any of the branch's layers. A first block of a
+stage, `y = g(x) + f(x)` with a projection `g`, loses the side with more layers.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from prunus.errors import EquivalenceError
+from prunus.space.capture import Recording, Seen
+
+_BRANCH = ":branch"
+
+_SUMS = ("add", "add_", "__add__", "__iadd__", "__radd__", "iadd")
+
+_PRODUCTS = ("mul", "mul_", "__mul__", "__imul__", "__rmul__", "imul")
+
+_ZERO_TO_ZERO = (
+    *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze"),
+    *("unsqueeze", "contiguous", "expand", "getitem", "chunk", "split", "unbind", "roll", "clone"),
+    *("dropout", "relu", "relu_", "gelu", "silu", "tanh", "div", "div_", "__truediv__", "truediv"),
+    *("narrow", "slice", "to", "float", "type_as", "interpolate", "avg_pool2d", "mean", "sum", "t"),
+    *("adaptive_avg_pool2d", "pixel_shuffle", "pixel_unshuffle", "getattr", "detach"),
+)
+"""Functions whose first input decides: zeros give zeros."""
+
+_VIEWS = (
+    *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze"),
+    *("unsqueeze", "getitem", "t"),
+)
+"""Functions whose output may share its memory with the input."""
+
+_LAYERS_ZERO_TO_ZERO = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.ReLU, nn.ReLU6),
+    *(nn.GELU, nn.SiLU, nn.Tanh, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Flatten, nn.Upsample),
+    *(nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.PixelShuffle, nn.PixelUnshuffle),
+)
+
+_LAYERS = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Layers that give zeros where their own parameters are zero."""
+
+_LAST = {"linear": (1, 2), "conv1d": (1, 2), "conv2d": (1, 2), "conv3d": (1, 2)}
+"""The same as functions, and where their parameters stand."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A residual branch; it goes as a whole.
+
+    Attributes:
+        name: The layer, or the parameter, that it ends with, and ":branch".
+        ends: Parameters that make it add nothing where they are zero.
+        tensors: All parameters and buffers that only this branch reads.
+        products: Which of the tracer's products it spends.
+        positions: Entries of what it adds.
+    """
+
+    name: str
+    ends: tuple[str, ...]
+    tensors: tuple[str, ...]
+    products: frozenset[int]
+    positions: int
+
+    @property
+    def size(self) -> int:
+        """One: it is there or not."""
+        return 1
+
+
+def _holds_anything(module: nn.Module) -> bool:
+    held = (*module._modules.values(), *module._parameters.values(), *module._buffers.values())
+    return any(part is not None for part in held)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Where a branch is in a graph.
+
+    Attributes:
+        branch: Which.
+        sum: The call that adds it.
+        stays: The other operand.
+        calls: What is called for the branch alone.
+        written: Whether later calls write into the sum.
+    """
+
+    branch: Branch
+    sum: fx.Node
+    stays: fx.Node
+    calls: frozenset[fx.Node]
+    written: bool
+
+
+def find(recording: Recording, model: nn.Module) -> tuple[Branch, ...]:
+    """Return the residual branches of a recorded model, in order."""
+    return () if recording.failure else tuple(cut.branch for cut in _cuts(recording, model))
+
+
+def without(recording: Recording, model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Take branches out of a recording's graph and return what only they read.
+
+    Raises:
+        EquivalenceError: A branch is not in this graph.
+    """
+    tensors: list[str] = []
+    for name in names:  # one by one, since one may lie inside another
+        cut = next((cut for cut in _cuts(recording, model) if cut.branch.name == name), None)
+        if cut is None:
+            if any(x.startswith(f"{name.removesuffix(_BRANCH)}.") for x in tensors):
+                continue  # it went with the one around it
+            raise EquivalenceError(f"the graph has no branch {name!r}")
+        stays = cut.stays
+        if cut.written:  # into a sum of its own; what stays may be needed elsewhere as it is
+            with recording.graph.inserting_after(cut.sum):
+                stays = recording.graph.call_method("clone", (cut.stays,))
+            recording.seen[stays.name] = recording.seen[cut.stays.name]
+        cut.sum.replace_all_uses_with(stays)
+        recording.graph.erase_node(cut.sum)
+        for node in reversed(list(recording.graph.nodes)):
+            if node in cut.calls:
+                recording.graph.erase_node(node)
+        tensors += cut.branch.tensors
+    return tensors
+
+
+def drop(small: nn.Module, tensors: Iterable[str]) -> None:
+    """Delete parameters and buffers from a network, and modules that have nothing left."""
+    for name in tensors:
+        path, _, leaf = name.rpartition(".")
+        owner = small.get_submodule(path)
+        owner._parameters.pop(leaf, None)
+        owner._buffers.pop(leaf, None)
+        while path and not _holds_anything(owner):
+            path, _, leaf = path.rpartition(".")
+            owner = small.get_submodule(path)
+            del owner._modules[leaf]
+
+
+def _cuts(recording: Recording, model: nn.Module) -> Iterator[_Cut]:
+    graph = recording.graph
+    above = _Above(graph)
+    reads = _Reads(model, graph)
+    taken: set[str] = set()
+    for node in graph.nodes:
+        if _name(node) not in _SUMS or node.kwargs or len(node.args) != 2:
+            continue
+        shape = _shape(recording, node)
+        for branch, stays in _sides(node, above):
+            ends = _ends(branch, reads)
+            if not ends or _shape(recording, stays) != shape:
+                continue
+            calls = _only_for(node, branch, above.order, reads)
+            if branch not in calls or stays in calls or reads.elsewhere(ends, calls):
+                continue
+            own = tuple(name for name in reads.of(calls) if not reads.elsewhere([name], calls))
+            name = (ends[0].rpartition(".")[0] or ends[0]) + _BRANCH
+            if name in taken:
+                continue
+            taken.add(name)
+            spent = {k for call in calls for k in range(*call.meta.get("products", (0, 0)))}
+            size = 1
+            for n in shape or ():
+                size *= n
+            found = Branch(name, ends, own, frozenset(spent), size)
+            yield _Cut(found, node, stays, calls, _written(node, reads))
+            break
+
+
+def _sides(node: fx.Node, above: "_Above") -> list[tuple[fx.Node, fx.Node]]:
+    """Return which operand of a sum may be a branch and what then stays, the likelier first."""
+    first, second = node.args
+    if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or first is second:
+        return []
+    sides = [(first, second), (second, first)]
+    found = [(x, stays) for x, stays in sides if above.of(stays, *_terms(stays)) & above(x)]
+    if not found:  # a projection beside the branch: both read the same
+        branch, shortcut = max(sides, key=lambda side: above(side[0]).bit_count())
+        common = above(branch) & above(shortcut)
+        own = [shortcut]
+        for node in own:
+            inputs = [x for x in node.all_input_nodes if x not in own]
+            own += [x for x in inputs if above.of(x) & above(shortcut) & ~common]
+        layers = {x for x in own if x.op == "call_module" or _name(x) in _LAST}
+        if common and 1 <= len(layers) <= 2:
+            found.append((branch, shortcut))
+    return found
+
+
+def _terms(node: fx.Node) -> list[fx.Node]:
+    """Return what a sum of sums adds up."""
+    terms: list[fx.Node] = []
+    while _name(node) in _SUMS:
+        terms += [x for x in node.args if isinstance(x, fx.Node)]
+        node = node.args[0] if isinstance(node.args[0], fx.Node) else node
+        if node not in terms or len(terms) > 8:
+            break
+    return terms
+
+
+class _Above:
+    """Which nodes each is computed from, as a bit set; parameters and numbers are none of them."""
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self.order = {node: k for k, node in enumerate(graph.nodes)}
+        self._above: dict[fx.Node, int] = {}
+        for node in self.order:
+            found = 0
+            for x in node.all_input_nodes:
+                if x.op != "get_attr" and "size" not in x.meta:
+                    found |= self._above[x] | self.of(x)
+            self._above[node] = found
+
+    def __call__(self, node: fx.Node) -> int:
+        return self._above[node]
+
+    def of(self, *nodes: fx.Node) -> int:
+        """Return the nodes themselves as a bit set."""
+        found = 0
+        for node in nodes:
+            found |= 1 << self.order[node]
+        return found
+
+
+class _Reads:
+    """Which parameters and buffers each call of a graph reads."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        self.model = model
+        self._names = {
+            id(x): name for name, x in (*model.named_buffers(), *model.named_parameters())
+        }
+        self._readers: dict[str, set[fx.Node]] = {}
+        self._read: dict[fx.Node, list[str]] = {}
+        for node in graph.nodes:
+            self._read[node] = names = list(self._tensors(node))
+            for name in names:
+                self._readers.setdefault(name, set()).add(node)
+
+    def module(self, node: fx.Node) -> nn.Module:
+        """Return the layer that a node calls."""
+        return self.model.get_submodule(str(node.target))
+
+    def name(self, tensor: Tensor | None) -> str | None:
+        """Return the first name of a parameter or buffer."""
+        return self._names.get(id(tensor))
+
+    def of(self, nodes: Iterable[fx.Node]) -> list[str]:
+        """Return all that some calls read."""
+        return list(dict.fromkeys(name for node in nodes for name in self._read[node]))
+
+    def written_by(self, node: fx.Node) -> bool:
+        """Say whether a call writes into its first input."""
+        if node.op == "call_module":
+            return bool(getattr(self.module(node), "inplace", False))
+        name = _name(node)
+        if node.kwargs.get("inplace") or name in ("setitem", "iadd", "imul"):
+            return True
+        return name.endswith("_") and (not name.endswith("__") or name.startswith("__i"))
+
+    def elsewhere(self, names: Sequence[str], nodes: frozenset[fx.Node]) -> bool:
+        """Say whether any of the tensors is read by other calls than these."""
+        return any(self._readers[name] - nodes for name in names)
+
+    def _tensors(self, node: fx.Node) -> Iterator[str]:
+        if node.op == "call_module":
+            module = self.module(node)
+            for tensor in (*module.parameters(), *module.buffers()):
+                yield self._names[id(tensor)]
+        elif node.op == "get_attr":
+            owner, _, leaf = str(node.target).rpartition(".")
+            holder = self.model.get_submodule(owner) if owner else self.model
+            name = self.name(getattr(holder, leaf, None))
+            if name is not None:
+                yield name
+
+
+def _ends(node: Any, reads: _Reads) -> tuple[str, ...]:
+    """Return the parameters that make a node's output zero where they are zero; none if unknown."""
+    if not isinstance(node, fx.Node):
+        return ()
+    name, operands = _name(node), [x for x in node.args if isinstance(x, fx.Node)]
+    if node.op == "call_module":
+        module = reads.module(node)
+        if isinstance(module, _LAYERS):
+            plain = module._parameters.get("weight") is not None  # not computed from others
+            return tuple(reads.of([node])[: len(list(module.parameters()))]) if plain else ()
+        return _ends(operands[0], reads) if isinstance(module, _LAYERS_ZERO_TO_ZERO) else ()
+    if name in _LAST:
+        arguments = [node.args[k] for k in _LAST[name] if k < len(node.args)]
+        arguments += [node.kwargs[k] for k in ("weight", "bias") if k in node.kwargs]
+        given = [x for x in arguments if x is not None]
+        own = [x for argument in given for x in _parameter(argument, reads)]
+        return tuple(own) if len(own) == len(given) else ()
+    if name in _PRODUCTS:
+        activations = [x for x in operands if x.op != "get_attr"]
+        scales = [x for x in operands if x.op == "get_attr"]
+        found = [_ends(x, reads) for x in activations] + [_parameter(x, reads) for x in scales]
+        return next((ends for ends in found if ends), ())
+    if name in _ZERO_TO_ZERO and operands:
+        return _ends(operands[0], reads)
+    return ()
+
+
+def _parameter(node: Any, reads: _Reads) -> tuple[str, ...]:
+    """Return the parameter that a node reads as it is."""
+    return tuple(reads.of([node])) if isinstance(node, fx.Node) and node.op == "get_attr" else ()
+
+
+def _only_for(
+    total: fx.Node, branch: fx.Node, order: dict[fx.Node, int], reads: _Reads
+) -> frozenset[fx.Node]:
+    """Return the calls whose results nothing but `branch` uses, as long as only `total` uses it."""
+    if set(branch.users) != {total}:
+        return frozenset()
+    own, waiting = {branch}, list(branch.all_input_nodes)
+    while waiting:  # users come later than what they use, so they are decided first
+        node = max(waiting, key=order.__getitem__)
+        waiting = [x for x in waiting if x is not node]
+        writers = {
+            x for x in node.users if not x.users and x.args[0] is node and reads.written_by(x)
+        }
+        if node.op not in ("placeholder", "output") and node.users.keys() <= own | writers:
+            own |= {node, *writers}
+            for x in (node, *writers):
+                waiting += [y for y in x.all_input_nodes if y not in own]
+    if any(reads.written_by(node) and node.args[0] not in own for node in own):
+        return frozenset()  # it changes what others read
+    return frozenset(own)
+
+
+def _written(node: fx.Node, reads: _Reads) -> bool:
+    """Say whether calls write into what a node gives, or into a view of it."""
+    return any(
+        (reads.written_by(user) and user.args[0] is node)
+        or (_name(user) in _VIEWS and _written(user, reads))
+        for user in node.users
+    )
+
+
+def _name(node: fx.Node) -> str:
+    if node.op not in ("call_function", "call_method"):
+        return ""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
+def _shape(recording: Recording, node: fx.Node) -> tuple[int, ...] | None:
+    seen = recording.seen.get(node.name)
+    return seen.shape if isinstance(seen, Seen) else None
