@@ -7,6 +7,7 @@ from torch import nn
 from prunus import Pruner, Target, prune, verify
 from prunus.errors import EquivalenceError, TargetError, UntraceableError
 from prunus.methods import Method, gradual, l1_filter
+from prunus.space import trace
 from prunus.zoo import network
 
 HALF = Target(macs=0.5)
@@ -377,3 +378,49 @@ def test_widths_count_channels_where_a_unit_has_several():
     )  # fmt: skip
     small = prune(norm, torch.randn(1, 3, 8, 8), target=HALF).model
     assert small[0].out_channels == 32
+
+
+class Ways(nn.Module):
+    """With a hint it takes another way, in which two layers meet that do not otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(6, 16), nn.Linear(6, 16)
+        self.out, self.far = nn.Linear(16, 3), nn.Linear(16, 3)
+
+    def forward(self, x, hint=None):
+        if hint is None:
+            return self.out(self.one(x).relu()) + self.far(self.other(x).relu())
+        return self.out((self.one(x) + self.other(hint)).relu())
+
+
+def test_further_inputs_couple_what_they_bring_together():
+    model, x = Ways(), torch.randn(2, 6)
+    both = {"x": x, "hint": x * 2}
+    half = {"method": l1_filter(coupled=True, round_to=1), "target": Target(params=0.5)}
+
+    alone = prune(model, {"x": x}, **half)
+    assert [group["name"] for group in alone.report.groups] == ["one", "other"]
+
+    result = prune(model, {"x": x}, also=[both], **half)
+    assert [group["coupled"] for group in result.report.groups] == [["one", "other"]]
+    assert result.report.verification.inputs == 4
+    for given in ({"x": x}, both):
+        assert verify(result.mask, result.model, given, model=model).passed
+
+
+def test_further_inputs_must_be_taken_and_come_in_a_sequence():
+    with pytest.raises(UntraceableError, match="fails on the example input of shape"):
+        prune(Ways(), {"x": torch.randn(2, 6)}, also=[{"x": torch.randn(2, 5)}])
+    with pytest.raises(TypeError, match="also must be a sequence of inputs, got Tensor"):
+        prune(Ways(), {"x": torch.randn(2, 6)}, also=torch.randn(2, 6))
+
+
+def test_costs_are_those_of_the_example_alone():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    small, large = torch.randn(1, 3, 8, 8), torch.randn(1, 3, 32, 32)
+
+    alone, more = trace(net, small), trace(net, small, also=[large])
+
+    assert alone.macs.dense == more.macs.dense
+    assert [g.positions for g in alone.groups] == [g.positions for g in more.groups]

@@ -1,5 +1,7 @@
 """Pruning in one call."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -20,6 +22,7 @@ def prune(
     method: Method | str = "l1_filter",
     target: Target | None = None,
     optimizer: Optimizer | None = None,
+    also: Sequence[Example] = (),
     exact: bool = True,
     check: bool = True,
     seed: int = 0,
@@ -33,6 +36,9 @@ def prune(
         target: How small; the method's own target by default.
         optimizer: Goes on with the small network: parameters replaced, state sliced, and zeroed
             where single weights were removed.
+        also: Further inputs, of other sizes or with other arguments, that take other ways through
+            the forward. Channels are coupled by what any of them does, and the result is proved
+            equal on all; costs are those of `example`.
         exact: Keep channels that a layer norm or another average runs over. With False they may go;
             averages are then over the channels that remain, and the result is proved equal to the
             masked network that averages so.
@@ -54,7 +60,7 @@ def prune(
         16
     """
     model = unwrapped(model)
-    plan = Plan(model, example, method, target, exact=exact)
+    plan = Plan(model, example, method, target, also=also, exact=exact)
     if plan.method.during_training:
         raise ValueError(
             f"method {plan.method.name!r} prunes while the network trains; use prunus.Pruner in "

@@ -1,6 +1,6 @@
 """One method applied to one network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Plan:
         example: Its input.
         method: A method or its name.
         target: How small; the method's own target by default.
+        also: Further inputs of the model, see `prunus.space.trace`.
         exact: Keep channels that are averaged over, see `prunus.space.trace`.
     """
 
@@ -37,6 +38,7 @@ class Plan:
         method: Method | str,
         target: Target | None,
         *,
+        also: Sequence[Example] = (),
         exact: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -48,7 +50,7 @@ class Plan:
         if self.target is not None:
             self.method.check_target(self.target)
         self.spared: list[Frozen] = []
-        self.space = trace(model, example, exact=exact)
+        self.space = trace(model, example, also=also, exact=exact)
         reasons = " ".join(frozen.reason for frozen in self.space.frozen)
         averaged = "averaged over" in reasons or "the statistics of" in reasons
         self._hint = _AVERAGED if exact and averaged else ""

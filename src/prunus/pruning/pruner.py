@@ -1,5 +1,6 @@
 """Pruning inside any training loop."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ class Pruner:
         example: An input of it; costs are counted for exactly this input.
         method: A method, or its name in `prunus.methods.METHODS`.
         target: How small; the method's own target by default.
+        also: Further inputs of it, see `prunus.prune`.
         exact: Keep channels that are averaged over, see `prunus.prune`.
         steps_per_epoch: Needed where the method's lengths count epochs.
         seed: Of every random choice.
@@ -55,12 +57,13 @@ class Pruner:
         *,
         target: Target | None = None,
         steps_per_epoch: int | None = None,
+        also: Sequence[Example] = (),
         exact: bool = True,
         seed: int = 0,
     ) -> None:
         self.model = model = unwrapped(model)
         self.example = example
-        self.plan = Plan(model, example, method, target, exact=exact)
+        self.plan = Plan(model, example, method, target, also=also, exact=exact)
         if self.plan.method.structured:
             self.plan.probe(model, example)
         self.keep: Keep = {}

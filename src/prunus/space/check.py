@@ -1,7 +1,7 @@
 """The proof: the small network computes what the masked one did, or nothing is returned."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
@@ -105,6 +105,9 @@ def verify(
 class Reference:
     """The masked network, run once for all that is compared with it; for arguments see `verify`.
 
+    Args:
+        also: Further inputs that both networks must take.
+
     Attributes:
         lowered: Whether it computes in less than float64 although it is given that.
     """
@@ -118,16 +121,20 @@ class Reference:
         seed: int = 0,
         random: bool = True,
         averages: Averages = (),
+        also: Sequence[Example] = (),
     ) -> None:
         if dtype not in TOLERANCE:
             raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
         self.averages = averages
         self.lowered = False
+        self._required = 1 + len(also)
         for precision in (dtype, torch.float32):
             self.precision = precision
             self.network = _in_precision(model, precision)
             apply_mask(self.network, mask)
-            self.inputs = list(_inputs(example, precision, seed))[: None if random else 1]
+            further = random_inputs(example, seed) if random else ()
+            given = (example, *also, *further)
+            self.inputs = [tree_map(lambda x: _cast(x, precision), x) for x in given]  # noqa: B023
             try:
                 self._found: list[list[Tensor] | None] = [self._run(self.inputs[0])]
             except RuntimeError:
@@ -170,10 +177,13 @@ class Reference:
             try:
                 found = self._run(self.inputs[len(self._found)])
             except Exception:
-                self._found.append(None)  # no more than the example has to be taken
+                if len(self._found) < self._required:
+                    raise
+                self._found.append(None)  # random inputs need not be taken
             else:
                 finite = all(x.isfinite().all() for x in found if x.is_floating_point())
-                self._found.append(found if finite else None)  # not any numbers are taken
+                taken = finite or len(self._found) < self._required
+                self._found.append(found if taken else None)
         return self._found[k]
 
     def _run(self, example: Example) -> list[Tensor]:
@@ -251,12 +261,6 @@ def apply_mask(model: nn.Module, mask: Mask) -> None:
                 f"{tuple(kept.shape)}."
             )
         tensors[name].masked_fill_(~kept.to(tensors[name].device), 0)
-
-
-def _inputs(example: Example, dtype: torch.dtype, seed: int) -> Iterable[Example]:
-    """Yield the example, then random inputs of its shape and of a larger batch."""
-    for given in (example, *random_inputs(example, seed=seed)):
-        yield tree_map(lambda x: _cast(x, dtype), given)
 
 
 def _outputs(model: nn.Module, example: Example) -> list[Tensor]:

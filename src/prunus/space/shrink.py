@@ -54,7 +54,9 @@ def shrink(
     """
     small = remove(model, space, keep)
     mask, averages = space.mask(keep), space.remaining(keep)
-    reference = Reference(model, mask, example, averages=averages) if check else None
+    reference = None
+    if check:
+        reference = Reference(model, mask, example, averages=averages, also=space.also)
     failures = []
     for form, build in FORMS.items():
         try:
@@ -94,7 +96,8 @@ def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) 
     for alone in kinds.values():
         small = remove(model, space, alone)
         averages = space.remaining(alone)
-        reference = Reference(model, space.mask(alone), example, averages=averages)
+        mask = space.mask(alone)
+        reference = Reference(model, mask, example, averages=averages, also=space.also)
         failure = ""
         for form, build in FORMS.items():
             try:

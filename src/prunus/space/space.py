@@ -1,6 +1,6 @@
 """The space of what can be removed from one network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -58,6 +58,7 @@ class Space:
         averages: Every operation that averages over its input, in order: its name, and for each
             dimension the group (-1 for none) and the unit of each position. Filled where channels
             inside averages may go (`exact=False`).
+        also: Further inputs that were traced; a small network must equal the masked one there too.
         recording: The forward as a graph, in eval mode.
     """
 
@@ -73,6 +74,7 @@ class Space:
     shapes: Mapping[str, tuple[int, ...]]
     tied: Mapping[str, str]
     averages: tuple[tuple[str, dict[int, tuple[Atoms, Atoms]]], ...]
+    also: tuple[Example, ...] = field(repr=False, compare=False)
     recording: Recording = field(repr=False, compare=False)
 
     @property
@@ -149,21 +151,27 @@ class Space:
         return mask | {name: mask[first] for name, first in self.tied.items() if first in mask}
 
 
-def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
+def trace(
+    model: nn.Module, example: Example, *, also: Sequence[Example] = (), exact: bool = True
+) -> Space:
     """Run `model` once on `example` and work out what can be removed.
 
     Args:
         model: Any network; it is left as it was, in its mode, on its device.
         example: One input tensor, a tuple of positional inputs or a dict of keyword inputs. Costs
             are counted for exactly this input, so a batch of one gives MACs per sample.
+        also: Further inputs, of other sizes or with other arguments, that take other ways through
+            the forward.
         exact: Keep channels that are averaged over (by a layer norm, say), because the average
             would change. With False they may go, and averages are over what remains.
 
     Raises:
-        UntraceableError: The model fails on `example`.
+        UntraceableError: The model fails on `example`, or on one of `also`.
     """
     model = unwrapped(model)
     refuse_unready(model, example)
+    if isinstance(also, Tensor | Mapping):
+        raise TypeError(f"also must be a sequence of inputs, got {type(also).__name__}.")
     try:
         recording = recorded(model, example, exact=exact)
         tracer = recording.tracer
@@ -171,8 +179,13 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
         tracer = record(model, example, RULES, exact=exact)
         recording = Recording(tracer, failure=str(error))
     averaged = list(tracer.averages)
+    spent = list(tracer.products), dict(tracer.producers)
+    for further in also:
+        record(model, further, RULES, tracer=tracer)
     if tracer.unused(model):
         _see_more(model, example, tracer)
+    tracer.products = spent[0]  # costs are those of the example
+    tracer.producers |= spent[1]
     parts = partition(tracer)
     branches = find(recording, model)
     removable: tuple[ChannelGroup | Branch, ...] = (*parts.groups, *branches)
@@ -206,7 +219,7 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
 
     carrying = {member.tensor for group in parts.groups for member in group.members}
     carrying |= {name for branch in branches for name in branch.tensors}
-    spent: list[tuple[int, list[Label]]] = [
+    terms: list[tuple[int, list[Label]]] = [
         (p.factor, [*p.dims, *(one for one, branch in there if k in branch.products)])
         for k, p in enumerate(tracer.products)
     ]
@@ -216,7 +229,7 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
         branches=branches,
         frozen=parts.frozen,
         weights=_weights(tracer, tensors),
-        macs=cost("macs", spent, removable, group_of),
+        macs=cost("macs", terms, removable, group_of),
         params=cost("params", sized(tensors, False), removable, group_of),
         bytes=cost("bytes", sized({**tensors, **buffers}, True), removable, group_of),
         unknown=dict(tracer.unknown),
@@ -224,6 +237,7 @@ def trace(model: nn.Module, example: Example, *, exact: bool = True) -> Space:
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
         tied=_tied(model),
         averages=() if exact else averages,
+        also=tuple(also),
         recording=recording,
     )
 
@@ -233,7 +247,6 @@ def _see_more(model: nn.Module, example: Example, tracer: Tracer) -> None:
 
     The channels of the latter stay, because no comparison in eval mode would cover them.
     """
-    products = list(tracer.products)
     for seed in range(_TRIES):
         for drawn in random_inputs(example, seed):
             try:
@@ -249,7 +262,7 @@ def _see_more(model: nn.Module, example: Example, tracer: Tracer) -> None:
             break
         except UntraceableError:
             continue  # it needs targets, or more; `shrink` runs the result in train mode
-    tracer.producers, tracer.products = producers, products
+    tracer.producers = producers
 
 
 def _weights(tracer: Tracer, parameters: Mapping[str, Tensor]) -> tuple[Weight, ...]:
