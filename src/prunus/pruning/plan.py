@@ -12,7 +12,7 @@ from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.pruning.result import Report, Result
-from prunus.space import Frozen, Verification, trace, verify
+from prunus.space import Frozen, Structured, Verification, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, kept_index
 from prunus.space.shrink import inexpressible, shrink
@@ -50,7 +50,9 @@ class Plan:
         if self.target is not None:
             self.method.check_target(self.target)
         self.spared: list[Frozen] = []
-        self.space = trace(model, example, also=also, exact=exact)
+        granularity = self.method.granularity
+        inside = isinstance(granularity, Structured) and granularity.inside_heads
+        self.space = trace(model, example, also=also, exact=exact, inside_heads=inside)
         reasons = " ".join(frozen.reason for frozen in self.space.frozen)
         averaged = "averaged over" in reasons or "the statistics of" in reasons
         self._hint = _AVERAGED if exact and averaged else ""

@@ -414,9 +414,12 @@ def recorded(
     *,
     training: bool = False,
     exact: bool = True,
+    inside_heads: bool = False,
     labelled: bool = True,
 ) -> Recording:
     """Run the model once and return its graph, with the labels of what it computes or without.
+
+    For arguments see `record`.
 
     Raises:
         UntraceableError: The model fails on the example input.
@@ -427,7 +430,16 @@ def recorded(
         recorders.append(GraphRecorder(model, tracer))
         return lambda *args, **kwargs: recorders[0].run(model, args, kwargs)
 
-    record(model, example, RULES, run, training=training, exact=exact, labelled=labelled)
+    record(
+        model,
+        example,
+        RULES,
+        run,
+        training=training,
+        exact=exact,
+        inside_heads=inside_heads,
+        labelled=labelled,
+    )
     return recorders[0].recording
 
 

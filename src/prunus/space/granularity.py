@@ -249,10 +249,12 @@ class Structured:
     Args:
         coupled: Also prune channels that several layers write into, such as residual sums. With
             False only channels made by a single layer go, as in most papers on residual networks.
+        inside_heads: Let attention heads lose width, all alike, instead of whole heads go.
         skip: Shell patterns of group (layer) names to leave alone.
     """
 
     coupled: bool = True
+    inside_heads: bool = False
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -43,9 +43,14 @@ class Grid:
 
 
 class Labels:
-    """A union-find over atoms, vectorised, with a reason for every class that may not go."""
+    """A union-find over atoms, vectorised, with a reason for every class that may not go.
 
-    def __init__(self) -> None:
+    Args:
+        inside: Let grids rather move along those sides that yield to others otherwise.
+    """
+
+    def __init__(self, *, inside: bool = False) -> None:
+        self.inside = inside
         self._parent = np.arange(1024, dtype=np.int64)
         self._reason = np.full(1024, _FREE, dtype=np.int32)
         self._texts: list[str] = []
@@ -181,7 +186,7 @@ class Labels:
                 shared = Counter(self.find(firsts).tolist())
                 moving = set(self.find(np.array(self._moving, dtype=np.int64)).tolist())
                 ranks = [(max(self._ranked(grid, moving, shared)), grid) for grid in left]
-                best, chosen = next((r for r in ranks if r[0][0]), ranks[0])
+                best, chosen = max(ranks, key=lambda ranked: ranked[0][:2])
                 left = [grid for grid in left if grid is not chosen]
                 self._move_along(chosen, [best[-1]])
             waiting = left
@@ -218,8 +223,9 @@ class Labels:
         for dim in self._open(grid):
             root = int(self.find(grid.sides[dim][:1])[0])
             yields = self._has(self._yielding, root)
-            apart = root in moving, not yields, shared[root], not self._has(self._repeated, root)
-            ranks.append((*apart, len(grid.sides[dim]), dim))
+            moves, repeats = root in moving, self._has(self._repeated, root)
+            first = (yields, moves) if self.inside else (moves, not yields)
+            ranks.append((*first, shared[root], not repeats, len(grid.sides[dim]), dim))
         return ranks
 
     def _has(self, marked: list[Atoms], root: int) -> bool:

@@ -26,6 +26,7 @@ from prunus.space.remove import kept_index
 from prunus.space.running import held_tensors
 from prunus.space.sizes import REWRITES, After
 from prunus.space.space import Space
+from prunus.space.tracer import Tracer
 from prunus.types import Example, Keep
 
 
@@ -95,7 +96,7 @@ def _in_training(
     if twin is not None and twin.calls == evaluating.calls:
         rename(twin.graph, named(evaluating.graph))
         return replace(evaluating, graph=twin.graph), (lambda: doubles, lambda: doubles)
-    training = _recorded(model, example, training=True, exact=evaluating.tracer.exact)
+    training = _recorded(model, example, training=True, like=evaluating.tracer)
     same = twin is not None and twin.calls == training.calls
     return training, (
         lambda: _named_in_double(model, example, training=False),
@@ -104,11 +105,12 @@ def _in_training(
 
 
 def _recorded(
-    model: nn.Module, example: Example, *, training: bool = False, exact: bool = True
+    model: nn.Module, example: Example, *, training: bool = False, like: Tracer | None = None
 ) -> Recording:
+    same = {"exact": like.exact, "inside_heads": like.labels.inside} if like else {}
     for given in (example, doubled(example)) if training else (example,):
         try:
-            return recorded(model, given, training=training, exact=exact).required()
+            return recorded(model, given, training=training, **same).required()
         except (UntraceableError, EquivalenceError) as error:
             failure = error
     raise EquivalenceError(str(failure)) from failure

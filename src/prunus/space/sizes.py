@@ -263,6 +263,15 @@ def _normalised(node: Any, after: After) -> None:
         node.kwargs = {**node.kwargs, "normalized_shape": sizes}
 
 
+def _attended(node: Any, after: After) -> None:
+    """Attention: the default scale is that of the dense width."""
+    query = after.seen(node.args[0] if node.args else node.kwargs["query"])
+    stays = after.stays(query.labels[-1])
+    given = len(node.args) > 6 or node.kwargs.get("scale") is not None
+    if stays is not None and not stays.all() and not given:
+        node.kwargs = {**node.kwargs, "scale": query.shape[-1] ** -0.5}
+
+
 def _repeated(node: Any, after: After) -> None:
     """repeat_interleave: as often as what is made needs; its output's size need not be given."""
     names = ("input", "repeats", "dim")
@@ -286,6 +295,7 @@ REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _grouped),
     **dict.fromkeys(("layer_norm", "rms_norm"), _normalised),
     "repeat_interleave": _repeated,
+    "scaled_dot_product_attention": _attended,
     "unflatten": _unflattened,
     "narrow": _narrowed,
     "pad": _padded,

@@ -152,7 +152,12 @@ class Space:
 
 
 def trace(
-    model: nn.Module, example: Example, *, also: Sequence[Example] = (), exact: bool = True
+    model: nn.Module,
+    example: Example,
+    *,
+    also: Sequence[Example] = (),
+    exact: bool = True,
+    inside_heads: bool = False,
 ) -> Space:
     """Run `model` once on `example` and work out what can be removed.
 
@@ -164,6 +169,7 @@ def trace(
             the forward.
         exact: Keep channels that are averaged over (by a layer norm, say), because the average
             would change. With False they may go, and averages are over what remains.
+        inside_heads: Let attention heads lose width, all of them alike, instead of whole heads go.
 
     Raises:
         UntraceableError: The model fails on `example`, or on one of `also`.
@@ -173,10 +179,10 @@ def trace(
     if isinstance(also, Tensor | Mapping):
         raise TypeError(f"also must be a sequence of inputs, got {type(also).__name__}.")
     try:
-        recording = recorded(model, example, exact=exact)
+        recording = recorded(model, example, exact=exact, inside_heads=inside_heads)
         tracer = recording.tracer
     except UntraceableError as error:  # perhaps because it was watched
-        tracer = record(model, example, RULES, exact=exact)
+        tracer = record(model, example, RULES, exact=exact, inside_heads=inside_heads)
         recording = Recording(tracer, failure=str(error))
     averaged = list(tracer.averages)
     spent = list(tracer.products), dict(tracer.producers)

@@ -364,6 +364,7 @@ def record(
     *,
     training: bool = False,
     exact: bool = True,
+    inside_heads: bool = False,
     labelled: bool = True,
     tracer: Tracer | None = None,
 ) -> Tracer:
@@ -376,6 +377,7 @@ def record(
         run: Given the tracer, what to call instead of the model itself.
         training: Run in train mode; still nothing of the model changes.
         exact: Whether channels that are averaged over stay.
+        inside_heads: Whether attention heads lose width rather than go as a whole.
         labelled: Follow the operations; without, only `run` sees the model run.
         tracer: What an earlier run has found, to be added to.
 
@@ -384,7 +386,7 @@ def record(
     """
     args, kwargs = call_arguments(cloned(example))
     if tracer is None:
-        tracer = Tracer(exact=exact)
+        tracer = Tracer(Labels(inside=inside_heads), exact=exact)
         tracer.adopt(model)
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):

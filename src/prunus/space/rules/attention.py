@@ -25,7 +25,8 @@ def attention(
     """softmax(q k^T * scale) v over (..., heads, tokens, width): whole heads may go.
 
     With grouped queries a key head goes with all the queries that share it. The width of queries
-    and keys sets the default scale, so it stays unless `scale` is given.
+    and keys sets the default scale, so it stays unless `scale` is given, or the width inside heads
+    is asked for: a rewritten graph then states the scale.
     """
     labels = tracer.labels
     q, k, v = tracer.of(query), tracer.of(key), tracer.of(value)
@@ -39,7 +40,7 @@ def attention(
             labels.join(meeting[0], other)
         batch.append(next((x for x in meeting if not isinstance(x, str)), meeting[0]))
     labels.join(q[-1], k[-1])
-    if scale is None:
+    if scale is None and not labels.inside:
         labels.freeze(q[-1], "sets the scale of an attention")
     elif not (tracer.is_zero(query, -1) or tracer.is_zero(key, -1)):
         labels.freeze(q[-1], "is summed over in a product of activations")
