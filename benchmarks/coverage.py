@@ -46,7 +46,8 @@ GOAL = 0.3
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers")
 SUMMARY = (
-    *("zoo", "ratio", "tried", "preserved", "wrong", "refused", "crash or timeout", "trained"),
+    *("zoo", "ratio", "tried", "preserved", "wrong", "refused", "of these with exact=False"),
+    *("crash or timeout", "trained"),
     *("pruned twice", f">= {GOAL:.0%} gone", "median s"),
 )
 DETAILS = (
@@ -190,6 +191,7 @@ def summary(rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
         counts = (
             len(found),
             *(statuses.count(status) for status in ("preserved", "wrong", "refused")),
+            sum("remaining" in row for row in found),
             statuses.count("crash") + statuses.count("timeout"),
             sum(row.get("trained") == "yes" for row in found),
             sum(row.get("second") == "preserved" for row in found),
@@ -228,6 +230,11 @@ def shortcomings(rows: Iterable[Row]) -> Iterator[str]:
         frozen = (f"{n} channels: {reason}" for reason, n in row.get("frozen", {}).items())
         if row["status"] != "preserved":
             parts.append(f"{row['status']}: {row['error']}")
+            if "remaining" in row:
+                parts.append(
+                    f"exact=False leaves {percent(row, 'remaining')} of the parameters, by Prunus' "
+                    "own proof"
+                )
         elif not large(row):
             parts.append(f"{percent(row, 'params_ratio')} of the parameters left")
             parts.append(f"frozen: {', '.join(frozen) or 'nothing'}")

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ def examine(zoo: str, name: str, ratio: float, note: Notes) -> None:
         result = pruned(model, example, ratio)
     except Exception as error:
         note(status="refused" if refuses(error) else "crash", error=text(error))
+        if "exact=False" in str(error):
+            with suppress(Exception):
+                result = pruned(model, example, ratio, exact=False)
+                note(remaining=parameters(result.model) / dense)
         return
     report = result.report
     macs, macs_left = report.costs["macs"]
@@ -92,9 +97,12 @@ def examine(zoo: str, name: str, ratio: float, note: Notes) -> None:
     note(stage="done")
 
 
-def pruned(model: nn.Module, example: Example, ratio: float) -> prunus.Result:
+def pruned(
+    model: nn.Module, example: Example, ratio: float, *, exact: bool = True
+) -> prunus.Result:
     method = prunus.methods.l1_filter(coupled=True, round_to=1)
-    return prunus.prune(model, example, method=method, target=prunus.Target(sparsity=ratio))
+    target = prunus.Target(sparsity=ratio)
+    return prunus.prune(model, example, method=method, target=target, exact=exact)
 
 
 def second(model: nn.Module, example: Example) -> str:
