@@ -64,7 +64,7 @@ def _layer_norm(module: Any) -> None:
         module.normalized_shape = tuple(module.weight.shape)
 
 
-def _embedding(module: nn.Embedding) -> None:
+def _embedding(module: nn.Embedding | nn.EmbeddingBag) -> None:
     module.embedding_dim = module.weight.shape[1]
 
 
@@ -89,6 +89,7 @@ ATTRIBUTES: dict[type[nn.Module], Callable[..., None]] = {
     nn.LayerNorm: _layer_norm,
     nn.RMSNorm: _layer_norm,
     nn.Embedding: _embedding,
+    nn.EmbeddingBag: _embedding,
     nn.RNNBase: _recurrent,
     nn.RNNCellBase: _recurrent_cell,
 }

@@ -147,6 +147,21 @@ def embedding(tracer: Tracer, call: Call) -> None:
     tracer.assign(call.out, [*tracer.of(call["indices"]), features])
 
 
+def embedding_bag(tracer: Tracer, call: Call) -> None:
+    """A sum, mean or maximum of looked-up rows, feature by feature."""
+    entries, features = tracer.of(call["weight"])
+    tracer.labels.freeze(entries, "is an entry of an embedding")
+    origin = tracer.origin(call["weight"])
+    if origin is not None:
+        tracer.produce(origin[1], call["indices"].numel())
+    found, *others = call.out
+    for other in others:
+        tracer.assign(other, ["is a place in a bag"] * other.ndim)
+    if tracer.is_zero(call["weight"], 1):
+        tracer.set_zero(found, [1])
+    tracer.assign(found, ["is a bag", features])
+
+
 def grouped_product(tracer: Tracer, call: Call) -> None:
     """_grouped_mm: rows (t, k) times the matrix (k, n) of the expert each belongs to, (e, k, n)."""
     rows, experts = call["self"], call["mat2"]
