@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from prunus import space as space
     from prunus import training as training
     from prunus import zoo as zoo
+    from prunus.criteria import Calibration as Calibration
     from prunus.pruning import Pruner as Pruner
     from prunus.pruning import Report as Report
     from prunus.pruning import Result as Result
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Calibration": "prunus.criteria",
     **dict.fromkeys(("Pruner", "Report", "Result", "prune"), "prunus.pruning"),
     **dict.fromkeys(("load", "save"), "prunus.saving"),
     **dict.fromkeys(("Verification", "verify"), "prunus.space"),

@@ -4,13 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from prunus.criteria import CRITERIA, L1, L2, Evidence, Random
+from prunus.criteria import CRITERIA, L1, L2, Calibration, Evidence, Random
 from prunus.space import Structured, Unstructured, trace
+
+X = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
 
 
 def evidence(model, seed=0):
     weights = {name: p.detach() for name, p in model.named_parameters()}
-    return Evidence(weights, torch.Generator().manual_seed(seed))
+    x = X.to(next(model.parameters()).dtype)
+    data = Calibration([(x, torch.zeros(2, 1).to(x))], loss=nn.functional.mse_loss)
+    return Evidence(weights, torch.Generator().manual_seed(seed), model, x, data)
 
 
 @pytest.fixture
@@ -68,6 +72,8 @@ def test_coupled_filters_are_scored_together():
 def test_scores_are_float32_one_per_unit_and_change_nothing(net, groups, name, dtype):
     net.to(dtype)
     given = evidence(net)
+    if name == "input_norm":
+        groups = Unstructured().groups(trace(net, X.to(dtype)))
     before = {key: value.clone() for key, value in given.weights.items()}
     state = torch.get_rng_state()
     scores = CRITERIA[name]().score(groups, given)
@@ -76,6 +82,7 @@ def test_scores_are_float32_one_per_unit_and_change_nothing(net, groups, name, d
     }
     assert all(torch.equal(given.weights[key], value) for key, value in before.items())
     assert torch.equal(torch.get_rng_state(), state)
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
 
 @pytest.mark.parametrize("criterion", [L1(), L2()])

@@ -1,9 +1,32 @@
 """HOW IMPORTANT is each unit: evidence to one score per unit, larger = keep."""
 
+from prunus.criteria.activation import ActiveShare as ActiveShare
+from prunus.criteria.activation import InputNorm as InputNorm
+from prunus.criteria.activation import Rank as Rank
+from prunus.criteria.base import Calibration as Calibration
 from prunus.criteria.base import Criterion as Criterion
 from prunus.criteria.base import Evidence as Evidence
+from prunus.criteria.geometry import MedianDistance as MedianDistance
+from prunus.criteria.gradient import Connection as Connection
+from prunus.criteria.gradient import Curvature as Curvature
+from prunus.criteria.gradient import GradientFlow as GradientFlow
+from prunus.criteria.gradient import SynapticFlow as SynapticFlow
+from prunus.criteria.gradient import Taylor as Taylor
 from prunus.criteria.norm import L1 as L1
 from prunus.criteria.norm import L2 as L2
 from prunus.criteria.random import Random as Random
 
-CRITERIA: dict[str, type[Criterion]] = {"l1": L1, "l2": L2, "random": Random}
+CRITERIA: dict[str, type[Criterion]] = {
+    "l1": L1,
+    "l2": L2,
+    "random": Random,
+    "taylor": Taylor,
+    "connection": Connection,
+    "gradient_flow": GradientFlow,
+    "synaptic_flow": SynapticFlow,
+    "curvature": Curvature,
+    "median_distance": MedianDistance,
+    "active_share": ActiveShare,
+    "rank": Rank,
+    "input_norm": InputNorm,
+}

@@ -1,27 +1,174 @@
 """What every importance score is given and must return."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from prunus.space import UnitGroup
-from prunus.types import Scores
+from prunus.space.running import preserved
+from prunus.types import Example, Scores, call_arguments
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Samples that a criterion looks at beside the weights.
+
+    Args:
+        batches: Pairs (inputs, targets), as a loader gives them, or inputs alone for criteria that
+            need no targets. Read anew by each pass, so a list or a loader, not a generator.
+        loss: (outputs, targets) -> a scalar, the mean over the samples.
+        limit: At most so many batches are read.
+
+    Raises:
+        ValueError: The limit is below one.
+        TypeError: The batches can be read only once.
+    """
+
+    batches: Iterable[Any]
+    loss: Callable[[Any, Any], Tensor] = F.cross_entropy
+    limit: int = 10
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit must be at least 1, got {self.limit}.")
+        if isinstance(self.batches, Iterator):
+            raise TypeError(
+                "batches must be a list or a loader, which can be read several times, got "
+                f"{type(self.batches).__name__}."
+            )
+
+    def __iter__(self) -> Iterator[tuple[Example, Any]]:
+        """Yield inputs and targets; None for targets that are not there."""
+        for batch in islice(self.batches, self.limit):
+            if isinstance(batch, tuple | list) and len(batch) == 2:
+                yield batch[0], batch[1]
+            else:
+                yield batch, None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a criterion may look at.
+    """What a criterion may look at; nothing of it is changed.
 
     Attributes:
         weights: Parameter name -> values, detached.
         generator: Source of every random choice.
+        model: The network as it is now, masked where something is pruned already.
+        example: An input of it.
+        calibration: Samples, where the caller has given any.
     """
 
     weights: Mapping[str, Tensor]
     generator: torch.Generator
+    model: nn.Module = field(default_factory=nn.Module)
+    example: Example = ()
+    calibration: Calibration | None = None
+
+    def losses(
+        self, *, training: bool = False, single: bool = False
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Yield the loss of each batch, with its graph, and the parameters it depends on.
+
+        Args:
+            training: Run in train mode, so that batch norms take the statistics of the batch.
+            single: Yield the loss of each sample instead.
+
+        Raises:
+            ValueError: There is no calibration, or it has no targets.
+        """
+        named: dict[str, Tensor] = {
+            name: p for name, p in self.model.named_parameters() if p.is_floating_point()
+        }
+        for inputs, targets in self._batches():
+            if targets is None:
+                raise ValueError(
+                    "this criterion looks at a loss, so the calibration must yield pairs "
+                    "(inputs, targets)."
+                )
+            parts = [(inputs, targets)]
+            if single:
+                parts = [(_row(inputs, k), targets[k : k + 1]) for k in range(len(targets))]
+            for given, wanted in parts:
+                args, kwargs = call_arguments(given)
+                with (
+                    preserved(self.model, training=training),
+                    torch.enable_grad(),
+                    ExitStack() as frozen,
+                ):
+                    for parameter in named.values():
+                        if not parameter.requires_grad:  # frozen ones are scored as well
+                            frozen.callback(parameter.requires_grad_, False)
+                            parameter.requires_grad_()
+                    assert self.calibration is not None
+                    yield self.calibration.loss(self.model(*args, **kwargs), wanted), named
+
+    def gradients(
+        self, *, training: bool = False, single: bool = False
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield each batch's gradient of the loss, for every parameter; see `losses`."""
+        for loss, named in self.losses(training=training, single=single):
+            yield gradient(loss, named)
+
+    def inputs(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """Yield for each batch what the named layers read, in eval mode.
+
+        Yields:
+            Layer -> its first input; layers that a batch does not reach are left out.
+        """
+        for inputs, _ in self._batches():
+            found: dict[str, Tensor] = {}
+
+            def keep(name: str, found: dict[str, Tensor] = found) -> Callable[..., None]:
+                def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+                    found.setdefault(name, given[0].detach())
+
+                return note
+
+            args, kwargs = call_arguments(inputs)
+            with preserved(self.model), ExitStack() as hooks:
+                for name in layers:
+                    module = self.model.get_submodule(name)
+                    handle = module.register_forward_pre_hook(keep(name))
+                    hooks.callback(handle.remove)
+                self.model(*args, **kwargs)
+            yield found
+
+    def _batches(self) -> Iterator[tuple[Example, Any]]:
+        if self.calibration is None:
+            raise ValueError(
+                "this method looks at data; pass calibration=prunus.Calibration(batches), with "
+                "batches such as a DataLoader's."
+            )
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        seen = False
+        for batch in self.calibration:
+            seen = True
+            yield tree_map_only(Tensor, lambda x: x.to(device), batch)
+        if not seen:
+            raise ValueError("the calibration has no batches.")
+
+
+def gradient(
+    of: Tensor, named: Mapping[str, Tensor], *, create_graph: bool = False
+) -> dict[str, Tensor]:
+    """Return the gradient of a scalar for each parameter, zero where it does not depend on it."""
+    found = torch.autograd.grad(
+        of, list(named.values()), allow_unused=True, create_graph=create_graph
+    )
+    pairs = zip(named.items(), found, strict=True)
+    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in pairs}
+
+
+def _row(inputs: Example, k: int) -> Example:
+    cut: Example = tree_map_only(Tensor, lambda x: x[k : k + 1], inputs)
+    return cut
 
 
 class Criterion(Protocol):
@@ -36,4 +183,7 @@ class Criterion(Protocol):
 
         Returns:
             Group name -> float32, shape (units,), on the CPU.
+
+        Raises:
+            ValueError: What the criterion needs is not among the evidence.
         """

@@ -2,13 +2,31 @@
 
 from collections.abc import Callable
 
+from prunus.methods.apoz import apoz as apoz
 from prunus.methods.base import Method as Method
+from prunus.methods.fpgm import fpgm as fpgm
 from prunus.methods.gradual import gradual as gradual
+from prunus.methods.grasp import grasp as grasp
+from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l1_filter import l1_filter as l1_filter
 from prunus.methods.magnitude import magnitude as magnitude
+from prunus.methods.obd import obd as obd
+from prunus.methods.snip import snip as snip
+from prunus.methods.synflow import synflow as synflow
+from prunus.methods.taylor import taylor as taylor
+from prunus.methods.wanda import wanda as wanda
 
 METHODS: dict[str, Callable[..., Method]] = {
     "l1_filter": l1_filter,
     "magnitude": magnitude,
     "gradual": gradual,
+    "taylor": taylor,
+    "fpgm": fpgm,
+    "hrank": hrank,
+    "apoz": apoz,
+    "obd": obd,
+    "snip": snip,
+    "grasp": grasp,
+    "synflow": synflow,
+    "wanda": wanda,
 }

@@ -21,6 +21,8 @@ class Method:
         selector: Which units stay.
         schedule: When the mask is updated and how much is removed by then.
         target: What is asked for when the caller does not say.
+        rounds: How often scores and choice alternate within one update, each time on the network
+            masked so far, with the share that remains falling geometrically.
     """
 
     name: str
@@ -29,6 +31,11 @@ class Method:
     selector: Selector
     schedule: Schedule = field(default_factory=Schedule)
     target: Target | None = None
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}.")
 
     @property
     def structured(self) -> bool:

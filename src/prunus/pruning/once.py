@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from prunus.criteria import Calibration
 from prunus.errors import EquivalenceError
 from prunus.methods import Method
 from prunus.pruning.plan import Plan
@@ -24,6 +25,7 @@ def prune(
     optimizer: Optimizer | None = None,
     also: Sequence[Example] = (),
     exact: bool = True,
+    calibration: Calibration | None = None,
     check: bool = True,
     seed: int = 0,
 ) -> Result:
@@ -42,6 +44,7 @@ def prune(
         exact: Keep channels that a layer norm or another average runs over. With False they may go;
             averages are then over the channels that remain, and the result is proved equal to the
             masked network that averages so.
+        calibration: Samples for methods that look at data: gradients, activations.
         check: Compare in float64 on the example and random inputs.
         seed: Of every random choice.
 
@@ -60,7 +63,7 @@ def prune(
         16
     """
     model = unwrapped(model)
-    plan = Plan(model, example, method, target, also=also, exact=exact)
+    plan = Plan(model, example, method, target, also=also, exact=exact, calibration=calibration)
     if plan.method.during_training:
         raise ValueError(
             f"method {plan.method.name!r} prunes while the network trains; use prunus.Pruner in "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunus.criteria import Evidence
+from prunus.criteria import Calibration, Evidence
 from prunus.errors import EquivalenceError, TargetError
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
@@ -29,6 +29,7 @@ class Plan:
         target: How small; the method's own target by default.
         also: Further inputs of the model, see `prunus.space.trace`.
         exact: Keep channels that are averaged over, see `prunus.space.trace`.
+        calibration: Samples for criteria that look at data.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Plan:
         *,
         also: Sequence[Example] = (),
         exact: bool = True,
+        calibration: Calibration | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}.")
@@ -49,6 +51,7 @@ class Plan:
         self.target = target or self.method.target
         if self.target is not None:
             self.method.check_target(self.target)
+        self.example, self.calibration = example, calibration
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
         inside = isinstance(granularity, Structured) and granularity.inside_heads
@@ -97,8 +100,19 @@ class Plan:
 
     def decide(self, model: nn.Module, generator: torch.Generator, share: float) -> Keep:
         """Choose what stays when `share` of the target's metric is to be removed."""
+        rounds = self.method.rounds if self.target is not None else 1
+        masked, keep = model, Keep()
+        for k in range(1, rounds + 1):
+            keep = self._choose(masked, generator, 1 - (1 - share) ** (k / rounds))
+            if k < rounds:
+                masked = copy_sliced(model, {})
+                apply_mask(masked, self.mask(keep))
+        return keep
+
+    def _choose(self, model: nn.Module, generator: torch.Generator, share: float) -> Keep:
         weights = {name: p.detach() for name, p in model.named_parameters()}
-        scores = self.method.criterion.score(self.groups, Evidence(weights, generator))
+        evidence = Evidence(weights, generator, model, self.example, self.calibration)
+        scores = self.method.criterion.score(self.groups, evidence)
         target = self.target
         if target is not None:
             value = share if target.metric == "sparsity" else 1 - share

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from prunus.criteria import Calibration
 from prunus.errors import CheckpointError, TargetError
 from prunus.masking import Hard
 from prunus.methods import Method
@@ -29,6 +30,7 @@ class Pruner:
         target: How small; the method's own target by default.
         also: Further inputs of it, see `prunus.prune`.
         exact: Keep channels that are averaged over, see `prunus.prune`.
+        calibration: Samples for methods that look at data.
         steps_per_epoch: Needed where the method's lengths count epochs.
         seed: Of every random choice.
 
@@ -59,11 +61,14 @@ class Pruner:
         steps_per_epoch: int | None = None,
         also: Sequence[Example] = (),
         exact: bool = True,
+        calibration: Calibration | None = None,
         seed: int = 0,
     ) -> None:
         self.model = model = unwrapped(model)
         self.example = example
-        self.plan = Plan(model, example, method, target, also=also, exact=exact)
+        self.plan = Plan(
+            model, example, method, target, also=also, exact=exact, calibration=calibration
+        )
         if self.plan.method.structured:
             self.plan.probe(model, example)
         self.keep: Keep = {}

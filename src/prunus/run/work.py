@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus import zoo
+from prunus.criteria import Calibration
 from prunus.deploy import export_onnx, latency, speedup
 from prunus.errors import RecipeError
 from prunus.files import read_tensors, write_tensors
@@ -25,6 +27,8 @@ from prunus.space import Space, trace
 from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, TrainSettings, evaluate, fit
 from prunus.types import Keep, Mask
+
+_CALIBRATION = 10  # batches
 
 
 class _Hold:
@@ -75,6 +79,13 @@ class Work:
         return None if table is None else zoo.dataset(**table.model_dump(), seed=self.recipe.seed)
 
     @cached_property
+    def calibration(self) -> Calibration | None:
+        """The first training batches, for methods that look at data."""
+        if self.data is None:
+            return None
+        return Calibration(list(islice(self.data.train_batches(0), _CALIBRATION)))
+
+    @cached_property
     def example(self) -> Tensor:
         """One input, shape (1, *sample), so that MACs are counted per sample."""
         model = self.recipe.model
@@ -103,7 +114,12 @@ class Work:
             result, trained = self._prune_in_training(model, method, directory)
         else:
             result = prune(
-                model, self.example, method=method, target=recipe.target, seed=recipe.seed
+                model,
+                self.example,
+                method=method,
+                target=recipe.target,
+                calibration=self.calibration,
+                seed=recipe.seed,
             )
         write_tensors(directory / "mask.safetensors", result.mask)
         found = self._arm(result.model, directory)
@@ -203,6 +219,7 @@ class Work:
             method,
             target=recipe.target,
             steps_per_epoch=data.steps_per_epoch,
+            calibration=self.calibration,
             seed=recipe.seed,
         )
         trained = self._fit(model, directory, settings, pruner)

@@ -1,0 +1,123 @@
+"""Scores from what the network computes on samples: no targets, no gradients."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from prunus.criteria.base import Evidence
+from prunus.space import UnitGroup
+from prunus.space.granularity import Channels, WeightGroup
+from prunus.types import Scores
+
+
+@dataclass(frozen=True)
+class ActiveShare:
+    """Share of a channel's activations that are not zero, where the next layer reads them.
+
+    Source: Hu et al., "Network Trimming", 2016, arXiv:1607.03250, section 3.1: 1 - APoZ, the
+    average percentage of zeros.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return the shares, in [0, 1]."""
+        return _per_map(groups, evidence, lambda maps: (maps != 0).float().mean(dim=2))
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Average rank of a channel's feature maps, where the next layer reads them.
+
+    Source: Lin et al., "HRank", CVPR 2020, arXiv:2002.10179, section 3.2. Channels without a map
+    (of a linear layer) have rank one where they are active.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return the ranks, from 0 to the shorter side of a map."""
+        return _per_map(groups, evidence, None)
+
+
+@dataclass(frozen=True)
+class InputNorm:
+    """|w| times the norm of the input that it multiplies, over all samples.
+
+    For linear layers and for convolutions, whose inputs are the channels they read. Source: Sun et
+    al., "Wanda", ICLR 2024, arXiv:2306.11695, equation 1.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return one score per weight, or kernel, >= 0."""
+        layers = {g.name: g.name.rpartition(".")[0] for g in groups if isinstance(g, WeightGroup)}
+        if len(layers) < len(groups):
+            raise ValueError("input norms score weights, not channels; prune single weights.")
+        squares: dict[str, Tensor] = {}
+        for found in evidence.inputs(list(dict.fromkeys(layers.values()))):
+            for name, x in found.items():
+                channels = _channels_first(x, evidence.model.get_submodule(name))
+                norm = channels.double().square().sum(dim=1)
+                squares[name] = squares[name] + norm if name in squares else norm
+        scores: Scores = {}
+        for group in groups:
+            weight = evidence.weights[group.name].abs()
+            square = squares.get(layers[group.name])
+            if square is None:
+                raise ValueError(
+                    f"{group.name!r} is not the weight of a layer that is called as a module, so "
+                    "its input is not seen; leave it out with skip."
+                )
+            into = square.sqrt().to(weight)
+            spread = into.reshape(-1, weight.shape[1])  # each group of a convolution reads its own
+            rows = spread.repeat_interleave(weight.shape[0] // len(spread), dim=0)
+            view = rows.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
+            entries = group.gather({group.name: weight * view})
+            scores[group.name] = entries.sum(dim=1).float().cpu()
+        return scores
+
+
+def _channels_first(x: Tensor, layer: nn.Module) -> Tensor:
+    """Return what a layer reads as (channels, everything else)."""
+    dim = -1
+    if isinstance(layer, _ConvNd):
+        dim = 1 if x.ndim > len(layer.kernel_size) + 1 else 0  # there may be no batch
+    return x.movedim(dim, 0).reshape(x.shape[dim], -1)
+
+
+def _per_map(
+    groups: Sequence[UnitGroup], evidence: Evidence, measure: Callable[[Tensor], Tensor] | None
+) -> Scores:
+    """Average a measure of feature maps, (samples, channels, pixels), over all samples."""
+    readers = {group.name: _reader(group, evidence.model) for group in groups}
+    total = {group.name: torch.zeros(group.size) for group in groups}
+    count = dict.fromkeys(total, 0)
+    for found in evidence.inputs(list(dict.fromkeys(layer for layer, _ in readers.values()))):
+        for name, (layer, index) in readers.items():
+            if layer not in found:
+                continue
+            x = found[layer]
+            if isinstance(evidence.model.get_submodule(layer), nn.Linear):
+                x = x.reshape(-1, x.shape[-1])[..., None, None]
+            x = x.reshape(*x.shape[:2], -1, x.shape[-1]).float()  # samples, channels, rows, columns
+            if measure is None:
+                values = torch.linalg.matrix_rank(x).float()
+            else:
+                values = measure(x.flatten(2))
+            total[name] += values[:, index].mean(dim=2).sum(dim=0).cpu()
+            count[name] += len(x)
+    return {name: score / max(1, count[name]) for name, score in total.items()}
+
+
+def _reader(group: UnitGroup, model: nn.Module) -> tuple[str, Tensor]:
+    """Return a layer that reads the channels of a group, and where, shape (units, k)."""
+    members = group.group.members if isinstance(group, Channels) else ()
+    for member in members:
+        layer = dict(model.named_modules()).get(member.layer)
+        plain = isinstance(layer, nn.Linear) or getattr(layer, "groups", 0) == 1
+        transposed = getattr(layer, "transposed", False)
+        if plain and member.tensor.endswith("weight") and member.dim == (0 if transposed else 1):
+            return member.layer, member.index
+    raise ValueError(
+        f"no convolution or linear layer reads the channels of {group.name!r} as they are, so what "
+        "they compute is not seen; leave it out with skip, or take a criterion of the weights."
+    )

@@ -1,0 +1,171 @@
+"""Scores from gradients of a loss, and of the network's own flow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from prunus.criteria.base import Evidence, gradient
+from prunus.space import UnitGroup
+from prunus.space.running import output_tensors, preserved
+from prunus.types import Scores, call_arguments
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """First-order estimate of what the loss loses with a unit: (sum over its weights of g w)^2.
+
+    The mean over the calibration's batches. Source: Molchanov et al., CVPR 2019, arXiv:1906.10771,
+    section 3.1, equation 8.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return the estimates, >= 0."""
+        total = {group.name: torch.zeros(group.size) for group in groups}
+        count = 0
+        for found in evidence.gradients():
+            values = {name: g * evidence.weights[name] for name, g in found.items()}
+            for group in groups:
+                total[group.name] += _sums(group, values).square()
+            count += 1
+        return {name: score / count for name, score in total.items()}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """|g w| with g the gradient over all batches: how much the loss depends on a connection.
+
+    Run in train mode, since batch norms have no statistics before training. Source: Lee, Ajanthan
+    and Torr, "SNIP", ICLR 2019, arXiv:1810.02340, section 4.1.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return the magnitudes, >= 0; of a filter their sum."""
+        total = _added(evidence)
+        values = {name: (g * evidence.weights[name]).abs() for name, g in total.items()}
+        return {group.name: _sums(group, values) for group in groups}
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """w (H g): weights whose removal would raise the gradient's norm least are lowest last.
+
+    Without a weight the squared norm of the gradient changes by about -2 w (H g), so a negative
+    score says that removal raises it. Source: Wang, Zhang and Grosse, "GraSP", ICLR 2020,
+    arXiv:2002.07376, section 4.2.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return the scores; of a filter their sum."""
+        total: dict[str, Tensor] = {}
+        for loss, named in evidence.losses(training=True):
+            first = gradient(loss, named, create_graph=True)
+            flow = torch.stack([(g * g.detach()).sum() for g in first.values()]).sum()
+            for name, product in gradient(flow, named).items():
+                total[name] = total[name] + product if name in total else product
+        values = {name: hg * evidence.weights[name] for name, hg in total.items()}
+        return {group.name: _sums(group, values) for group in groups}
+
+
+@dataclass(frozen=True)
+class SynapticFlow:
+    """|w dR/d|w||, with R the sum of the outputs for an input of ones and positive weights.
+
+    Needs no data. Source: Tanaka et al., "SynFlow", NeurIPS 2020, arXiv:2006.05467, section 5.
+    Deviation: floating-point inputs become ones and others stay as in the example; the flow is in
+    float64, which does not overflow in deep networks.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return the flow through each unit, >= 0."""
+        model = evidence.model
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        positive = {n: _positive(x) for n, x in tensors.items()}
+        named = {n: positive[n].requires_grad_() for n in evidence.weights if n in positive}
+        args, kwargs = call_arguments(evidence.example)
+        args = tuple(_ones(x) for x in args)
+        kwargs = {key: _ones(x) for key, x in kwargs.items()}
+        with preserved(model), torch.enable_grad():
+            out = functional_call(model, positive, args, kwargs)
+            flow = torch.stack([x.sum() for x in output_tensors(out) if x.requires_grad]).sum()
+            found = gradient(flow, named)
+        values = {name: (g * named[name]).detach().abs() for name, g in found.items()}
+        return {group.name: _sums(group, values) for group in groups}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curvature:
+    """1/2 h w^2: what the loss gains without a weight at a minimum, by a diagonal Hessian.
+
+    Source: LeCun, Denker and Solla, "Optimal Brain Damage", NIPS 1989, section 2.
+
+    Args:
+        hessian: "fisher" takes the mean of g^2 over samples for h; "exact" takes the second
+            derivatives themselves, one backward pass for each weight, for small networks.
+    """
+
+    hessian: Literal["fisher", "exact"] = "fisher"
+
+    def __post_init__(self) -> None:
+        if self.hessian not in ("fisher", "exact"):
+            raise ValueError(f"hessian must be 'fisher' or 'exact', got {self.hessian!r}.")
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return the saliencies; of a filter their sum."""
+        found = _fisher(evidence) if self.hessian == "fisher" else _second(evidence)
+        values = {name: h * evidence.weights[name].square() / 2 for name, h in found.items()}
+        return {group.name: _sums(group, values) for group in groups}
+
+
+def _fisher(evidence: Evidence) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    count = 0
+    for found in evidence.gradients(single=True):
+        for name, g in found.items():
+            total[name] = total[name] + g.square() if name in total else g.square()
+        count += 1
+    return {name: value / count for name, value in total.items()}
+
+
+def _second(evidence: Evidence) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    count = 0
+    for loss, named in evidence.losses():
+        first = gradient(loss, named, create_graph=True)
+        for name, parameter in named.items():
+            flat = first[name].reshape(-1)
+            diagonal = torch.zeros_like(flat)
+            for k in range(len(flat) if flat.requires_grad else 0):
+                second = torch.autograd.grad(
+                    flat[k], parameter, retain_graph=True, allow_unused=True
+                )
+                diagonal[k] = 0.0 if second[0] is None else second[0].reshape(-1)[k]
+            value = diagonal.detach().view_as(parameter)
+            total[name] = total[name] + value if name in total else value
+        count += 1
+    return {name: value / count for name, value in total.items()}
+
+
+def _added(evidence: Evidence) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    for found in evidence.gradients(training=True):
+        for name, g in found.items():
+            total[name] = total[name] + g if name in total else g
+    return total
+
+
+def _sums(group: UnitGroup, values: Mapping[str, Tensor]) -> Tensor:
+    return group.gather(values).sum(dim=1).float().cpu()
+
+
+def _positive(x: Tensor) -> Tensor:
+    return x.detach().double().abs() if x.is_floating_point() else x.detach()
+
+
+def _ones(x: object) -> object:
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return torch.ones_like(x, dtype=torch.float64)
+    return x

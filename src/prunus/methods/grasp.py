@@ -1,0 +1,28 @@
+"""Connections by the gradient flow that is left without them, before training.
+
+Source: Wang, Zhang and Grosse, "Picking Winning Tickets Before Training by Preserving Gradient
+Flow" (GraSP), ICLR 2020, arXiv:2002.07376, section 4.
+Deviation: the loss is taken as it is; the paper divides the logits by a temperature of 200, which
+`Calibration(loss=...)` can do.
+"""
+
+from prunus.criteria import GradientFlow
+from prunus.methods.base import Method
+from prunus.selectors import TopK
+from prunus.space import Unstructured
+from prunus.types import Target
+
+
+def grasp(*, skip: tuple[str, ...] = ()) -> Method:
+    """Remove the connections whose removal preserves the gradient flow best, before training.
+
+    Args:
+        skip: Shell patterns of parameter names to leave whole.
+    """
+    return Method(
+        name="grasp",
+        granularity=Unstructured(skip=skip),
+        criterion=GradientFlow(),
+        selector=TopK(scope="global"),
+        target=Target(sparsity=0.9),
+    )

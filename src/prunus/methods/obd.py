@@ -1,0 +1,31 @@
+"""Weights by a second-order estimate of the loss without them.
+
+Source: LeCun, Denker and Solla, "Optimal Brain Damage", NIPS 1989,
+pages 598-605, section 2.
+Deviation: the diagonal of the Hessian is by default that of the empirical Fisher matrix; the
+second derivatives themselves take a backward pass for each weight.
+"""
+
+from typing import Literal
+
+from prunus.criteria import Curvature
+from prunus.methods.base import Method
+from prunus.selectors import TopK
+from prunus.space import Unstructured
+from prunus.types import Target
+
+
+def obd(*, hessian: Literal["fisher", "exact"] = "fisher", skip: tuple[str, ...] = ()) -> Method:
+    """Remove the weights of smallest saliency h w^2 / 2 from a trained network, once.
+
+    Args:
+        hessian: The mean square of the gradient over samples, or exact second derivatives.
+        skip: Shell patterns of parameter names to leave whole.
+    """
+    return Method(
+        name="obd",
+        granularity=Unstructured(skip=skip),
+        criterion=Curvature(hessian=hessian),
+        selector=TopK(scope="global"),
+        target=Target(sparsity=0.5),
+    )

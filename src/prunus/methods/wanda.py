@@ -1,0 +1,30 @@
+"""Weights by their size times the size of what they multiply, within each output.
+
+Source: Sun, Liu, Bair and Kolter, "A Simple and Effective Pruning Approach for Large Language
+Models" (Wanda), ICLR 2024, arXiv:2306.11695, section 3.
+Deviation: all layers are scored on the dense network at once; the paper goes from layer to layer
+with the inputs of the pruned ones before.
+"""
+
+from prunus.criteria import InputNorm
+from prunus.methods.base import Method
+from prunus.selectors import Rows
+from prunus.space import Unstructured
+from prunus.types import Target
+
+
+def wanda(*, pattern: str | None = None, skip: tuple[str, ...] = ()) -> Method:
+    """Remove in every row the weights with the smallest |w| times norm of the input, once.
+
+    Args:
+        pattern: "2:4" keeps two of every four weights in a row, which tensor cores run faster; None
+            for the same share of each row.
+        skip: Shell patterns of parameter names to leave whole; the paper leaves the head.
+    """
+    return Method(
+        name="wanda",
+        granularity=Unstructured(skip=skip),
+        criterion=InputNorm(),
+        selector=Rows(pattern=pattern),
+        target=Target(sparsity=0.5),
+    )
