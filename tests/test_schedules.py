@@ -30,7 +30,7 @@ def test_linear_and_geometric_values():
 def test_curves_rise_from_the_initial_to_the_final_amount(curve, a, b, moments):
     initial, final = sorted((a, b))
     assert CURVES[curve](1.0, initial, final) == pytest.approx(final)
-    if curve != "one_shot":
+    if curve not in ("one_shot", "constant"):
         assert CURVES[curve](0.0, initial, final) == pytest.approx(initial)
     amounts = [CURVES[curve](t, initial, final) for t in sorted(moments)]
     assert all(y >= x - 1e-12 for x, y in itertools.pairwise(amounts))
@@ -71,7 +71,7 @@ def test_epochs_need_the_steps_per_epoch():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"curve": "quartic"}, "curve must be one of one_shot, linear, cubic, geometric"),
+        ({"curve": "quartic"}, "curve must be one of one_shot, constant, linear, cubic, geometric"),
         ({"initial": 1.0}, r"initial must be in \[0, 1\), got 1"),
         ({"every": "100"}, "number with its unit"),
     ],

@@ -46,6 +46,11 @@ def one_shot(progress: float, initial: float, final: float) -> float:
     return final
 
 
+def constant(progress: float, initial: float, final: float) -> float:
+    """The final amount at every update."""
+    return final
+
+
 def linear(progress: float, initial: float, final: float) -> float:
     """The same amount at each update."""
     return initial + (final - initial) * progress
@@ -67,6 +72,7 @@ def geometric(progress: float, initial: float, final: float) -> float:
 
 CURVES: dict[str, Curve] = {
     "one_shot": one_shot,
+    "constant": constant,
     "linear": linear,
     "cubic": cubic,
     "geometric": geometric,
@@ -78,7 +84,7 @@ class Schedule:
     """Amount removed as a function of the optimizer step.
 
     Args:
-        curve: "one_shot", "linear", "cubic" or "geometric".
+        curve: "one_shot", "constant", "linear", "cubic" or "geometric".
         begin: First update.
         end: Step from which the final amount holds; ignored by "one_shot".
         every: Steps between updates.
@@ -88,7 +94,7 @@ class Schedule:
         ValueError: A field is out of range or a length has no unit.
     """
 
-    curve: Literal["one_shot", "linear", "cubic", "geometric"] = "one_shot"
+    curve: Literal["one_shot", "constant", "linear", "cubic", "geometric"] = "one_shot"
     begin: str = "0it"
     end: str = "0it"
     every: str = "100it"

@@ -16,9 +16,13 @@ SHORT = {
     "gradual": {"begin": "2it", "end": "10it", "every": "2it"},
     **{key: {"round_to": 1} for key in ("l1_filter", "taylor", "fpgm", "hrank", "apoz")},
     "synflow": {"rounds": 5},
+    "soft_filter": {"end": "10it", "every": "2it"},
+    "group_lasso": {"begin": "10it", "strength": 0.1},
+    "slimming": {"begin": "10it", "strength": 0.01},
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12
+COMES_BACK = ("soft_filter",)  # what it removes may return
 ONE_UNIT = 0.04  # of a network as small as this
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])
@@ -113,6 +117,8 @@ def test_a_mask_covers_parameters_and_never_inputs_or_classifier_outputs(name):
 
 @every_method
 def test_masks_are_nested_as_pruning_goes_on(name):
+    if name in COMES_BACK:
+        pytest.skip("filters may come back")
     _, _, _, masks = finished(name)
     for before, after in itertools.pairwise(masks):
         assert not any(bool((~before[key] & after[key]).any()) for key in before)
@@ -196,7 +202,7 @@ def test_it_leaves_everything_else_as_found(name):
 def test_its_one_shot_form_leaves_the_model_bit_identical(name):
     if method(name).during_training:
         with pytest.raises(ValueError, match=f"'{name}' prunes while the network trains"):
-            prune(build(), X, method=name)
+            prune(build(), X, method=method(name))
         return
     model = build()
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -224,7 +230,7 @@ def test_what_it_looks_at_is_there_or_it_says_so(name):
         assert "pass calibration=prunus.Calibration(batches)" in str(error)
         assert name in ("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda")
     else:
-        assert name in ("l1_filter", "magnitude", "gradual", "fpgm", "synflow")
+        assert name not in ("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda")
 
 
 @every_method

@@ -2,5 +2,6 @@
 
 from prunus.masking.hard import Hard as Hard
 from prunus.masking.optimizer import carry_over as carry_over
+from prunus.masking.soft import Soft as Soft
 
-MASKINGS = {"hard": Hard}
+MASKINGS = {"hard": Hard, "soft": Soft}

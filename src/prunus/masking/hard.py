@@ -54,9 +54,20 @@ class Hard:
                 same = before.get(name, whole) == self.mask.get(name, whole)
                 clear_state(optimizer, weight, same)
 
-    @torch.no_grad()
+    def load(self, mask: Mask) -> None:
+        """Take up a mask that was in place before."""
+        self.set(mask)
+
     def apply(self) -> None:
         """Set the masked weights to zero; called after every optimizer step."""
+        self.multiply()
+
+    def settle(self) -> None:
+        """Hold the mask from now on, as has been done all along."""
+
+    @torch.no_grad()
+    def multiply(self) -> None:
+        """Set the masked weights to zero."""
         for k, (weight, factor) in enumerate(zip(self._weights, self._factors, strict=True)):
             if factor.device != weight.device or factor.stride() != weight.stride():
                 self._factors[k] = _factor(weight, factor)  # the model was moved since

@@ -7,11 +7,14 @@ from prunus.methods.base import Method as Method
 from prunus.methods.fpgm import fpgm as fpgm
 from prunus.methods.gradual import gradual as gradual
 from prunus.methods.grasp import grasp as grasp
+from prunus.methods.group_lasso import group_lasso as group_lasso
 from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l1_filter import l1_filter as l1_filter
 from prunus.methods.magnitude import magnitude as magnitude
 from prunus.methods.obd import obd as obd
+from prunus.methods.slimming import slimming as slimming
 from prunus.methods.snip import snip as snip
+from prunus.methods.soft_filter import soft_filter as soft_filter
 from prunus.methods.synflow import synflow as synflow
 from prunus.methods.taylor import taylor as taylor
 from prunus.methods.wanda import wanda as wanda
@@ -20,6 +23,9 @@ METHODS: dict[str, Callable[..., Method]] = {
     "l1_filter": l1_filter,
     "magnitude": magnitude,
     "gradual": gradual,
+    "slimming": slimming,
+    "soft_filter": soft_filter,
+    "group_lasso": group_lasso,
     "taylor": taylor,
     "fpgm": fpgm,
     "hrank": hrank,

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from prunus.criteria import Criterion
 from prunus.errors import TargetError
-from prunus.schedules import Schedule
+from prunus.masking import Hard
+from prunus.recovery.penalty import Penalty
+from prunus.schedules import Schedule, iterations
 from prunus.selectors import Selector
 from prunus.space import Branches, Granularity, Structured
 from prunus.types import Target
@@ -19,6 +21,8 @@ class Method:
         granularity: What one unit is.
         criterion: How important each unit is.
         selector: Which units stay.
+        masking: What a mask does while training goes on.
+        penalty: What is added to the loss until the schedule ends.
         schedule: When the mask is updated and how much is removed by then.
         target: What is asked for when the caller does not say.
         rounds: How often scores and choice alternate within one update, each time on the network
@@ -29,6 +33,8 @@ class Method:
     granularity: Granularity
     criterion: Criterion
     selector: Selector
+    masking: type[Hard] = Hard
+    penalty: Penalty | None = None
     schedule: Schedule = field(default_factory=Schedule)
     target: Target | None = None
     rounds: int = 1
@@ -62,4 +68,5 @@ class Method:
     @property
     def during_training(self) -> bool:
         """Whether the method needs a training loop to act in."""
-        return self.schedule.curve != "one_shot"
+        begins_late = iterations(self.schedule.begin, steps_per_epoch=1) > 0
+        return self.schedule.curve != "one_shot" or begins_late

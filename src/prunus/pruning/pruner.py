@@ -76,7 +76,8 @@ class Pruner:
         self._finished = False
         self._timeline = self.plan.method.schedule.timeline(steps_per_epoch)
         self._generator = torch.Generator().manual_seed(seed)
-        self._masking = Hard(model)
+        self._masking = self.plan.method.masking(model)
+        self._parameters = dict(model.named_parameters())
         if self._timeline.due(0):
             self._update(None)
 
@@ -86,8 +87,11 @@ class Pruner:
         return self.plan.mask(self.keep)
 
     def penalty(self) -> Tensor | float:
-        """Return what the method adds to the loss; 0.0 for methods without a penalty."""
-        return 0.0
+        """Return what the method adds to the loss until its schedule ends; 0.0 for most methods."""
+        penalty = self.plan.method.penalty
+        if penalty is None or self.steps >= self._timeline.end:
+            return 0.0
+        return penalty.value(self.plan.groups, self._parameters)
 
     def step(self, optimizer: Optimizer | None = None) -> None:
         """Keep masked weights at zero and update the mask when it is due.
@@ -95,6 +99,9 @@ class Pruner:
         Args:
             optimizer: Its state is zeroed for weights whose mask changed.
         """
+        penalty = self.plan.method.penalty
+        if penalty is not None and optimizer is not None and self.steps < self._timeline.end:
+            penalty.shrink(self.plan.groups, self._parameters, optimizer.param_groups[0]["lr"])
         self.steps += 1
         if self._timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
@@ -157,9 +164,13 @@ class Pruner:
             for name, keep in state.items()
             if name.startswith("keep.")
         }
-        self._masking.set(self.mask)
+        self._masking.load(self.mask)
+        if self.steps >= self._timeline.end:
+            self._masking.settle()
 
     def _update(self, optimizer: Optimizer | None) -> None:
         share = self._timeline.amount(self.steps, self.plan.removed)
         self.keep = self.plan.decide(self.model, self._generator, share)
         self._masking.set(self.mask, optimizer)
+        if self.steps >= self._timeline.end:
+            self._masking.settle()

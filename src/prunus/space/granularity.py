@@ -42,12 +42,19 @@ class UnitGroup(Protocol):
     def may_vanish(self) -> bool:
         """Whether all units of the group may go."""
 
+    @property
+    def scales(self) -> Mapping[str, Tensor]:
+        """Weights of batch norms -> the entries that scale each unit, int64 (units, k)."""
+
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return for each unit all entries it owns, shape (units, entries).
 
         Args:
             values: Per parameter name, a tensor shaped like the parameter.
         """
+
+    def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
+        """Multiply the entries of each unit, in place, by `factor`, shape (units,)."""
 
 
 class Granularity(Protocol):
@@ -109,6 +116,15 @@ class WeightGroup:
         """Return the entries of each unit, shape (units, entries)."""
         return values[self.name].reshape(self.size, self.entries)
 
+    @property
+    def scales(self) -> Mapping[str, Tensor]:
+        """A weight is no channel."""
+        return {}
+
+    def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
+        """Multiply the entries of each unit, in place."""
+        values[self.name].mul_(factor.repeat_interleave(self.entries).view(self.weight.shape))
+
     def expand(self, keep: Tensor) -> Tensor:
         """Return the mask of the tensor for `keep`, shape (units,)."""
         shape = self.weight.shape
@@ -157,6 +173,21 @@ class Channels:
             parts.append(value[member.index.to(value.device)].reshape(self.size, -1))
         return torch.cat(parts, dim=1)
 
+    @property
+    def scales(self) -> Mapping[str, Tensor]:
+        """Weights of batch norms, and where they scale each unit."""
+        return {member.tensor: member.index for member in self.group.members if member.scales}
+
+    def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
+        """Multiply the filters of each unit, in place, in all coupled layers."""
+        for member in self.group.producers:
+            value = values[member.tensor]
+            every = torch.ones(value.shape[member.dim], dtype=factor.dtype, device=factor.device)
+            every[member.index.to(factor.device)] = factor[:, None]
+            view = [1] * value.ndim
+            view[member.dim] = -1
+            value.mul_(every.view(view).to(value))
+
 
 @dataclass(frozen=True)
 class WholeBranch:
@@ -192,6 +223,16 @@ class WholeBranch:
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the parameters of its last layer, shape (1, entries)."""
         return torch.cat([values[name].reshape(1, -1) for name in self.branch.ends], dim=1)
+
+    @property
+    def scales(self) -> Mapping[str, Tensor]:
+        """A branch is no channel."""
+        return {}
+
+    def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
+        """Multiply what its last layer makes."""
+        for name in self.branch.ends:
+            values[name].mul_(factor.to(values[name]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,7 @@ class Tracer:
         parameters: Names of the model's parameters; only they are pruned, never buffers.
         exact: Whether what is averaged over stays; otherwise averages are taken over what remains.
         averages: Every averaging operation in order: its name and what may go of its dimensions.
+        scales: Weights of batch norms, which scale one channel each.
         unmasked: Slots whose removed positions must not be zero in the masked network, because it
             divides by them.
         silent: Whether operations are run without being looked at: a rule for the whole of them
@@ -98,6 +99,7 @@ class Tracer:
     parameters: set[str] = field(default_factory=set)
     exact: bool = True
     averages: list[tuple[str, dict[int, Label]]] = field(default_factory=list)
+    scales: set[str] = field(default_factory=set)
     unmasked: set[tuple[str, int]] = field(default_factory=set)
     silent: bool = False
     _memory: dict[int, str] = field(default_factory=dict)

@@ -22,6 +22,7 @@ class Member:
         index: int64, shape (units, k): the k positions that each unit owns there.
         produces: Whether this dimension makes the channels (the outputs of a layer).
         masked: Whether the masked network has zeros there; not where it divides by the values.
+        scales: Whether it is a batch norm's weight.
     """
 
     tensor: str
@@ -29,6 +30,7 @@ class Member:
     index: Tensor
     produces: bool
     masked: bool = True
+    scales: bool = False
 
     @property
     def layer(self) -> str:
@@ -143,6 +145,7 @@ def partition(tracer: Tracer) -> Partition:
                 torch.from_numpy(position[table[:, begin:end]]),
                 bool(made[k]),
                 (slots[k].tensor, slots[k].dim) not in tracer.unmasked,
+                slots[k].tensor in tracer.scales,
             )
             for begin, end in pairwise([*begins, len(columns)])
             if (k := int(columns[begin])) < real

@@ -20,6 +20,10 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
         tensor = call.arguments.get(name)
         if tensor is not None:
             tracer.labels.join(tracer.of(tensor)[0], labels[1])
+    weight = call.arguments.get("weight")
+    source = tracer.origin(weight) if weight is not None else None
+    if source and source[0]:
+        tracer.scales.add(source[0][0])
     first, *statistics = [leaf for leaf in call.out if isinstance(leaf, Tensor)]
     tracer.assign(first, labels)
     origin = tracer.origin(call["input"])
