@@ -6,7 +6,9 @@ graph it also holds which positions of the dense tensors stay; the graph is reco
 """
 
 import copy
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,9 @@ def save(model: nn.Module | Result, path: Path | str) -> None:
             tensors |= {f"{_KEPT}.{dim}.{name}": positions for dim, positions in dims.items()}
     metadata = {"format": _FORMAT, "plan": json.dumps(plan)}
     if isinstance(module, GraphNetwork):
-        metadata["gone"] = json.dumps(module.gone)
+        metadata["graph"] = json.dumps(
+            {"gone": module.gone, "only": module.only, "text": _digest(module)}
+        )
     write_tensors(path, tensors, metadata)
 
 
@@ -97,14 +101,14 @@ def load(path: Path | str, model: nn.Module, example: Example | None = None) -> 
             "weights are loaded with prunus.zoo.load_weights."
         )
     kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(f"{_KEPT}.")}
-    recorded = "gone" in metadata
+    recorded = "graph" in metadata
     if recorded and example is None:
         raise ValueError(
             f"{path} holds a rewritten graph, which is recorded again while the dense network "
             "runs; pass example=, an input of it."
         )
     if recorded:
-        small = _graph(path, model, kept, _names(path, metadata), example)
+        small = _graph(path, model, kept, _graph_header(path, metadata), example)
     else:
         small = copy.deepcopy(model)
     dense: dict[str, Tensor] = dict(small.named_parameters(remove_duplicate=False))
@@ -136,7 +140,11 @@ def load(path: Path | str, model: nn.Module, example: Example | None = None) -> 
 
 
 def _graph(
-    path: Path | str, model: nn.Module, kept: dict[str, Tensor], gone: list[str], example: Any
+    path: Path | str,
+    model: nn.Module,
+    kept: dict[str, Tensor],
+    header: dict[str, Any],
+    example: Any,
 ) -> nn.Module:
     """Record the dense network without what the saved one has lost."""
     index: dict[str, dict[int, Tensor]] = {}
@@ -153,20 +161,43 @@ def _graph(
             )
         index.setdefault(name, {})[int(dim)] = positions
     try:
-        return graph_over(copy_sliced(model, index), model, index, example, gone)
+        small = graph_over(copy_sliced(model, index), model, index, example, header["gone"])
     except EquivalenceError as error:
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {error}") from error
+    if _digest(small) != header["text"]:
+        raise CheckpointError(
+            f"{path} does not fit {type(model).__name__}: its forward is another than that of the "
+            "network that was pruned, or the example goes another way. Build the network with the "
+            "same arguments."
+        )
+    only = header["only"]
+    small.only = None if only is None else tuple(tuple(shape) for shape in only)
+    return small
 
 
-def _names(path: Path | str, metadata: dict[str, str]) -> list[str]:
-    """Read the names of the branches that are gone."""
+def _digest(network: GraphNetwork) -> str:
+    """Return a few digits that stand for the numbers in a graph, such as how many heads it has.
+
+    Names of calls differ where a network was pruned in several goes.
+    """
+    numbers = re.findall(r"(?<![\w.])\d+(?:\.\d+)?", network.evaluating.source)
+    return hashlib.sha256(" ".join(numbers).encode()).hexdigest()[:16]
+
+
+def _graph_header(path: Path | str, metadata: dict[str, str]) -> dict[str, Any]:
+    """Read which branches are gone, what sizes are taken, and what the graph must be."""
     try:
-        names = json.loads(metadata["gone"])
-    except ValueError as error:
+        header = json.loads(metadata["graph"])
+        names, only = header["gone"], header["only"]
+        shapes = [size for shape in only or [] for size in shape]
+        known = isinstance(names, list) and isinstance(header["text"], str)
+        if not known or not all(isinstance(name, str) for name in names):
+            raise ValueError("unknown branches")
+        if not all(size is None or isinstance(size, int) for size in shapes):
+            raise ValueError("unknown sizes")
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}).") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{path} has a damaged header (unknown branches).")
-    return names
+    return header  # type: ignore[no-any-return]
 
 
 def _plan(path: Path | str, metadata: dict[str, str]) -> dict[str, dict[str, Any]]:

@@ -218,7 +218,7 @@ class Fails(nn.Module):
         ),
         (
             lambda: prune(build(), X, method="l1_filtr"),
-            *(ValueError, r"'l1_filtr' is unknown; there are .* Did you mean 'l1_filter'\?"),
+            *(ValueError, r"'l1_filtr' is unknown; there are .* Did you mean 'l1_filter'"),
         ),
         (
             lambda: prune(build(), X, method=l1_filter),

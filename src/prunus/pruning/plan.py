@@ -14,6 +14,7 @@ from prunus.names import did_you_mean
 from prunus.pruning.result import Report, Result
 from prunus.space import Frozen, Structured, Verification, trace, verify
 from prunus.space.check import apply_mask
+from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced, kept_index
 from prunus.space.shrink import inexpressible, shrink
 from prunus.types import Example, Keep, Mask, Target
@@ -150,7 +151,8 @@ class Plan:
         result = Result(small, self.mask(keep), self._report(small, keep, form, verification))
         # last, so that a failure above leaves the optimizer with the network it had
         if optimizer is not None:
-            gone = {name for branch in self.space.gone(keep) for name in branch.tensors}
+            own = dict(small.named_parameters()) if self.space.gone(keep) else {}
+            gone = {name for name, _ in model.named_parameters() if own and name not in own}
             carry_over(optimizer, model, small, index, gone)
             if not self.method.structured:
                 Hard(small).set(result.mask, optimizer)
@@ -164,6 +166,13 @@ class Plan:
             name: (self.space.cost(name).dense, round(float(self.space.cost(name).at(widths))))
             for name in ("macs", "params", "bytes")
         }
+        if self.space.gone(keep):  # a norm that only these branches read goes with all of them
+            held = list(small.parameters())
+            size = sum(p.numel() * p.element_size() for p in held)
+            size += sum(b.numel() * b.element_size() for b in small.buffers())
+            costs["params"] = costs["params"][0], sum(p.numel() for p in held)
+            costs["bytes"] = costs["bytes"][0], size
+        only = small.only if isinstance(small, GraphNetwork) else None
         share = sum(int(k.sum()) for k in keep.values()) / sum(g.size for g in self.groups)
         measured = {"density": share, "sparsity": 1 - share} | {
             name: pruned / max(1, dense) for name, (dense, pruned) in costs.items()
@@ -194,6 +203,9 @@ class Plan:
             ],
             form=form,
             decisions=list(getattr(small, "decisions", ())),
+            only=[[*shape] for shape in small.only]
+            if isinstance(small, GraphNetwork) and small.only
+            else None,
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),

@@ -25,6 +25,8 @@ class Report:
         form: "original classes" or "rewritten graph"; "masked" for single weights.
         decisions: Where the form is a graph, calls by which the forward looked at values ("item",
             "__bool__"): of such branches it holds the one that the example took.
+        only: Shapes of the inputs that a graph takes, where its forward does something else for
+            others; None for any size.
         verification: The comparison with the masked network; None where nothing was removed or
             the check was turned off.
         unknown: ATen operations without a rule, with how often they were met.
@@ -41,6 +43,7 @@ class Report:
     frozen: list[dict[str, Any]]
     form: str
     decisions: list[str]
+    only: list[list[int | None]] | None
     verification: Verification | None
     unknown: dict[str, int]
     unseen: list[str]
@@ -60,6 +63,7 @@ class Report:
             "frozen": self.frozen,
             "form": self.form,
             "decisions": self.decisions,
+            "only": self.only,
             "verification": self.verification.to_dict() if self.verification else None,
             "unknown": self.unknown,
             "unseen": self.unseen,
@@ -82,6 +86,14 @@ class Report:
             lines.append(
                 f"  equal to the masked network within {proof.max_relative_difference:.1e} "
                 f"({proof.dtype}, {proof.inputs} inputs)"
+            )
+        if self.only is not None:
+            shapes = ", ".join(str(shape).replace("None", "any") for shape in self.only)
+            lines.append(f"  for inputs of shape {shapes} only: others take another way")
+        if self.decisions:
+            lines.append(
+                f"  decided by values: the graph holds the way that the example took "
+                f"({', '.join(self.decisions)})"
             )
         if self.unseen:
             lines.append(

@@ -30,7 +30,7 @@ class TopK:
             Groups that match keep this share whatever the target; the rest meets the target.
         round_to: Channel widths are multiples of this where the dense width allows; a target of
             sparsity or density is met exactly instead.
-        min_keep: Units that every group keeps at least.
+        min_keep: Units that every group keeps at least; branches may all go.
 
     Raises:
         ValueError: A field is out of range.
@@ -133,7 +133,7 @@ class TopK:
 
     def _keep_share(self, group: UnitGroup, scores: Tensor, ratio: float) -> Tensor:
         """Keep int(size * (1 - ratio)) units, the count of Li et al., then rounded."""
-        width = int(group.size * (1 - ratio) + 1e-9)
+        width = int(group.size * (1 - ratio) + (0.5 if group.may_vanish else 1e-9))
         if max(width, self.min_keep) < 1 and not group.may_vanish:
             raise EmptyLayerError(
                 f"{group.name!r} would lose all {group.size} units; lower the ratio or set "

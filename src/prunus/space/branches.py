@@ -5,7 +5,7 @@ nothing, so that `y = x` computes the same without any of the branch's layers. A
 stage, `y = g(x) + f(x)` with a projection `g`, loses the side with more layers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,6 @@ _ZERO_TO_ZERO = (
 )
 """Functions whose first input decides: zeros give zeros."""
 
-_VIEWS = (
-    *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze"),
-    *("unsqueeze", "getitem", "t"),
-)
-"""Functions whose output may share its memory with the input."""
-
 _LAYERS_ZERO_TO_ZERO = (
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.ReLU, nn.ReLU6),
     *(nn.GELU, nn.SiLU, nn.Tanh, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Flatten, nn.Upsample),
@@ -46,7 +40,7 @@ _LAYERS_ZERO_TO_ZERO = (
 _LAYERS = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 """Layers that give zeros where their own parameters are zero."""
 
-_LAST = {"linear": (1, 2), "conv1d": (1, 2), "conv2d": (1, 2), "conv3d": (1, 2)}
+_LAST = {"linear": (1, 2), "addmm": (2, 0), "conv1d": (1, 2), "conv2d": (1, 2), "conv3d": (1, 2)}
 """The same as functions, and where their parameters stand."""
 
 
@@ -88,7 +82,7 @@ class _Cut:
         sum: The call that adds it.
         stays: The other operand.
         calls: What is called for the branch alone.
-        written: Whether later calls write into the sum.
+        written: Whether any later call writes into its input, which may be the sum or what stays.
     """
 
     branch: Branch
@@ -103,44 +97,64 @@ def find(recording: Recording, model: nn.Module) -> tuple[Branch, ...]:
     return () if recording.failure else tuple(cut.branch for cut in _cuts(recording, model))
 
 
-def without(recording: Recording, model: nn.Module, names: Iterable[str]) -> list[str]:
-    """Take branches out of a recording's graph and return what only they read.
+def without(recording: Recording, model: nn.Module, names: Sequence[str]) -> set[str]:
+    """Take branches out of a recording's graph and return the tensors that nothing reads then.
 
     Raises:
         EquivalenceError: A branch is not in this graph.
     """
-    tensors: list[str] = []
-    for name in names:  # one by one, since one may lie inside another
-        cut = next((cut for cut in _cuts(recording, model) if cut.branch.name == name), None)
-        if cut is None:
-            if any(x.startswith(f"{name.removesuffix(_BRANCH)}.") for x in tensors):
-                continue  # it went with the one around it
-            raise EquivalenceError(f"the graph has no branch {name!r}")
+    if not names:
+        return set()
+    graph = recording.graph
+    before = _Reads(model, graph)
+    cuts = {cut.branch.name: cut for cut in _cuts(recording, model)}
+    for name in names:
+        if name not in cuts:
+            raise EquivalenceError(f"its graph of some mode has no branch {name!r}")
+    gone: set[fx.Node] = set()
+    for cut in sorted((cuts[name] for name in names), key=lambda cut: -len(cut.calls)):
+        if cut.sum in gone:  # it lies inside another
+            continue
         stays = cut.stays
-        if cut.written:  # into a sum of its own; what stays may be needed elsewhere as it is
-            with recording.graph.inserting_after(cut.sum):
-                stays = recording.graph.call_method("clone", (cut.stays,))
+        if cut.written:  # what stays may be needed elsewhere as it is
+            with graph.inserting_after(cut.sum):
+                stays = graph.call_method("clone", (cut.stays,))
             recording.seen[stays.name] = recording.seen[cut.stays.name]
         cut.sum.replace_all_uses_with(stays)
-        recording.graph.erase_node(cut.sum)
-        for node in reversed(list(recording.graph.nodes)):
-            if node in cut.calls:
-                recording.graph.erase_node(node)
-        tensors += cut.branch.tensors
-    return tensors
+        read = {x for node in cut.calls for x in node.all_input_nodes} - cut.calls
+        for node in (cut.sum, *reversed([node for node in graph.nodes if node in cut.calls])):
+            graph.erase_node(node)
+        gone |= {cut.sum, *cut.calls}
+        _sweep(graph, read - gone, before)
+    return set(before.names) - set(_Reads(model, graph).names)
 
 
-def drop(small: nn.Module, tensors: Iterable[str]) -> None:
+def _sweep(graph: fx.Graph, nodes: set[fx.Node], reads: "_Reads") -> None:
+    """Erase calls that nothing uses any more, and what they alone have read."""
+    while nodes:
+        node = nodes.pop()
+        if node.users or node.op in ("placeholder", "output") or reads.written_by(node):
+            continue
+        nodes |= set(node.all_input_nodes)
+        graph.erase_node(node)
+        nodes.discard(node)
+
+
+def drop(small: nn.Module, tensors: Collection[str]) -> None:
     """Delete parameters and buffers from a network, and modules that have nothing left."""
-    for name in tensors:
-        path, _, leaf = name.rpartition(".")
-        owner = small.get_submodule(path)
-        owner._parameters.pop(leaf, None)
-        owner._buffers.pop(leaf, None)
-        while path and not _holds_anything(owner):
-            path, _, leaf = path.rpartition(".")
-            owner = small.get_submodule(path)
-            del owner._modules[leaf]
+    named = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    dropped = {id(named[name]) for name in tensors}
+    for path, module in list(small.named_modules()):
+        for held in (module._parameters, module._buffers):
+            for leaf in [leaf for leaf, x in held.items() if id(x) in dropped]:
+                del held[leaf]
+                _drop_empty(small, path)
+
+
+def _drop_empty(small: nn.Module, path: str) -> None:
+    while path and not _holds_anything(small.get_submodule(path)):
+        path, _, leaf = path.rpartition(".")
+        del small.get_submodule(path)._modules[leaf]
 
 
 def _cuts(recording: Recording, model: nn.Module) -> Iterator[_Cut]:
@@ -148,6 +162,7 @@ def _cuts(recording: Recording, model: nn.Module) -> Iterator[_Cut]:
     above = _Above(graph)
     reads = _Reads(model, graph)
     taken: set[str] = set()
+    last_write = max((above.order[n] for n in above.order if reads.written_by(n)), default=-1)
     for node in graph.nodes:
         if _name(node) not in _SUMS or node.kwargs or len(node.args) != 2:
             continue
@@ -169,7 +184,7 @@ def _cuts(recording: Recording, model: nn.Module) -> Iterator[_Cut]:
             for n in shape or ():
                 size *= n
             found = Branch(name, ends, own, frozenset(spent), size)
-            yield _Cut(found, node, stays, calls, _written(node, reads))
+            yield _Cut(found, node, stays, calls, above.order[node] < last_write)
             break
 
 
@@ -183,11 +198,15 @@ def _sides(node: fx.Node, above: "_Above") -> list[tuple[fx.Node, fx.Node]]:
     if not found:  # a projection beside the branch: both read the same
         branch, shortcut = max(sides, key=lambda side: above(side[0]).bit_count())
         common = above(branch) & above(shortcut)
-        own = [shortcut]
-        for node in own:
-            inputs = [x for x in node.all_input_nodes if x not in own]
-            own += [x for x in inputs if above.of(x) & above(shortcut) & ~common]
-        layers = {x for x in own if x.op == "call_module" or _name(x) in _LAST}
+        own, waiting = {shortcut}, [shortcut]
+        layers: set[fx.Node] = set()
+        while waiting and len(layers) < 3:
+            node = waiting.pop()
+            if node.op == "call_module" or _name(node) in _LAST:
+                layers.add(node)
+            inside = [x for x in node.all_input_nodes if above.of(x) & above(shortcut) & ~common]
+            waiting += [x for x in inside if x not in own]
+            own |= {*inside}
         if common and 1 <= len(layers) <= 2:
             found.append((branch, shortcut))
     return found
@@ -196,11 +215,12 @@ def _sides(node: fx.Node, above: "_Above") -> list[tuple[fx.Node, fx.Node]]:
 def _terms(node: fx.Node) -> list[fx.Node]:
     """Return what a sum of sums adds up."""
     terms: list[fx.Node] = []
-    while _name(node) in _SUMS:
+    while _name(node) in _SUMS and len(terms) < 8:
         terms += [x for x in node.args if isinstance(x, fx.Node)]
-        node = node.args[0] if isinstance(node.args[0], fx.Node) else node
-        if node not in terms or len(terms) > 8:
+        first = _first(node)
+        if first is None:
             break
+        node = first
     return terms
 
 
@@ -242,6 +262,11 @@ class _Reads:
             self._read[node] = names = list(self._tensors(node))
             for name in names:
                 self._readers.setdefault(name, set()).add(node)
+
+    @property
+    def names(self) -> list[str]:
+        """All that is read."""
+        return list(self._readers)
 
     def module(self, node: fx.Node) -> nn.Module:
         """Return the layer that a node calls."""
@@ -291,7 +316,7 @@ def _ends(node: Any, reads: _Reads) -> tuple[str, ...]:
         if isinstance(module, _LAYERS):
             plain = module._parameters.get("weight") is not None  # not computed from others
             return tuple(reads.of([node])[: len(list(module.parameters()))]) if plain else ()
-        return _ends(operands[0], reads) if isinstance(module, _LAYERS_ZERO_TO_ZERO) else ()
+        return _ends(_first(node), reads) if isinstance(module, _LAYERS_ZERO_TO_ZERO) else ()
     if name in _LAST:
         arguments = [node.args[k] for k in _LAST[name] if k < len(node.args)]
         arguments += [node.kwargs[k] for k in ("weight", "bias") if k in node.kwargs]
@@ -303,9 +328,10 @@ def _ends(node: Any, reads: _Reads) -> tuple[str, ...]:
         scales = [x for x in operands if x.op == "get_attr"]
         found = [_ends(x, reads) for x in activations] + [_parameter(x, reads) for x in scales]
         return next((ends for ends in found if ends), ())
-    if name in _ZERO_TO_ZERO and operands:
-        return _ends(operands[0], reads)
-    return ()
+    if name in _SUMS and len(operands) == 2 and len(node.args) == 2:
+        both = [_ends(x, reads) for x in operands]
+        return both[0] + both[1] if all(both) else ()
+    return _ends(_first(node), reads) if name in _ZERO_TO_ZERO else ()
 
 
 def _parameter(node: Any, reads: _Reads) -> tuple[str, ...]:
@@ -323,25 +349,21 @@ def _only_for(
     while waiting:  # users come later than what they use, so they are decided first
         node = max(waiting, key=order.__getitem__)
         waiting = [x for x in waiting if x is not node]
-        writers = {
-            x for x in node.users if not x.users and x.args[0] is node and reads.written_by(x)
-        }
+        loose = [x for x in node.users if not x.users and _first(x) is node]
+        writers = {x for x in loose if reads.written_by(x)}
         if node.op not in ("placeholder", "output") and node.users.keys() <= own | writers:
             own |= {node, *writers}
             for x in (node, *writers):
                 waiting += [y for y in x.all_input_nodes if y not in own]
-    if any(reads.written_by(node) and node.args[0] not in own for node in own):
+    if any(reads.written_by(node) and _first(node) not in own for node in own):
         return frozenset()  # it changes what others read
     return frozenset(own)
 
 
-def _written(node: fx.Node, reads: _Reads) -> bool:
-    """Say whether calls write into what a node gives, or into a view of it."""
-    return any(
-        (reads.written_by(user) and user.args[0] is node)
-        or (_name(user) in _VIEWS and _written(user, reads))
-        for user in node.users
-    )
+def _first(node: fx.Node) -> fx.Node | None:
+    """Return the tensor that a call is given first, whether by position or by name."""
+    given = (*node.args, *node.kwargs.values())
+    return next((x for x in given if isinstance(x, fx.Node)), None)
 
 
 def _name(node: fx.Node) -> str:

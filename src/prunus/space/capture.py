@@ -42,58 +42,77 @@ _DECIDING = (
 )
 """Calls that bring a tensor's value into Python, where only the branch taken is seen."""
 
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 _CONSTANT = (
     *(int, float, bool, str, complex, type(None), type(...)),
     *(torch.dtype, torch.device, torch.layout, torch.memory_format),
 )
 
 
-class Size(int):
-    """A size read from a tensor, or computed from one: a number that knows its node."""
+class Number:
+    """A number that knows the node that computes it: a size, or what was computed from sizes."""
 
     recipe: Callable[[], fx.Node]
     _node: fx.Node | None = None
-
-    @staticmethod
-    def of(value: int, recipe: Callable[[], fx.Node]) -> "Size":
-        """Return `value` with the recipe for the node that computes it."""
-        size = Size(value)
-        size.recipe = recipe
-        return size
 
     @property
     def node(self) -> fx.Node:
         """The node, made when it is first needed."""
         if self._node is None:
             self._node = self.recipe()
-            self._node.meta["size"] = int(self)
+            self._node.meta["size"] = plain_number(self)
         return self._node
 
 
-def _tracked(operation: Callable[..., Any], *, swapped: bool = False) -> Callable[..., Any]:
-    def method(self: Size, *others: Any) -> Any:
-        plain = [int(other) if isinstance(other, Size) else other for other in others]
-        try:
-            value = operation(*plain, int(self)) if swapped else operation(int(self), *plain)
-        except TypeError:
+class Size(Number, int):
+    """A whole number that knows its node."""
+
+
+class Ratio(Number, float):
+    """A fraction that knows its node."""
+
+
+def plain_number(value: Any) -> Any:
+    """Return the value without its node."""
+    if isinstance(value, Number):
+        return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
+    return value
+
+
+def tracked(value: Any, recipe: Callable[[], fx.Node]) -> Any:
+    """Return a number with the recipe for the node that computes it."""
+    if type(value) not in (int, float):
+        return value
+    number: Any = Size(value) if type(value) is int else Ratio(value)
+    number.recipe = recipe
+    return number
+
+
+def _arithmetic(operation: Callable[..., Any], *, swapped: bool = False) -> Callable[..., Any]:
+    def method(self: Any, *others: Any) -> Any:
+        if not all(isinstance(other, int | float) for other in others):
             return NotImplemented
-        if type(value) is not int:
-            return value
+        plain = list(map(plain_number, others))
+        own = plain_number(self)
+        value = operation(*plain, own) if swapped else operation(own, *plain)
 
         def recipe() -> fx.Node:
-            nodes = [x.node if isinstance(x, Size) else x for x in others]
+            nodes = [x.node if isinstance(x, Number) else x for x in others]
             arguments = (*nodes, self.node) if swapped else (self.node, *nodes)
-            return self.node.graph.call_function(operation, tuple(arguments))
+            node: fx.Node = self.node.graph.call_function(operation, tuple(arguments))
+            return node
 
-        return Size.of(value, recipe)
+        return tracked(value, recipe)
 
     return method
 
 
-for _name in ("add", "sub", "mul", "floordiv", "mod"):
-    setattr(Size, f"__{_name}__", _tracked(getattr(operator, _name)))
-    setattr(Size, f"__r{_name}__", _tracked(getattr(operator, _name), swapped=True))
-Size.__neg__ = _tracked(operator.neg)  # type: ignore[method-assign]
+for _kind in (Size, Ratio):
+    for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow"):
+        setattr(_kind, f"__{_name}__", _arithmetic(getattr(operator, _name)))
+        setattr(_kind, f"__r{_name}__", _arithmetic(getattr(operator, _name), swapped=True))
+    setattr(_kind, "__neg__", _arithmetic(operator.neg))  # noqa: B010
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,9 @@ class Recording:
         decisions: Calls that brought values into Python, each once.
         spec: How the outputs are nested.
         failure: Why there is no graph; empty where there is one.
+        device: Where the model's first tensor is.
+        fixed: Input -> the plain value that it was given, which the graph holds.
+        parameters: The inputs of the forward, where it names them.
     """
 
     tracer: Tracer
@@ -140,11 +162,30 @@ class Recording:
     decisions: set[str] = field(default_factory=set)
     spec: TreeSpec | None = None
     failure: str = ""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fixed: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[inspect.Parameter, ...] = ()
 
-    @property
-    def calls(self) -> list[str]:
-        """The names of the nodes: those of equal graphs are equal."""
-        return [node.name for node in self.graph.nodes]
+    def text(self) -> list[tuple[Any, ...]]:
+        """Return the calls with all they are given: that of equal graphs is equal.
+
+        Where a call names the device of tensors without values, it counts as the usual one.
+        """
+
+        def plain(x: Any) -> Any:
+            if isinstance(x, torch.device):
+                return "device" if x.type in ("meta", self.device.type) else str(x)
+            return x.name if isinstance(x, fx.Node) else repr(x)
+
+        found: list[tuple[Any, ...]] = []
+        for node in self.graph.nodes:
+            leaves: list[Any] = []
+            fx.node.map_aggregate((node.args, node.kwargs), leaves.append)
+            target = node.target
+            target = target.function if isinstance(target, Applied) else target
+            given = tuple(map(plain, leaves))
+            found.append((node.name, node.op, target, given, tuple(node.kwargs)))
+        return found
 
     def required(self) -> "Recording":
         """Return the recording itself.
@@ -166,10 +207,12 @@ class Recording:
 class GraphRecorder(TorchFunctionMode):
     """Records calls as nodes of a graph while they run on real tensors."""
 
-    def __init__(self, model: nn.Module, tracer: Tracer) -> None:
+    def __init__(self, model: nn.Module, tracer: Tracer, *, training: bool = False) -> None:
         super().__init__()
-        self.recording = Recording(tracer)
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.recording = Recording(tracer, device=device)
         self.graph = self.recording.graph
+        self._constant = "_training" if training else "_constant"
         self._tracer = tracer
         self._products = len(tracer.products)
         self._inside = False  # a layer or function that is taken as a whole
@@ -203,13 +246,16 @@ class GraphRecorder(TorchFunctionMode):
         names = [
             (name, value)
             for name, value in given.arguments.items()
-            if given.signature.parameters[name].kind
-            not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+            if given.signature.parameters[name].kind not in _ANY_NUMBER
         ]
         if len(names) < len(given.arguments):
             names = [(f"input{k}", value) for k, value in enumerate(args)] + [*kwargs.items()]
+        elif all(p.kind not in _ANY_NUMBER for p in given.signature.parameters.values()):
+            self.recording.parameters = tuple(given.signature.parameters.values())
         for name, value in names:
             self._place(self.graph.placeholder(name), value)
+            if isinstance(value, int | float | str | None):
+                self.recording.fixed[name] = value
 
     def _give(self, out: Any) -> None:
         leaves, self.recording.spec = tree_flatten(out)
@@ -242,7 +288,7 @@ class GraphRecorder(TorchFunctionMode):
             return sizes if dim is None else sizes[dim]
         if name in ("numel", "nelement"):
             source = args[0]
-            return Size.of(out, lambda: self.graph.call_method("numel", (self._argument(source),)))
+            return tracked(out, lambda: self.graph.call_method("numel", (self._argument(source),)))
         if name in _DECIDING:
             self.recording.decisions.add(name)
         if name == "__setitem__" or tensors_in(out):
@@ -362,7 +408,7 @@ class GraphRecorder(TorchFunctionMode):
             return lambda: self.graph.call_method("size", (self._argument(tensor), dim))
 
         return torch.Size(  # a tuple of numbers that know where they come from
-            [Size.of(size, recipe(dim)) for dim, size in enumerate(tensor.shape)]
+            [tracked(size, recipe(dim)) for dim, size in enumerate(tensor.shape)]
         )
 
     def _argument(self, value: Any) -> Any:
@@ -370,8 +416,12 @@ class GraphRecorder(TorchFunctionMode):
         kind = type(value)
         if kind in _CONSTANT:
             return value
-        if kind is Size:
-            return value.node
+        if kind in (Size, Ratio):
+            try:
+                node = value.node
+            except Exception:  # kept by the model since an earlier run
+                return plain_number(value)
+            return node if node.graph is self.graph else plain_number(value)
         if isinstance(value, Tensor):
             return self._tensor(value)
         if isinstance(value, dict):
@@ -401,7 +451,7 @@ class GraphRecorder(TorchFunctionMode):
                 raise EquivalenceError(
                     "it uses a tensor that no call of PyTorch's has made while it was recorded"
                 )
-            name = f"_constant{len(self.recording.constants)}"
+            name = f"{self._constant}{len(self.recording.constants)}"
             self.recording.constants[name] = tensor
         node = self.graph.create_node("get_attr", name)
         self._note(node, tensor)
@@ -427,7 +477,7 @@ def recorded(
     recorders: list[GraphRecorder] = []
 
     def run(tracer: Tracer) -> Callable[..., Any]:
-        recorders.append(GraphRecorder(model, tracer))
+        recorders.append(GraphRecorder(model, tracer, training=training))
         return lambda *args, **kwargs: recorders[0].run(model, args, kwargs)
 
     record(

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from prunus.errors import EquivalenceError
-from prunus.space.inputs import cloned, random_inputs
+from prunus.space.inputs import cloned, random_inputs, resized
 from prunus.space.running import output_tensors, preserved
 from prunus.space.statistics import OverRemaining
 from prunus.types import Example, Mask, call_arguments
@@ -130,18 +130,25 @@ class Reference:
         self._required = 1 + len(also)
         for precision in (dtype, torch.float32):
             self.precision = precision
-            self.network = _in_precision(model, precision)
+            self.network = in_precision(model, precision)
             apply_mask(self.network, mask)
             further = random_inputs(example, seed) if random else ()
             given = (example, *also, *further)
-            self.inputs = [tree_map(lambda x: _cast(x, precision), x) for x in given]  # noqa: B023
+            self.inputs = [tree_map(lambda x: cast(x, precision), x) for x in given]  # noqa: B023
             try:
-                self._found: list[list[Tensor] | None] = [self._run(self.inputs[0])]
+                self._found: list[list[Tensor] | None] = [
+                    self._run(x) for x in self.inputs[: self._required]
+                ]
             except RuntimeError:
                 if precision == torch.float32:
                     raise
                 continue  # a kernel of it knows no float64
             break
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the comparison."""
+        return torch.float32 if self.lowered else self.precision
 
     def compare(self, small: nn.Module) -> Verification:
         """Return how far the outputs of `small` are apart.
@@ -149,41 +156,69 @@ class Reference:
         Raises:
             EquivalenceError: It cannot be run, or its outputs have other shapes.
         """
-        candidate = _in_precision(small, self.precision)
+        candidate = in_precision(small, self.precision)
         worst, count = 0.0, 0
         for k, given in enumerate(self.inputs):
             expected = self._outputs(k)
-            if expected is None:
-                continue
-            try:
-                got = _outputs(candidate, given)
-            except Exception as error:
-                raise EquivalenceError(
-                    f"the small network fails where the masked one runs: {type(error).__name__}: "
-                    f"{error}. Its forward may have sizes written as constants, such as "
-                    "view(-1, 400) where flatten(1) would do."
-                ) from error
-            worst = max(worst, _difference(expected, got))
-            count += 1
+            if expected is not None:
+                worst = max(worst, difference(expected, self._candidate(candidate, given)))
+                count += 1
         tolerance = TOLERANCE[torch.float32 if self.lowered else self.precision]
         if tolerance < worst <= CHAOTIC:
             tolerance = max(tolerance, min(CHAOTIC, 10 * self._sensitivity()))
         name = "float32" if self.lowered else str(self.precision).removeprefix("torch.")
         return Verification(worst, tolerance, name, count, worst <= tolerance)
 
+    def sizes_that_matter(self, small: nn.Module) -> str:
+        """Compare on inputs of other sizes, as far as the masked network takes them.
+
+        Returns:
+            "" where the small network is right for all of them, "sizes" where it is right for the
+            example's sizes only, "batch" where not even another batch may be given.
+        """
+        candidate = in_precision(small, self.precision)
+        tolerance = 10 * max(CHAOTIC if self.lowered else 0.0, TOLERANCE[self.precision])
+        matter = ""
+        for alternatives in resized(self.inputs[0]):
+            for given in alternatives:
+                expected = self._taken(given)
+                if expected is None:
+                    continue
+                try:
+                    right = difference(expected, self._candidate(candidate, given)) <= tolerance
+                except EquivalenceError:
+                    right = False
+                if not right:
+                    matter = "batch" if _batches(given) != _batches(self.inputs[0]) else "sizes"
+                break
+            if matter:
+                break
+        return matter
+
+    def _taken(self, given: Example) -> list[Tensor] | None:
+        """Return the outputs for an input that need not be taken; None where it is not."""
+        try:
+            found = self._run(given)
+        except Exception:
+            return None
+        finite = all(x.isfinite().all() for x in found if x.is_floating_point())
+        return found if finite else None
+
+    @staticmethod
+    def _candidate(candidate: nn.Module, given: Example) -> list[Tensor]:
+        try:
+            return _outputs(candidate, given)
+        except Exception as error:
+            raise EquivalenceError(
+                f"the small network fails where the masked one runs: {type(error).__name__}: "
+                f"{error}. Its forward may have sizes written as constants, such as view(-1, 400) "
+                "where flatten(1) would do."
+            ) from error
+
     def _outputs(self, k: int) -> list[Tensor] | None:
         """Return the outputs for an input; None where the network does not take it."""
-        while len(self._found) <= k:
-            try:
-                found = self._run(self.inputs[len(self._found)])
-            except Exception:
-                if len(self._found) < self._required:
-                    raise
-                self._found.append(None)  # random inputs need not be taken
-            else:
-                finite = all(x.isfinite().all() for x in found if x.is_floating_point())
-                taken = finite or len(self._found) < self._required
-                self._found.append(found if taken else None)
+        while len(self._found) <= k:  # random inputs; those required were run at the beginning
+            self._found.append(self._taken(self.inputs[len(self._found)]))
         return self._found[k]
 
     def _run(self, example: Example) -> list[Tensor]:
@@ -211,18 +246,23 @@ class Reference:
         for k, given in enumerate(self.inputs):
             expected = self._outputs(k)
             if expected is not None:
-                worst = max(worst, _difference(expected, other._run(given)))
+                worst = max(worst, difference(expected, other._run(given)))
         return worst
 
 
-def _in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _batches(example: Example) -> list[int]:
+    return [len(x) for x in tree_leaves(example) if isinstance(x, Tensor) and x.ndim]
+
+
+def in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy in `dtype`, its complex tensors in the complex type of that precision."""
     copied = copy.deepcopy(model)
-    copied._apply(lambda tensor: _cast(tensor, dtype))  # type: ignore[no-untyped-call]
+    copied._apply(lambda tensor: cast(tensor, dtype))  # type: ignore[no-untyped-call]
     return copied
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """Return a tensor of floating or complex numbers in the precision of `dtype`."""
     if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
         return value
     return value.to(dtype.to_complex() if value.is_complex() else dtype)
@@ -276,7 +316,7 @@ def _real(x: Tensor) -> Tensor:
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
-def _difference(expected: list[Tensor], got: list[Tensor]) -> float:
+def difference(expected: list[Tensor], got: list[Tensor]) -> float:
     """Return the largest difference relative to each entry and to the small ones beside it.
 
     An entry of -1e9, as attention masks have, then hides nothing in the entries around it.

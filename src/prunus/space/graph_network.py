@@ -1,6 +1,7 @@
 """The small network that runs recorded graphs over the user's own layers."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +9,28 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from prunus.space.capture import Recording
+from prunus.space.running import tensors_in
+from prunus.types import Example, call_arguments
 
 
 @dataclass(frozen=True)
 class Program:
-    """The text of a graph, and the function made of it, which takes the network first."""
+    """The text of a graph, and the function made of it, which takes the network first.
+
+    Attributes:
+        source: The text.
+        function: What it says.
+        inputs: Names of what it takes.
+        fixed: Input -> the value that it was recorded with and must be given again.
+        parameters: The inputs of the original forward, where it names them.
+        spec: How the outputs are nested.
+    """
 
     source: str
     function: Callable[..., Any]
     inputs: tuple[str, ...]
+    fixed: dict[str, Any]
+    parameters: tuple[inspect.Parameter, ...]
     spec: TreeSpec
 
     @staticmethod
@@ -26,19 +40,62 @@ class Program:
         names = dict(code.globals)
         exec(compile(code.src, "<rewritten graph>", "exec"), names)
         assert recording.spec is not None
-        inputs = tuple(n.name for n in recording.graph.nodes if n.op == "placeholder")
-        return Program(code.src, names["forward"], inputs, recording.spec)
+        inputs = tuple(str(n.target) for n in recording.graph.nodes if n.op == "placeholder")
+        given = (inputs, recording.fixed, recording.parameters)
+        return Program(code.src, names["forward"], *given, recording.spec)
 
     def signature(self) -> Callable[..., Any]:
-        """Return a forward with the inputs' names that runs a `GraphNetwork`."""
-        names = ", ".join(self.inputs)
-        scope: dict[str, Any] = {}
-        exec(f"def forward(self, {names}):\n    return self.run({names})\n", scope)
-        return scope["forward"]  # type: ignore[no-any-return]
+        """Return a forward with the original's inputs and defaults that runs a `GraphNetwork`.
 
-    def __call__(self, network: nn.Module, *inputs: Any) -> Any:
-        """Run it on a network's submodules."""
-        return tree_unflatten(self.function(network, *inputs), self.spec)
+        Exporters read the names of the inputs from it.
+        """
+        scope: dict[str, Any] = {}
+        if not self.parameters:
+            return _forward(self.inputs, self.inputs, scope)
+        declared = []
+        for parameter in self.parameters:
+            if parameter.default is inspect.Parameter.empty:
+                declared.append(parameter.name)
+            else:
+                scope[f"_{parameter.name}"] = parameter.default
+                declared.append(f"{parameter.name}=_{parameter.name}")
+        keyword_only = [p.kind is inspect.Parameter.KEYWORD_ONLY for p in self.parameters]
+        if any(keyword_only):
+            declared.insert(keyword_only.index(True), "*")
+        return _forward(declared, [parameter.name for parameter in self.parameters], scope)
+
+    def __call__(self, network: nn.Module, given: dict[str, Any]) -> Any:
+        """Run it on a network's submodules.
+
+        Raises:
+            ValueError: An input has another value than the one the graph was recorded with.
+        """
+        unseen = {p.name: p.default for p in self.parameters if p.name not in self.inputs}
+        for name, value in (self.fixed | unseen).items():
+            if given[name] is not value and not _equal(given[name], value):
+                raise ValueError(
+                    f"{name}={given[name]!r} cannot be given: this network is a graph that was "
+                    f"recorded with {name}={value!r}. Prune with an example that has it."
+                )
+        return tree_unflatten(self.function(network, *(given[x] for x in self.inputs)), self.spec)
+
+
+def _forward(
+    declared: Iterable[str], names: Iterable[str], scope: dict[str, Any]
+) -> Callable[..., Any]:
+    """Write a forward that hands its inputs to `run`, by name."""
+    pairs = ", ".join(f"{name!r}: {name}" for name in names)
+    text = f"def forward(self, {', '.join(declared)}):\n    return self.run({{{pairs}}})\n"
+    exec(text, scope)
+    return scope["forward"]  # type: ignore[no-any-return]
+
+
+def _fits(shape: tuple[int, ...], held: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(held) and all(b in (None, a) for a, b in zip(shape, held, strict=True))
+
+
+def _equal(given: Any, value: Any) -> bool:
+    return isinstance(given, int | float | str | None) and bool(given == value)
 
 
 class GraphNetwork(nn.Module):
@@ -55,6 +112,10 @@ class GraphNetwork(nn.Module):
         decisions: Calls by which the forward looked at values, so that only one branch is here.
         kept: Of the model that was recorded, tensor name -> dimension -> positions that stay.
         gone: Names of the residual branches that it lacks.
+        evaluating_always: Modules that stay in eval mode when it is trained.
+
+    Attributes:
+        only: Shapes of the inputs that it is right for, None for any size; None for any shapes.
     """
 
     def __init__(
@@ -66,6 +127,7 @@ class GraphNetwork(nn.Module):
         decisions: tuple[str, ...],
         kept: dict[str, dict[int, Tensor]],
         gone: tuple[str, ...],
+        evaluating_always: tuple[str, ...],
     ) -> None:
         super().__init__()
         self._modules = model._modules
@@ -78,6 +140,8 @@ class GraphNetwork(nn.Module):
         self.decisions = decisions
         self.kept = kept
         self.gone = gone
+        self.evaluating_always = evaluating_always
+        self.only: tuple[tuple[int | None, ...], ...] | None = None
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
         # a class of its own, because exporters read the names of the inputs from the signature
@@ -86,6 +150,34 @@ class GraphNetwork(nn.Module):
     def _get_name(self) -> str:
         return f"Graph of {self.origin}"
 
-    def run(self, *inputs: Any) -> Any:
-        """Run the graph of the present mode."""
-        return (self.in_training if self.training else self.evaluating)(self, *inputs)
+    def train(self, mode: bool = True) -> "GraphNetwork":
+        """Set the mode; what the original keeps in eval mode stays in it."""
+        super().train(mode)
+        for name, module in self.named_modules():
+            if name in self.evaluating_always:
+                module.train(False)
+        return self
+
+    def hold_to(self, example: Example, *, batch: bool) -> None:
+        """Take only inputs of the example's sizes, and of its batch where `batch` says so."""
+        self.only = tuple(
+            tuple(size if k or batch else None for k, size in enumerate(x.shape))
+            for x in tensors_in(list(call_arguments(example)))
+        )
+
+    def run(self, given: dict[str, Any]) -> Any:
+        """Run the graph of the present mode.
+
+        Raises:
+            ValueError: It is right for other sizes, or other plain values, only.
+        """
+        if self.only is not None:
+            shapes = [tuple(x.shape) for x in tensors_in(given)]
+            if len(shapes) != len(self.only) or not all(map(_fits, shapes, self.only)):
+                held = ", ".join(str(shape).replace("None", "any") for shape in self.only)
+                raise ValueError(
+                    f"inputs of shape {', '.join(map(str, shapes))} cannot be given: this network "
+                    f"is a graph that is right for {held} only, since its forward does something "
+                    "else for other sizes. Prune with an example of the size you need."
+                )
+        return (self.in_training if self.training else self.evaluating)(self, given)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from prunus.types import Example
 
@@ -42,3 +42,29 @@ def random_inputs(example: Example, seed: int = 0) -> Iterator[Example]:
             return (noise * (scale or 1.0)).to(x)
 
         yield tree_map(draw, example)
+
+
+def resized(example: Example, seed: int = 0) -> Iterator[list[Example]]:
+    """Yield inputs of other sizes: a batch of one; of each further size a smaller and a larger.
+
+    Dimensions of the same size are taken for the same: they change together.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tensors = [x for x in tree_leaves(example) if isinstance(x, Tensor) and x.ndim]
+    batch = {len(x) for x in tensors}
+    if len(batch) == 1 and batch != {1}:
+        yield [tree_map_only(Tensor, lambda x: x[:1] if x.ndim else x, example)]
+    for size in sorted({n for x in tensors for n in x.shape[1:] if n > 1}, reverse=True):
+
+        def changed(other: int, size: int = size) -> Example:
+            def change(x: Tensor) -> Tensor:
+                for dim in range(1, x.ndim):
+                    if x.shape[dim] == size:
+                        picked = torch.randint(size, (other,), generator=generator)
+                        x = x.index_select(dim, picked.sort().values.to(x.device))
+                return x
+
+            found: Example = tree_map_only(Tensor, change, example)
+            return found
+
+        yield [changed(size // 2), changed(size + max(1, size // 2))]

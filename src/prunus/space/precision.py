@@ -51,7 +51,7 @@ def follow_parameters(graph: fx.Graph, model: nn.Module, in_double: Callable[[],
         return
     name, first = floating[0]
     doubles = in_double() if any(first.dtype in names for names in own.values()) else {}
-    if {k: len(x) for k, x in doubles.items()} != {k: len(x) for k, x in own.items()}:
+    if any(len(doubles.get(call, ())) != len(names) for call, names in own.items()):
         doubles = own  # other calls: no precision is known to follow
     start = next(node for node in graph.nodes if node.op != "placeholder")
     with graph.inserting_before(start):
@@ -64,3 +64,6 @@ def follow_parameters(graph: fx.Graph, model: nn.Module, in_double: Callable[[],
         return dtype if x is first.dtype and in_double is torch.float64 else x
 
     rename(graph, {k: list(map(followed, x, doubles[k])) for k, x in own.items()})
+    for node in (dtype, device, parameter):
+        if not node.users:
+            graph.erase_node(node)

@@ -6,8 +6,8 @@ graph, the small network has both.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from prunus.space.branches import drop, without
 from prunus.space.capture import Recording, recorded
 from prunus.space.graph_network import GraphNetwork, Program
 from prunus.space.inputs import doubled
-from prunus.space.precision import Named, follow_parameters, named, rename
+from prunus.space.precision import Named, follow_parameters, named
 from prunus.space.remove import kept_index
-from prunus.space.running import held_tensors
+from prunus.space.running import held_tensors, preserved
 from prunus.space.sizes import REWRITES, After
 from prunus.space.space import Space
 from prunus.space.tracer import Tracer
@@ -64,44 +64,50 @@ def graph_over(
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
     evaluating = (recording or _recorded(model, example)).copy()
-    training, doubles = _in_training(model, example, evaluating)
-    for each, in_double in zip((evaluating, training), doubles, strict=True):
+    training = _in_training(model, example, evaluating)
+    unread: list[set[str]] = []
+    for each, mode in ((evaluating, False), (training, True)):
+        if mode and training is evaluating:
+            break
+        unread.append(without(each, model, gone))
+        in_double = partial(_named_in_double, model, example, training=mode)
         follow_parameters(each.graph, model, in_double)
         _follow(each, index)
         each.graph.lint()
-    without(training, model, gone)
-    drop(small, without(evaluating, model, gone))
+    drop(small, set.intersection(*unread))
+    programs = {id(each): Program.of(each) for each in (evaluating, training)}
     return GraphNetwork(
         small,
-        Program.of(evaluating),
-        Program.of(training),
+        programs[id(evaluating)],
+        programs[id(training)],
         evaluating.constants | training.constants,
-        tuple(sorted(evaluating.decisions)),
+        tuple(sorted(evaluating.decisions | training.decisions)),
         _since_dense(model, index),
         (*(model.gone if isinstance(model, GraphNetwork) else ()), *gone),
+        _evaluating_in_training(model),
     )
 
 
-def _in_training(
-    model: nn.Module, example: Example, evaluating: Recording
-) -> tuple[Recording, tuple[Callable[[], Named], Callable[[], Named]]]:
-    """Record the model in train mode; with the labels of eval mode where it calls the same.
+def _evaluating_in_training(model: nn.Module) -> tuple[str, ...]:
+    """Return the modules that the model keeps in eval mode when it is trained."""
+    with preserved(model, training=True):
+        return tuple(name for name, module in model.named_modules() if name and not module.training)
 
-    Returns:
-        The graph, and what gives the precisions and devices that the calls of the two graphs would
-        name if the model were in float64.
-    """
-    twin = _without_values(model, example, training=True)
-    doubles = named(twin.graph) if twin else {}
-    if twin is not None and twin.calls == evaluating.calls:
-        rename(twin.graph, named(evaluating.graph))
-        return replace(evaluating, graph=twin.graph), (lambda: doubles, lambda: doubles)
-    training = _recorded(model, example, training=True, like=evaluating.tracer)
-    same = twin is not None and twin.calls == training.calls
-    return training, (
-        lambda: _named_in_double(model, example, training=False),
-        lambda: doubles if same else _named_in_double(model, example, training=True),
-    )
+
+def _in_training(model: nn.Module, example: Example, evaluating: Recording) -> Recording:
+    """Record the model in train mode, or return the same graph where that calls the same."""
+    held = {id(tensor): tensor for tensor in held_tensors(model)}
+    found = _without_values(model, example, training=True)
+    if found is not None:
+        recording, copies = found
+        constants = {
+            name: copies[id(tensor)] is recording.constants.get(name)
+            for name, tensor in evaluating.constants.items()
+            if id(tensor) in held
+        }
+        if all(constants.values()) and recording.text() == evaluating.text():
+            return evaluating
+    return _recorded(model, example, training=True, like=evaluating.tracer)
 
 
 def _recorded(
@@ -116,21 +122,28 @@ def _recorded(
     raise EquivalenceError(str(failure)) from failure
 
 
-def _without_values(model: nn.Module, example: Example, *, training: bool) -> Recording | None:
-    """Record the calls of a float64 copy whose tensors have shapes only; None where that fails."""
+def _without_values(
+    model: nn.Module, example: Example, *, training: bool, double: bool = False
+) -> tuple[Recording, dict[int, Tensor]] | None:
+    """Record the calls of a copy whose tensors have shapes only; None where that fails.
+
+    Returns:
+        The recording, and the tensors of the copy by the `id` of the model's.
+    """
 
     def empty(x: Tensor) -> Tensor:
-        dtype = torch.float64 if x.is_floating_point() else x.dtype
+        dtype = torch.float64 if double and x.is_floating_point() else x.dtype
         made = torch.empty_like(x, dtype=dtype, device="meta")
         return nn.Parameter(made, x.requires_grad) if isinstance(x, nn.Parameter) else made
 
-    memo: dict[int, Any] = {id(x): empty(x) for x in held_tensors(model)}
-    copied, given = copy.deepcopy(model, memo), tree_map_only(Tensor, empty, example)
+    copies = {id(x): empty(x) for x in held_tensors(model)}
+    copied = copy.deepcopy(model, dict(copies))
+    given = tree_map_only(Tensor, empty, example)
     for batch in (given, doubled(given)) if training else (given,):
         try:
-            with torch.device("meta"), _Shapes():
+            with _Shapes():
                 found = recorded(copied, batch, training=training, labelled=False)
-            return found.required()
+            return found.required(), copies
         except (UntraceableError, EquivalenceError):
             continue
     return None
@@ -155,7 +168,7 @@ class _Shapes(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Make an empty tensor, or run `func`."""
-        if func is torch.nn.functional.linear and len(args) > 1:
+        if func is torch.nn.functional.linear and len(args) > 1 and args[1].ndim == 2:
             return args[0].new_empty((*args[0].shape[:-1], args[1].shape[0]))
         if func is torch.nn.functional.layer_norm and args:
             return torch.empty_like(args[0])
@@ -164,14 +177,14 @@ class _Shapes(TorchFunctionMode):
 
 def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> Named:
     """Return what the calls of a float64 copy name; nothing where it cannot be run."""
-    found = _without_values(model, example, training=training)
-    if found is None:
-        given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
-        try:
-            found = _recorded(copy.deepcopy(model).double(), given, training=training)
-        except EquivalenceError:
-            return {}  # it has operations that know no float64, and keeps the precision it has
-    return named(found.graph)
+    without_values = _without_values(model, example, training=training, double=True)
+    if without_values is not None:
+        return named(without_values[0].graph)
+    given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
+    try:
+        return named(_recorded(copy.deepcopy(model).double(), given, training=training).graph)
+    except EquivalenceError:
+        return {}  # it has operations that know no float64, and keeps the precision it has
 
 
 def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:

@@ -14,9 +14,11 @@ from prunus.errors import UntraceableError
 def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     """Run the model in eval (or train) mode without gradients and leave it exactly as it was found.
 
-    Training flags, buffer values and the global random state are restored. The fused kernels of
-    whole transformer layers are switched off inside, so that their operations are seen.
+    Training flags, attributes, buffer values and the global random state are restored; what lists
+    and dicts hold is not looked into. The fused kernels of whole transformer layers are switched
+    off inside, so that their operations are seen.
     """
+    attributes = {module: dict(vars(module)) for module in model.modules()}
     modes = {module: module.training for module in model.modules()}
     buffers = [
         (module, leaf, buffer, buffer.clone())
@@ -37,6 +39,11 @@ def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
         for module, mode in modes.items():
             module.training = mode
+        for module, before in attributes.items():
+            own = vars(module)
+            for name in [name for name in own if name not in before]:
+                del own[name]
+            own.update((name, x) for name, x in before.items() if own.get(name) is not x)
         with torch.no_grad():
             for module, leaf, buffer, value in buffers:
                 module._buffers[leaf] = buffer

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from prunus.errors import EquivalenceError
 from prunus.space.check import Reference, Verification
-from prunus.space.inputs import cloned
+from prunus.space.graph_network import GraphNetwork
+from prunus.space.in_training import check_training
+from prunus.space.inputs import cloned, doubled
 from prunus.space.remove import kept_index, remove, sliced
 from prunus.space.rewrite import rewrite
 from prunus.space.running import preserved
@@ -70,7 +72,7 @@ def shrink(
                     verification, model, network, space, keep, example
                 )
             if verification.passed:
-                _check_runs(model, network, example, training=True)
+                _check_further(model, network, space, keep, example, reference)
                 return Shrunk(network, form, verification)
             difference = verification.max_relative_difference
             failures.append(f"{form}: outputs differ by {difference:.2g} of the largest output")
@@ -103,7 +105,7 @@ def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) 
             try:
                 network = build(model, space, alone, example, small)
                 if reference.compare(network).passed:
-                    _check_runs(model, network, example, training=True)
+                    _check_further(model, network, space, alone, example, reference)
                     failure = ""
                     break
                 failure = f"{form} computes something else"
@@ -185,25 +187,53 @@ def _redrawn(model: nn.Module) -> nn.Module:
     return redrawn
 
 
+def _check_further(
+    model: nn.Module,
+    small: nn.Module,
+    space: Space,
+    keep: Keep,
+    example: Example,
+    reference: Reference,
+) -> None:
+    """Prove what the comparison in eval mode does not show: training, and other sizes of a graph.
+
+    A graph that is right for the sizes of the example only will take no others.
+
+    Raises:
+        EquivalenceError: The small network is wrong in train mode.
+    """
+    if isinstance(small, GraphNetwork):
+        matter = reference.sizes_that_matter(small)
+        if matter:
+            small.hold_to(example, batch=matter == "batch")
+    if any(not k.all() for _, kept in space.remaining(keep) for k in kept.values()):
+        _check_runs(model, small, example, training=True)  # batch statistics have another meaning
+        return
+    index = kept_index(space, keep)
+    check_training(model, space.mask(keep), small, index, example, reference.dtype)
+
+
 def _check_runs(model: nn.Module, small: nn.Module, example: Example, *, training: bool) -> None:
-    """Run the small network where the dense one runs; in train mode it may use other layers.
+    """Run copies: the small network must run where the dense one does.
 
     Raises:
         EquivalenceError: Only the dense network runs.
     """
 
-    def failure(network: nn.Module) -> Exception | None:
-        args, kwargs = call_arguments(cloned(example))
+    def failure(network: nn.Module, given: Example) -> Exception | None:
+        args, kwargs = call_arguments(cloned(given))
+        copied = copy.deepcopy(network) if training else network
         try:
-            with preserved(network, training=training):
-                network(*args, **kwargs)
+            with preserved(copied, training=training):
+                copied(*args, **kwargs)
         except Exception as error:
             return error
         return None
 
-    error = failure(small)  # in eval mode the dense network was traced, so it runs
-    if error is not None and not (training and failure(model)):
-        mode = "train" if training else "eval"
-        raise EquivalenceError(
-            f"the small network fails in {mode} mode, where the dense one runs: {error}"
-        ) from error
+    for given in (example, doubled(example)) if training else (example,):
+        error = failure(small, given)  # in eval mode the dense network was traced, so it runs
+        if error is not None and not (training and failure(model, given)):
+            mode = "train" if training else "eval"
+            raise EquivalenceError(
+                f"the small network fails in {mode} mode, where the dense one runs: {error}"
+            ) from error

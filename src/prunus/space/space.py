@@ -58,6 +58,7 @@ class Space:
         averages: Every operation that averages over its input, in order: its name, and for each
             dimension the group (-1 for none) and the unit of each position. Filled where channels
             inside averages may go (`exact=False`).
+        divided: Tensors by which the network divides; the mask has no zeros for a branch there.
         also: Further inputs that were traced; a small network must equal the masked one there too.
         recording: The forward as a graph, in eval mode.
     """
@@ -74,6 +75,7 @@ class Space:
     shapes: Mapping[str, tuple[int, ...]]
     tied: Mapping[str, str]
     averages: tuple[tuple[str, dict[int, tuple[Atoms, Atoms]]], ...]
+    divided: frozenset[str]
     also: tuple[Example, ...] = field(repr=False, compare=False)
     recording: Recording = field(repr=False, compare=False)
 
@@ -147,7 +149,8 @@ class Space:
             mask[name] &= kept.view(view)
         for branch in self.gone(keep):
             for name in branch.tensors:
-                mask[name] = torch.zeros(self.shapes[name], dtype=torch.bool)
+                if name not in self.divided:
+                    mask[name] = torch.zeros(self.shapes[name], dtype=torch.bool)
         return mask | {name: mask[first] for name, first in self.tied.items() if first in mask}
 
 
@@ -243,6 +246,7 @@ def trace(
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
         tied=_tied(model),
         averages=() if exact else averages,
+        divided=frozenset(name for name, _ in tracer.unmasked),
         also=tuple(also),
         recording=recording,
     )

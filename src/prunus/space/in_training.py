@@ -1,0 +1,229 @@
+"""The proof for train mode: outputs, statistics and gradients are those of the masked network.
+
+What happens in training only (dropout, statistics of the batch, dropped branches) no comparison in
+eval mode would see. Random operations give a settled value here, the same in both networks; where
+they are used at all, the comparison is made once more with another value, so that a choice made at
+random cannot have been frozen into the small network.
+"""
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prunus.errors import EquivalenceError
+from prunus.space.check import apply_mask, cast, difference, in_precision
+from prunus.space.inputs import cloned, doubled
+from prunus.space.remove import sliced
+from prunus.space.running import output_tensors
+from prunus.space.tracer import schema
+from prunus.types import Example, Mask, call_arguments
+
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
+"""Largest relative difference of outputs; gradients and statistics are held to ten times that."""
+
+_LEVELS = (0.3, 0.7)  # what stands for a uniform number in [0, 1)
+
+
+class UnknownRandomness(Exception):
+    """A random operation that has no settled value."""
+
+
+class Settled(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Gives random operations values that depend on no shape: dropout keeps everything.
+
+    Attributes:
+        used: Whether there was any.
+    """
+
+    def __init__(self, level: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._level = level
+        self.used = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func`, or give its settled value."""
+        kwargs = kwargs or {}
+        name = func._schema.name.removeprefix("aten::")
+        if name == "rrelu_with_noise" or torch.Tag.nondeterministic_seeded in func.tags:
+            self.used = True
+            return self._value(name, func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _value(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        known = schema(func).defaults
+        given = known | dict(zip(known, args, strict=False)) | kwargs
+        level, base = self._level, name.rstrip("_")
+        if base == "native_dropout":
+            return given["input"].clone(), torch.ones_like(given["input"], dtype=torch.bool)
+        if base == "rrelu_with_noise":
+            x, noise = given["self"], given["noise"]
+            noise.copy_(torch.where(x <= 0, (given["lower"] + given["upper"]) / 2, 1.0))
+            return x * noise
+        if name == "bernoulli_":
+            return given["self"].copy_(torch.as_tensor(given["p"]))
+        if name == "bernoulli":
+            share = given.get("p")
+            return given["self"].clone() if share is None else torch.full_like(given["self"], share)
+        if base == "randperm":
+            return torch.arange(given["n"], device=given.get("device"))
+        with torch.random.fork_rng():
+            out = func(*args, **kwargs)
+        if base in ("rand", "rand_like"):
+            return out.fill_(level)
+        if base in ("randn", "randn_like", "normal", "exponential", "log_normal", "cauchy"):
+            return out.fill_(level)
+        if base == "uniform":
+            return out.fill_(given["from"] * (1 - level) + given["to"] * level)
+        if base in ("randint", "randint_like", "random"):
+            return out.fill_(given.get("low") or given.get("from") or 0)
+        raise UnknownRandomness(name)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    outputs: list[Tensor]
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    parameters: frozenset[str]
+    random: bool
+
+
+def check_training(
+    model: nn.Module,
+    mask: Mask,
+    small: nn.Module,
+    index: Mapping[str, Mapping[int, Tensor]],
+    example: Example,
+    dtype: torch.dtype,
+) -> None:
+    """Compare the masked network with the small one as both are trained on an example.
+
+    Nothing is compared where the original cannot be trained on it, or draws random numbers that
+    cannot be settled; the small network must then still run where the original does.
+
+    Args:
+        model: The original; it stays as it is, as `small` does.
+        mask: What it is multiplied by.
+        small: The network without what the mask drops.
+        index: Tensor name -> dimension -> positions that stay.
+        example: An input, taken twice where one sample is too few.
+        dtype: Precision of the comparison.
+
+    Raises:
+        EquivalenceError: The small network fails, or differs in an output, a gradient or a buffer.
+    """
+    masked = in_precision(model, dtype)
+    apply_mask(masked, mask)
+    candidate = in_precision(small, dtype)
+    for given in (example, doubled(example)):
+        inputs = torch.utils._pytree.tree_map(lambda x: cast(x, dtype), given)
+        before = copy.deepcopy(masked)
+        try:
+            expected = _train(masked, inputs, _LEVELS[0])
+            break
+        except UnknownRandomness:
+            return
+        except Exception:
+            masked = before
+    else:
+        return
+    levels = _LEVELS if expected.random else _LEVELS[:1]
+    for k, level in enumerate(levels):
+        if k:
+            expected = _train(masked, inputs, level)
+        try:
+            got = _train(candidate, inputs, level)
+        except Exception as error:
+            raise EquivalenceError(
+                f"the small network fails in train mode, where the dense one runs: {error}"
+            ) from error
+        _compare(expected, got, index, TOLERANCE[dtype])
+
+
+def _train(network: nn.Module, example: Example, level: float) -> _Trained:
+    args, kwargs = call_arguments(cloned(example))
+    network.train()
+    network.zero_grad()
+    with _seeded(int(level * 10)) as drawn, torch.enable_grad(), Settled(level) as settled:
+        found = output_tensors(network(*args, **kwargs))
+        losses = [_weighed(x) for x in found if x.requires_grad]
+        if losses:
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+    gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    names = frozenset(name for name, _ in network.named_parameters())
+    outputs = [x.detach() for x in found]
+    return _Trained(outputs, gradients, buffers, names, settled.used or drawn())
+
+
+def _weighed(x: Tensor) -> Tensor:
+    """Return a sum in which no two entries count alike."""
+    x = torch.view_as_real(x) if x.is_complex() else x
+    return (x * torch.arange(1, x.numel() + 1, device=x.device).cos().view(x.shape)).sum()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[Any]:
+    """Seed Python's and NumPy's random numbers for a while; yields whether any were drawn."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    states = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    fresh = random.getstate(), repr(np.random.get_state())
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.random.fork_rng():
+            yield lambda: (random.getstate(), repr(np.random.get_state())) != fresh
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _compare(
+    expected: _Trained, got: _Trained, index: Mapping[str, Mapping[int, Tensor]], tolerance: float
+) -> None:
+    apart = difference(expected.outputs, got.outputs)
+    if not apart <= tolerance:
+        raise EquivalenceError(f"its outputs in train mode differ by {apart:.2g}")
+    sizes = [float(g.abs().max()) for g in expected.gradients.values() if g.numel()]
+    largest = max(sizes, default=0.0)
+    for what, ours, theirs in (
+        ("gradient", got.gradients, expected.gradients),
+        ("buffer", got.buffers, expected.buffers),
+    ):
+        for name, value in ours.items():
+            wanted = theirs.get(name)
+            if wanted is None and what == "buffer":
+                continue  # a constant of the graph
+            if wanted is None:
+                wanted = torch.zeros_like(value)
+            elif name in index:
+                wanted = sliced(wanted, dict(index[name])).detach()
+            scale = largest if what == "gradient" else 1.0
+            if not _near(value, wanted, scale, 10 * tolerance):
+                raise EquivalenceError(f"the {what} of {name!r} in train mode is another")
+    for name, wanted in expected.gradients.items():
+        kept = sliced(wanted, dict(index.get(name, {}))).detach()
+        if name in got.gradients or name not in got.parameters or not kept.numel():
+            continue
+        if not _near(torch.zeros_like(kept), kept, largest, 10 * tolerance):
+            raise EquivalenceError(f"the gradient of {name!r} in train mode is missing")
+
+
+def _near(a: Tensor, b: Tensor, scale: float, tolerance: float) -> bool:
+    if a.shape != b.shape:
+        return False
+    if not (a.is_floating_point() or a.is_complex()):
+        return torch.equal(a, b)
+    finite = torch.equal(a.isfinite(), b.isfinite())
+    apart = (a - b).abs().nan_to_num(0.0, 0.0, 0.0)
+    return finite and bool((apart <= tolerance * (scale + b.abs().nan_to_num())).all())
