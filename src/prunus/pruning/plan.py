@@ -203,9 +203,7 @@ class Plan:
             ],
             form=form,
             decisions=list(getattr(small, "decisions", ())),
-            only=[[*shape] for shape in small.only]
-            if isinstance(small, GraphNetwork) and small.only
-            else None,
+            only=None if only is None else [[*shape] for shape in only],
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),

@@ -80,14 +80,12 @@ class _Cut:
     Attributes:
         branch: Which.
         sum: The call that adds it.
-        stays: The other operand.
         calls: What is called for the branch alone.
         written: Whether any later call writes into its input, which may be the sum or what stays.
     """
 
     branch: Branch
     sum: fx.Node
-    stays: fx.Node
     calls: frozenset[fx.Node]
     written: bool
 
@@ -115,11 +113,12 @@ def without(recording: Recording, model: nn.Module, names: Sequence[str]) -> set
     for cut in sorted((cuts[name] for name in names), key=lambda cut: -len(cut.calls)):
         if cut.sum in gone:  # it lies inside another
             continue
-        stays = cut.stays
+        stays = next(x for x in cut.sum.all_input_nodes if x not in cut.calls)
         if cut.written:  # what stays may be needed elsewhere as it is
+            seen = recording.seen[stays.name]
             with graph.inserting_after(cut.sum):
-                stays = graph.call_method("clone", (cut.stays,))
-            recording.seen[stays.name] = recording.seen[cut.stays.name]
+                stays = graph.call_method("clone", (stays,))
+            recording.seen[stays.name] = seen
         cut.sum.replace_all_uses_with(stays)
         read = {x for node in cut.calls for x in node.all_input_nodes} - cut.calls
         for node in (cut.sum, *reversed([node for node in graph.nodes if node in cut.calls])):
@@ -184,7 +183,7 @@ def _cuts(recording: Recording, model: nn.Module) -> Iterator[_Cut]:
             for n in shape or ():
                 size *= n
             found = Branch(name, ends, own, frozenset(spent), size)
-            yield _Cut(found, node, stays, calls, above.order[node] < last_write)
+            yield _Cut(found, node, calls, above.order[node] < last_write)
             break
 
 

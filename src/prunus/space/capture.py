@@ -56,6 +56,10 @@ class Number:
     recipe: Callable[[], fx.Node]
     _node: fx.Node | None = None
 
+    def __reduce__(self) -> Any:
+        """Be copied and pickled as a plain number: the model may keep it."""
+        return type(plain_number(self)), (plain_number(self),)
+
     @property
     def node(self) -> fx.Node:
         """The node, made when it is first needed."""

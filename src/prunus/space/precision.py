@@ -3,7 +3,7 @@
 A graph has them as constants; where they are those of the parameters, they go on to follow them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -36,7 +36,9 @@ def rename(graph: fx.Graph, named: Named) -> None:
             node.kwargs = fx.node.map_aggregate(node.kwargs, other)
 
 
-def follow_parameters(graph: fx.Graph, model: nn.Module, in_double: Callable[[], Named]) -> None:
+def follow_parameters(
+    graph: fx.Graph, model: nn.Module, in_double: Callable[[], Named], gone: Collection[str] = ()
+) -> None:
     """Let calls that name the parameters' device or precision go on to follow the parameters.
 
     Args:
@@ -44,8 +46,13 @@ def follow_parameters(graph: fx.Graph, model: nn.Module, in_double: Callable[[],
         model: Whose first floating-point parameter is the one to follow.
         in_double: Returns what the same calls name where the parameters are in float64; asked only
             where it is needed. A precision that is another there is that of the parameters.
+        gone: Names of parameters that will not be there.
     """
-    floating = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
+    floating = [
+        (name, p)
+        for name, p in model.named_parameters()
+        if p.is_floating_point() and name not in gone
+    ]
     own = named(graph)
     if not floating or not any(own.values()):
         return

@@ -71,7 +71,7 @@ def graph_over(
             break
         unread.append(without(each, model, gone))
         in_double = partial(_named_in_double, model, example, training=mode)
-        follow_parameters(each.graph, model, in_double)
+        follow_parameters(each.graph, model, in_double, unread[-1])
         _follow(each, index)
         each.graph.lint()
     drop(small, set.intersection(*unread))

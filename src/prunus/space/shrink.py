@@ -15,7 +15,7 @@ from prunus.space.in_training import check_training
 from prunus.space.inputs import cloned, doubled
 from prunus.space.remove import kept_index, remove, sliced
 from prunus.space.rewrite import rewrite
-from prunus.space.running import preserved
+from prunus.space.running import output_tensors, preserved
 from prunus.space.space import Space
 from prunus.types import Example, Keep, call_arguments
 
@@ -209,8 +209,30 @@ def _check_further(
     if any(not k.all() for _, kept in space.remaining(keep) for k in kept.values()):
         _check_runs(model, small, example, training=True)  # batch statistics have another meaning
         return
-    index = kept_index(space, keep)
-    check_training(model, space.mask(keep), small, index, example, reference.dtype)
+    mask, index = space.mask(keep), kept_index(space, keep)
+    check_training(model, mask, small, index, example, reference.dtype)
+    if isinstance(small, GraphNetwork):
+        _check_precision(model, small, example)
+        if small.in_training is not small.evaluating:
+            try:
+                check_training(model, mask, small, index, doubled(example), reference.dtype)
+            except EquivalenceError:
+                small.hold_to(example, batch=True)
+
+
+def _check_precision(model: nn.Module, small: nn.Module, example: Example) -> None:
+    """Compare the precisions of the outputs, which a context inside the forward may set.
+
+    Raises:
+        EquivalenceError: They differ.
+    """
+    types = []
+    for network in (model, small):
+        args, kwargs = call_arguments(cloned(example))
+        with preserved(network):
+            types.append([x.dtype for x in output_tensors(network(*args, **kwargs))])
+    if types[0] != types[1]:
+        raise EquivalenceError(f"its outputs are of {types[1]}, those of the dense one {types[0]}")
 
 
 def _check_runs(model: nn.Module, small: nn.Module, example: Example, *, training: bool) -> None:
