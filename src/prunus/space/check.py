@@ -258,6 +258,9 @@ def in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy in `dtype`, its complex tensors in the complex type of that precision."""
     copied = copy.deepcopy(model)
     copied._apply(lambda tensor: cast(tensor, dtype))  # type: ignore[no-untyped-call]
+    for module in copied.modules():  # tensors that are neither parameters nor buffers
+        own = vars(module)
+        own.update((name, cast(x, dtype)) for name, x in own.items() if isinstance(x, Tensor))
     return copied
 
 
