@@ -40,7 +40,7 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("method.name=l1_fitler", "method 'l1_fitler' is unknown. Did you mean 'l1_filter'?"),
+        ("method.name=l1_fitler", "method 'l1_fitler' is unknown. Did you mean 'l1_filter'"),
         ("method.round=8", "method 'l1_filter' has no 'round'. Did you mean 'round_to'?"),
         ("method.ratios={conv1=60.0}", "must be in [0, 1], got 60. Did you mean 0.6?"),
         ("target.sparsity=90", "sparsity must be in [0, 1), got 90. Did you mean 0.9?"),

@@ -25,6 +25,7 @@ class Method:
         penalty: What is added to the loss until the schedule ends.
         schedule: When the mask is updated and how much is removed by then.
         target: What is asked for when the caller does not say.
+        before_training: Whether the network is pruned as it was initialised, to be trained then.
         rounds: How often scores and choice alternate within one update, each time on the network
             masked so far, with the share that remains falling geometrically.
     """
@@ -37,6 +38,7 @@ class Method:
     penalty: Penalty | None = None
     schedule: Schedule = field(default_factory=Schedule)
     target: Target | None = None
+    before_training: bool = False
     rounds: int = 1
 
     def __post_init__(self) -> None:

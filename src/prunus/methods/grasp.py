@@ -25,4 +25,5 @@ def grasp(*, skip: tuple[str, ...] = ()) -> Method:
         criterion=GradientFlow(),
         selector=TopK(scope="global"),
         target=Target(sparsity=0.9),
+        before_training=True,
     )

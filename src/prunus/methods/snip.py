@@ -24,4 +24,5 @@ def snip(*, skip: tuple[str, ...] = ()) -> Method:
         criterion=Connection(),
         selector=TopK(scope="global"),
         target=Target(sparsity=0.9),
+        before_training=True,
     )

@@ -26,4 +26,5 @@ def synflow(*, rounds: int = 100, skip: tuple[str, ...] = ()) -> Method:
         selector=TopK(scope="global"),
         target=Target(sparsity=0.9),
         rounds=rounds,
+        before_training=True,
     )

@@ -110,7 +110,8 @@ class Result:
     Attributes:
         model: The small network, with its own memory, in the mode the original was in.
         mask: Name -> bool for every parameter and channel-carrying buffer, True = kept. The
-            original's tensors multiplied by it give a network with the outputs of `model`.
+            original's tensors multiplied by it give a network with the outputs of `model`; after
+            `exact=False` it must also average over what remains (`verify(..., averages=)`).
         report: What was asked, reached and proved.
     """
 

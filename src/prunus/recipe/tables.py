@@ -158,6 +158,7 @@ class Recipe(_Table):
         method: The method and its arguments.
         target: How small; without it the method's own default.
         train: How the dense network is trained, when it has no weights; the scratch arms repeat it.
+            A method that prunes before training needs neither, only `finetune`.
         finetune: How accuracy is recovered; for a gradual method, the training it prunes in.
         arms: Controls: "scratch_e" trains the pruned network from random weights for as many
             epochs as the dense one, "scratch_b" for as many multiply-accumulates.
@@ -183,7 +184,8 @@ class Recipe(_Table):
     def _is_complete(self) -> "Recipe":
         if self.data is None and (self.train or self.finetune or self.arms):
             raise ValueError("[train], [finetune] and arms need a [data] table; add one.")
-        if self.data and not (self.train or self.model.weights):
+        untrained = self.method.build().before_training and self.finetune is not None
+        if self.data and not (self.train or self.model.weights or untrained):
             raise ValueError("the dense network needs weights or a [train] table; add either.")
         if self.prunes_in_training and (self.finetune is None or self.finetune.keep != "last"):
             raise ValueError(

@@ -72,10 +72,15 @@ def reach(
         if abs(price(widths) - wanted) <= 0.01 * wanted:
             break
     if price(widths) > wanted * 1.01 and price(widths) <= floor * (1 + 1e-9):
+        at_least = (
+            "without any of these branches"
+            if all(group.may_vanish for group in groups.values())
+            else "with every layer at its narrowest"
+        )
         raise TargetError(
-            f"{target.metric} {target.value:g} cannot be reached: with every layer at its "
-            f"narrowest the network still has {floor / cost.dense:.3f} of the dense "
-            f"{target.metric}. " + _held(space, groups, steps)
+            f"{target.metric} {target.value:g} cannot be reached: {at_least} the network still has "
+            f"{floor / cost.dense:.3f} of the dense {target.metric}. "
+            + _held(space, groups, steps, min_keep)
         )
     if price(widths) < wanted * 0.99 and all(w == groups[n].size for n, w in widths.items()):
         raise TargetError(
@@ -195,8 +200,13 @@ def top(scores: torch.Tensor, width: int) -> torch.Tensor:
     return keep
 
 
-def _held(space: Space, groups: dict[str, UnitGroup], steps: Mapping[str, int]) -> str:
+def _held(
+    space: Space, groups: dict[str, UnitGroup], steps: Mapping[str, int], min_keep: int
+) -> str:
     """Say what stopped the search."""
+    if groups and all(group.may_vanish for group in groups.values()):
+        left = len(space.branches) - len(groups)
+        return f"{left} more branches are skipped." if left else "There are no more branches."
     narrow = sum(1 < steps[name] >= group.size for name, group in groups.items())
     excluded = [group.name for group in space.groups if group.name not in groups]
     parts = []
@@ -206,6 +216,8 @@ def _held(space: Space, groups: dict[str, UnitGroup], steps: Mapping[str, int]) 
             f"{len(excluded)} groups were left out by the method (such as {names}; coupled=True "
             "takes in those that several layers write)"
         )
+    if min_keep > 1:
+        parts.append(f"min_keep={min_keep} keeps so many channels everywhere")
     if narrow:
         parts.append(f"{narrow} groups are too narrow to be rounded (round_to=1 would cut them)")
     if space.frozen:

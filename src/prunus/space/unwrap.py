@@ -1,5 +1,6 @@
 """What a user's model is under its wrappers, and whether it is ready."""
 
+import torch
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -23,8 +24,14 @@ def refuse_unready(model: nn.Module, example: Example) -> None:
     """Refuse what cannot be run.
 
     Raises:
-        UntraceableError: A parameter has no values yet, or the example is empty.
+        UntraceableError: A parameter has no values yet, the network is a script, or the example is
+            empty.
     """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise UntraceableError(
+            "a network made by torch.jit.script or torch.jit.trace cannot be looked into; prune "
+            "the network it was made of, and script the result."
+        )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise UntraceableError(
