@@ -18,6 +18,7 @@ from prunus.report.inspection import (
     Inspection,
     Line,
     Reason,
+    branch_lines,
     frozen_lines,
     group_lines,
     layer_lines,
@@ -78,6 +79,7 @@ def write_inspection(found: Inspection, path: Path | str) -> None:
         drawing=draw(found, layer_lines(found, groups), groups),
         groups=groups,
         every=group_lines(found, every=True),
+        branches=branch_lines(found),
         frozen=reasons,
     )
     write_text(path, page)
