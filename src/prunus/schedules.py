@@ -148,6 +148,9 @@ class Timeline:
             )
         if step < self.begin:
             return 0.0
+        return self.curve(self.progress(step), self.initial, final)
+
+    def progress(self, step: int) -> float:
+        """Return how much of the time between the first and the last update is over."""
         span = self.end - self.begin
-        progress = min(1.0, (step - self.begin) / span) if span else 1.0
-        return self.curve(progress, self.initial, final)
+        return min(1.0, max(0.0, (step - self.begin) / span)) if span else 1.0

@@ -16,13 +16,13 @@ SHORT = {
     "gradual": {"begin": "2it", "end": "10it", "every": "2it"},
     **{key: {"round_to": 1} for key in ("l1_filter", "taylor", "fpgm", "hrank", "apoz")},
     "synflow": {"rounds": 5},
-    "soft_filter": {"end": "10it", "every": "2it"},
+    **{key: {"end": "10it", "every": "2it"} for key in ("soft_filter", "set", "rigl")},
     "group_lasso": {"begin": "10it", "strength": 0.1},
     "slimming": {"begin": "10it", "strength": 0.01},
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12
-COMES_BACK = ("soft_filter",)  # what it removes may return
+COMES_BACK = ("soft_filter", "set", "rigl")  # what it removes may return
 ONE_UNIT = 0.04  # of a network as small as this
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])

@@ -15,6 +15,7 @@ from prunus.criteria.gradient import Taylor as Taylor
 from prunus.criteria.norm import L1 as L1
 from prunus.criteria.norm import L2 as L2
 from prunus.criteria.random import Random as Random
+from prunus.criteria.regrowth import DropGrow as DropGrow
 from prunus.criteria.scale import Scale as Scale
 
 CRITERIA: dict[str, type[Criterion]] = {
@@ -31,4 +32,5 @@ CRITERIA: dict[str, type[Criterion]] = {
     "rank": Rank,
     "input_norm": InputNorm,
     "scale": Scale,
+    "drop_grow": DropGrow,
 }

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from prunus.space import UnitGroup
 from prunus.space.running import preserved
-from prunus.types import Example, Scores, call_arguments
+from prunus.types import Example, Keep, Scores, call_arguments
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class Evidence:
         model: The network as it is now, masked where something is pruned already.
         example: An input of it.
         calibration: Samples, where the caller has given any.
+        keep: The decision as it is; empty before there is one.
+        progress: How much of the schedule is over, in [0, 1].
+        gradients_now: Parameter name -> the gradient of the last step, where training has left one.
     """
 
     weights: Mapping[str, Tensor]
@@ -70,6 +73,9 @@ class Evidence:
     model: nn.Module = field(default_factory=nn.Module)
     example: Example = ()
     calibration: Calibration | None = None
+    keep: Keep = field(default_factory=dict)
+    progress: float = 0.0
+    gradients_now: Mapping[str, Tensor] = field(default_factory=dict)
 
     def losses(
         self, *, training: bool = False, single: bool = False

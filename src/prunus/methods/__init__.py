@@ -12,6 +12,8 @@ from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l1_filter import l1_filter as l1_filter
 from prunus.methods.magnitude import magnitude as magnitude
 from prunus.methods.obd import obd as obd
+from prunus.methods.rigl import rigl as rigl
+from prunus.methods.set import set_ as set_
 from prunus.methods.slimming import slimming as slimming
 from prunus.methods.snip import snip as snip
 from prunus.methods.soft_filter import soft_filter as soft_filter
@@ -26,6 +28,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "slimming": slimming,
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,
+    "set": set_,
+    "rigl": rigl,
     "taylor": taylor,
     "fpgm": fpgm,
     "hrank": hrank,

@@ -99,20 +99,52 @@ class Plan:
         ]
         self.groups = [group for group in self.groups if group.name not in groups]
 
-    def decide(self, model: nn.Module, generator: torch.Generator, share: float) -> Keep:
-        """Choose what stays when `share` of the target's metric is to be removed."""
+    def decide(
+        self,
+        model: nn.Module,
+        generator: torch.Generator,
+        share: float,
+        present: Keep | None = None,
+        progress: float = 0.0,
+    ) -> Keep:
+        """Choose what stays when `share` of the target's metric is to be removed.
+
+        Args:
+            model: The network as it is now.
+            generator: Of every random choice.
+            share: How much is to be gone.
+            present: The decision as it is.
+            progress: How much of the schedule is over, in [0, 1].
+        """
         rounds = self.method.rounds if self.target is not None else 1
         masked, keep = model, Keep()
         for k in range(1, rounds + 1):
-            keep = self._choose(masked, generator, 1 - (1 - share) ** (k / rounds))
+            keep = self._choose(
+                masked, generator, 1 - (1 - share) ** (k / rounds), present or {}, progress
+            )
             if k < rounds:
                 masked = copy_sliced(model, {})
                 apply_mask(masked, self.mask(keep))
         return keep
 
-    def _choose(self, model: nn.Module, generator: torch.Generator, share: float) -> Keep:
-        weights = {name: p.detach() for name, p in model.named_parameters()}
-        evidence = Evidence(weights, generator, model, self.example, self.calibration)
+    def _choose(
+        self,
+        model: nn.Module,
+        generator: torch.Generator,
+        share: float,
+        present: Keep,
+        progress: float,
+    ) -> Keep:
+        evidence = Evidence(
+            weights={name: p.detach() for name, p in model.named_parameters()},
+            generator=generator,
+            model=model,
+            example=self.example,
+            calibration=self.calibration,
+            keep=present,
+            progress=progress,
+            gradients_now={n: p.grad for n, p in model.named_parameters() if p.grad is not None},
+        )
         scores = self.method.criterion.score(self.groups, evidence)
         target = self.target
         if target is not None:

@@ -103,10 +103,9 @@ class Pruner:
         if penalty is not None and optimizer is not None and self.steps < self._timeline.end:
             penalty.shrink(self.plan.groups, self._parameters, optimizer.param_groups[0]["lr"])
         self.steps += 1
+        self._masking.apply()  # first: what was masked has been moved by the optimizer
         if self._timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
-        else:
-            self._masking.apply()
 
     def finish(self, optimizer: Optimizer | None = None, *, check: bool = True) -> Result:
         """Remove what the mask drops and prove the result.
@@ -170,7 +169,8 @@ class Pruner:
 
     def _update(self, optimizer: Optimizer | None) -> None:
         share = self._timeline.amount(self.steps, self.plan.removed)
-        self.keep = self.plan.decide(self.model, self._generator, share)
+        progress = self._timeline.progress(self.steps)
+        self.keep = self.plan.decide(self.model, self._generator, share, self.keep, progress)
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()
