@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunus.errors import EquivalenceError
 from prunus.space.check import apply_mask, cast, difference, in_precision
-from prunus.space.inputs import cloned, doubled
+from prunus.space.inputs import cloned, varied
 from prunus.space.remove import sliced
 from prunus.space.running import output_tensors
 from prunus.space.tracer import schema
@@ -114,7 +114,7 @@ def check_training(
         mask: What it is multiplied by.
         small: The network without what the mask drops.
         index: Tensor name -> dimension -> positions that stay.
-        example: An input, taken twice where one sample is too few.
+        example: An input, taken with further samples where one is too few.
         dtype: Precision of the comparison.
 
     Raises:
@@ -123,7 +123,7 @@ def check_training(
     masked = in_precision(model, dtype)
     apply_mask(masked, mask)
     candidate = in_precision(small, dtype)
-    for given in (example, doubled(example)):
+    for given in (example, varied(example)):
         inputs = torch.utils._pytree.tree_map(lambda x: cast(x, dtype), given)
         before = copy.deepcopy(masked)
         try:

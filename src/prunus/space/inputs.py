@@ -22,6 +22,26 @@ def doubled(example: Example) -> Example:
     )
 
 
+def varied(example: Example, seed: int = 0) -> Example:
+    """Return the example with twice as many further samples, all different.
+
+    Statistics over copies of one sample have no spread, and what is divided by it is rounding only.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def more(x: Tensor) -> Tensor:
+        if x.ndim == 0:
+            return x
+        if not x.is_floating_point():
+            return torch.cat([x, *(x.roll(k, dims=-1) for k in (1, 2))])
+        noise = torch.randn((2 * len(x), *x.shape[1:]), generator=generator, dtype=torch.float64)
+        scale = float(x.double().std()) if x.numel() > 1 else 1.0
+        return torch.cat([x, (noise * (scale or 1.0)).to(x)])
+
+    found: Example = tree_map_only(Tensor, more, example)
+    return found
+
+
 def random_inputs(example: Example, seed: int = 0) -> Iterator[Example]:
     """Yield a random input of the example's shape, and one with a batch larger by one.
 

@@ -12,7 +12,7 @@ from prunus.errors import EquivalenceError
 from prunus.space.check import Reference, Verification
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.in_training import check_training
-from prunus.space.inputs import cloned, doubled
+from prunus.space.inputs import cloned, doubled, varied
 from prunus.space.remove import kept_index, remove, sliced
 from prunus.space.rewrite import rewrite
 from prunus.space.running import output_tensors, preserved
@@ -215,7 +215,7 @@ def _check_further(
         _check_precision(model, small, example)
         if small.in_training is not small.evaluating:
             try:
-                check_training(model, mask, small, index, doubled(example), reference.dtype)
+                check_training(model, mask, small, index, varied(example), reference.dtype)
             except EquivalenceError:
                 small.hold_to(example, batch=True)
 
