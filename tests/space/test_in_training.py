@@ -417,3 +417,14 @@ def test_random_operations_are_settled(
         found = draw(x)
     torch.testing.assert_close(found, expected(x))
     assert settled.used
+
+
+def test_a_norm_over_single_pixels_is_compared_on_samples_that_differ() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Conv2d(16, 24, 1), nn.BatchNorm2d(24), nn.ReLU(), nn.Flatten(), nn.Linear(24, 4)),
+    )
+    image = torch.randn(1, 3, 9, 9)
+    result = prunus.prune(model, image, target=prunus.Target(params=0.4))
+    assert [group["after"] < group["before"] for group in result.report.groups] == [True, True]
