@@ -128,10 +128,11 @@ class Reference:
         self.averages = averages
         self.lowered = False
         self._required = 1 + len(also)
+        self._network: nn.Module | None = None
         for precision in (dtype, torch.float32):
             self.precision = precision
-            self.network = in_precision(model, precision)
-            apply_mask(self.network, mask)
+            self._made_of = model, mask
+            self.release()
             further = random_inputs(example, seed) if random else ()
             given = (example, *also, *further)
             self.inputs = [tree_map(lambda x: cast(x, precision), x) for x in given]  # noqa: B023
@@ -144,6 +145,19 @@ class Reference:
                     raise
                 continue  # a kernel of it knows no float64
             break
+
+    @property
+    def network(self) -> nn.Module:
+        """The masked network, made when it is needed."""
+        if self._network is None:
+            model, mask = self._made_of
+            self._network = in_precision(model, self.precision)
+            apply_mask(self._network, mask)
+        return self._network
+
+    def release(self) -> None:
+        """Free the masked network; what it has computed stays known."""
+        self._network = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -234,7 +248,7 @@ class Reference:
     def _sensitivity(self) -> float:
         """Return how far the outputs move when the weights change in the last digit."""
         other = copy.copy(self)
-        other.network = copy.deepcopy(self.network)
+        other._network = copy.deepcopy(self.network)
         generator = torch.Generator().manual_seed(0)
         for parameter in other.network.parameters():
             if parameter.is_floating_point():

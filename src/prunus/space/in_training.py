@@ -6,17 +6,17 @@ they are used at all, the comparison is made once more with another value, so th
 random cannot have been frozen into the small network.
 """
 
-import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError
 from prunus.space.check import apply_mask, cast, difference, in_precision
@@ -120,32 +120,47 @@ def check_training(
     Raises:
         EquivalenceError: The small network fails, or differs in an output, a gradient or a buffer.
     """
-    masked = in_precision(model, dtype)
-    apply_mask(masked, mask)
-    candidate = in_precision(small, dtype)
     for given in (example, varied(example)):
-        inputs = torch.utils._pytree.tree_map(lambda x: cast(x, dtype), given)
-        before = copy.deepcopy(masked)
+        inputs = tree_map(lambda x: cast(x, dtype), given)
         try:
-            expected = _train(masked, inputs, _LEVELS[0])
+            expected = _train_masked(model, mask, inputs, _LEVELS[0], index, dtype)
             break
         except UnknownRandomness:
             return
         except Exception:
-            masked = before
+            continue
     else:
         return
     levels = _LEVELS if expected.random else _LEVELS[:1]
     for k, level in enumerate(levels):
         if k:
-            expected = _train(masked, inputs, level)
+            expected = _train_masked(model, mask, inputs, level, index, dtype)
         try:
-            got = _train(candidate, inputs, level)
+            got = _train(in_precision(small, dtype), inputs, level)
         except Exception as error:
             raise EquivalenceError(
                 f"the small network fails in train mode, where the dense one runs: {error}"
             ) from error
-        _compare(expected, got, index, TOLERANCE[dtype])
+        _compare(expected, got, TOLERANCE[dtype])
+
+
+def _train_masked(
+    model: nn.Module,
+    mask: Mask,
+    example: Example,
+    level: float,
+    index: Mapping[str, Mapping[int, Tensor]],
+    dtype: torch.dtype,
+) -> _Trained:
+    """Train a masked copy and return what is left of its gradients and buffers without the rest."""
+    masked = in_precision(model, dtype)
+    apply_mask(masked, mask)
+    found = _train(masked, example, level)
+
+    def kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: sliced(x, dict(index.get(name, {}))).detach() for name, x in tensors.items()}
+
+    return replace(found, gradients=kept(found.gradients), buffers=kept(found.buffers))
 
 
 def _train(network: nn.Module, example: Example, level: float) -> _Trained:
@@ -188,9 +203,7 @@ def _seeded(seed: int) -> Iterator[Any]:
         np.random.set_state(states[1])
 
 
-def _compare(
-    expected: _Trained, got: _Trained, index: Mapping[str, Mapping[int, Tensor]], tolerance: float
-) -> None:
+def _compare(expected: _Trained, got: _Trained, tolerance: float) -> None:
     apart = difference(expected.outputs, got.outputs)
     if not apart <= tolerance:
         raise EquivalenceError(f"its outputs in train mode differ by {apart:.2g}")
@@ -204,18 +217,14 @@ def _compare(
             wanted = theirs.get(name)
             if wanted is None and what == "buffer":
                 continue  # a constant of the graph
-            if wanted is None:
-                wanted = torch.zeros_like(value)
-            elif name in index:
-                wanted = sliced(wanted, dict(index[name])).detach()
+            wanted = torch.zeros_like(value) if wanted is None else wanted
             scale = largest if what == "gradient" else 1.0
             if not _near(value, wanted, scale, 10 * tolerance):
                 raise EquivalenceError(f"the {what} of {name!r} in train mode is another")
     for name, wanted in expected.gradients.items():
-        kept = sliced(wanted, dict(index.get(name, {}))).detach()
-        if name in got.gradients or name not in got.parameters or not kept.numel():
+        if name in got.gradients or name not in got.parameters or not wanted.numel():
             continue
-        if not _near(torch.zeros_like(kept), kept, largest, 10 * tolerance):
+        if not _near(torch.zeros_like(wanted), wanted, largest, 10 * tolerance):
             raise EquivalenceError(f"the gradient of {name!r} in train mode is missing")
 
 

@@ -68,6 +68,7 @@ def shrink(
                 return Shrunk(network, form, None)
             verification = reference.compare(network)
             if verification.passed:
+                reference.release()
                 verification = _with_random_weights(
                     verification, model, network, space, keep, example
                 )
@@ -206,6 +207,7 @@ def _check_further(
         matter = reference.sizes_that_matter(small)
         if matter:
             small.hold_to(example, batch=matter == "batch")
+    reference.release()
     if any(not k.all() for _, kept in space.remaining(keep) for k in kept.values()):
         _check_runs(model, small, example, training=True)  # batch statistics have another meaning
         return
