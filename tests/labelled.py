@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from prunus.space.labels import Label
+from prunus.space.recorder import Functions, Recorder
 from prunus.space.rules import RULES
-from prunus.space.tracer import Call, Functions, Recorder, Rules, Tracer
+from prunus.space.tracer import Call, Rules, Tracer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" + "".join(
     map(chr, range(945, 1500))

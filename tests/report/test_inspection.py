@@ -10,13 +10,8 @@ from torch import nn
 
 from prunus.report import inspection, write_inspection
 from prunus.report.graph import COLOURS, draw
-from prunus.report.inspection import (
-    Reason,
-    UnitCost,
-    frozen_lines,
-    group_lines,
-    layer_lines,
-)
+from prunus.report.inspection import Reason, UnitCost
+from prunus.report.lines import frozen_lines, group_lines, layer_lines
 from prunus.space import trace
 from prunus.space.units import Frozen
 

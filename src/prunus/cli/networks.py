@@ -137,7 +137,7 @@ def inspect(
 
 
 def _print_units(found: "Inspection", every: bool) -> None:
-    from prunus.report.inspection import branch_lines, frozen_lines, group_lines
+    from prunus.report.lines import branch_lines, frozen_lines, group_lines
     from prunus.report.quantities import count
 
     groups = [(line, found.groups[line.rows[0]]) for line in group_lines(found, every)]

@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from prunus.report.inspection import Group, Inspection, Layer, Line
+from prunus.report.inspection import Group, Inspection, Layer
+from prunus.report.lines import Line
 from prunus.report.quantities import count
 
 COLOURS = 6

@@ -13,16 +13,8 @@ from prunus.files import write_text
 from prunus.report import figures, quantities
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
-from prunus.report.inspection import (
-    REMOVABLE,
-    Inspection,
-    Line,
-    Reason,
-    branch_lines,
-    frozen_lines,
-    group_lines,
-    layer_lines,
-)
+from prunus.report.inspection import REMOVABLE, Inspection, Reason
+from prunus.report.lines import Line, branch_lines, frozen_lines, group_lines, layer_lines
 from prunus.report.table import arms_grid, with_interval
 
 _TEMPLATES = Environment(

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from prunus.errors import EquivalenceError
-from prunus.space.capture import Recording, Seen
+from prunus.space.recording import Recording, Seen
 
 _BRANCH = ":branch"
 

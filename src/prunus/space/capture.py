@@ -10,7 +10,6 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -19,14 +18,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.errors import EquivalenceError
-from prunus.space.labels import Label
+from prunus.space.numbers import Ratio, Size, plain_number, tracked
+from prunus.space.recorder import looked_inside, record
+from prunus.space.recording import Applied, Recording, Seen
 from prunus.space.rules import RULES
 from prunus.space.running import held_tensors, tensors_in
-from prunus.space.tracer import Tracer, looked_inside, record
+from prunus.space.tracer import Tracer
 from prunus.types import Example
 
 _COMPOSED = (
@@ -48,164 +49,6 @@ _CONSTANT = (
     *(int, float, bool, str, complex, type(None), type(...)),
     *(torch.dtype, torch.device, torch.layout, torch.memory_format),
 )
-
-
-class Number:
-    """A number that knows the node that computes it: a size, or what was computed from sizes."""
-
-    recipe: Callable[[], fx.Node]
-    _node: fx.Node | None = None
-
-    def __reduce__(self) -> Any:
-        """Be copied and pickled as a plain number: the model may keep it."""
-        return type(plain_number(self)), (plain_number(self),)
-
-    @property
-    def node(self) -> fx.Node:
-        """The node, made when it is first needed."""
-        if self._node is None:
-            self._node = self.recipe()
-            self._node.meta["size"] = plain_number(self)
-        return self._node
-
-
-class Size(Number, int):
-    """A whole number that knows its node."""
-
-
-class Ratio(Number, float):
-    """A fraction that knows its node."""
-
-
-def plain_number(value: Any) -> Any:
-    """Return the value without its node."""
-    if isinstance(value, Number):
-        return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
-    return value
-
-
-def tracked(value: Any, recipe: Callable[[], fx.Node]) -> Any:
-    """Return a number with the recipe for the node that computes it."""
-    if type(value) not in (int, float):
-        return value
-    number: Any = Size(value) if type(value) is int else Ratio(value)
-    number.recipe = recipe
-    return number
-
-
-def _arithmetic(operation: Callable[..., Any], *, swapped: bool = False) -> Callable[..., Any]:
-    def method(self: Any, *others: Any) -> Any:
-        if not all(isinstance(other, int | float) for other in others):
-            return NotImplemented
-        plain = list(map(plain_number, others))
-        own = plain_number(self)
-        value = operation(*plain, own) if swapped else operation(own, *plain)
-
-        def recipe() -> fx.Node:
-            nodes = [x.node if isinstance(x, Number) else x for x in others]
-            arguments = (*nodes, self.node) if swapped else (self.node, *nodes)
-            node: fx.Node = self.node.graph.call_function(operation, tuple(arguments))
-            return node
-
-        return tracked(value, recipe)
-
-    return method
-
-
-for _kind in (Size, Ratio):
-    for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow"):
-        setattr(_kind, f"__{_name}__", _arithmetic(getattr(operator, _name)))
-        setattr(_kind, f"__r{_name}__", _arithmetic(getattr(operator, _name), swapped=True))
-    setattr(_kind, "__neg__", _arithmetic(operator.neg))  # noqa: B010
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of one tensor of the graph: its labels and its dense shape."""
-
-    labels: list[Label]
-    shape: tuple[int, ...]
-
-
-class Applied:
-    """A function with a backward of its own, as a call that a graph can name."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-        self.__name__ = self.__qualname__ = function.__name__
-        self.__module__ = function.__module__
-
-    def __call__(self, *args: Any) -> Any:
-        """Apply it."""
-        return self.function.apply(*args)
-
-
-@dataclass
-class Recording:
-    """A graph and what was seen while it was recorded.
-
-    Attributes:
-        tracer: The labels of what was seen.
-        graph: Calls over the model's submodules, parameters and buffers, by their names.
-        seen: Node name -> `Seen` for tensors, nested as the output was. A node that gives a size
-            has it in its `meta`, and one that spends multiplications which of the tracer's products
-            are its own, as a range.
-        constants: Tensors that the forward takes from elsewhere, by the name they get.
-        decisions: Calls that brought values into Python, each once.
-        spec: How the outputs are nested.
-        failure: Why there is no graph; empty where there is one.
-        device: Where the model's first tensor is.
-        fixed: Input -> the plain value that it was given, which the graph holds.
-        parameters: The inputs of the forward, where it names them.
-    """
-
-    tracer: Tracer
-    graph: fx.Graph = field(default_factory=fx.Graph)
-    seen: dict[str, Any] = field(default_factory=dict)
-    constants: dict[str, Tensor] = field(default_factory=dict)
-    decisions: set[str] = field(default_factory=set)
-    spec: TreeSpec | None = None
-    failure: str = ""
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    fixed: dict[str, Any] = field(default_factory=dict)
-    parameters: tuple[inspect.Parameter, ...] = ()
-
-    def text(self) -> list[tuple[Any, ...]]:
-        """Return the calls with all they are given: that of equal graphs is equal.
-
-        Where a call names the device of tensors without values, it counts as the usual one.
-        """
-
-        def plain(x: Any) -> Any:
-            if isinstance(x, torch.device):
-                return "device" if x.type in ("meta", self.device.type) else str(x)
-            return x.name if isinstance(x, fx.Node) else repr(x)
-
-        found: list[tuple[Any, ...]] = []
-        for node in self.graph.nodes:
-            leaves: list[Any] = []
-            fx.node.map_aggregate((node.args, node.kwargs), leaves.append)
-            target = node.target
-            target = target.function if isinstance(target, Applied) else target
-            given = tuple(map(plain, leaves))
-            found.append((node.name, node.op, target, given, tuple(node.kwargs)))
-        return found
-
-    def required(self) -> "Recording":
-        """Return the recording itself.
-
-        Raises:
-            EquivalenceError: There is no graph.
-        """
-        if self.failure:
-            raise EquivalenceError(f"its forward cannot be recorded as a graph: {self.failure}.")
-        return self
-
-    def copy(self) -> "Recording":
-        """Return the same with a graph of its own, to be changed."""
-        graph = fx.Graph()
-        graph.output(graph.graph_copy(self.required().graph, {}))
-        return replace(self, graph=graph)
 
 
 class GraphRecorder(TorchFunctionMode):

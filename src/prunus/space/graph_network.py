@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
-from prunus.space.capture import Recording
+from prunus.space.recording import Recording
 from prunus.space.running import tensors_in
 from prunus.types import Example, call_arguments
 

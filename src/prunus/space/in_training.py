@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_map
 from prunus.errors import EquivalenceError
 from prunus.space.check import apply_mask, cast, difference, in_precision
 from prunus.space.inputs import cloned, varied
+from prunus.space.recorder import schema
 from prunus.space.remove import sliced
 from prunus.space.running import output_tensors
-from prunus.space.tracer import schema
 from prunus.types import Example, Mask, call_arguments
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}

@@ -34,12 +34,17 @@ def varied(example: Example, seed: int = 0) -> Example:
             return x
         if not x.is_floating_point():
             return torch.cat([x, *(x.roll(k, dims=-1) for k in (1, 2))])
-        noise = torch.randn((2 * len(x), *x.shape[1:]), generator=generator, dtype=torch.float64)
-        scale = float(x.double().std()) if x.numel() > 1 else 1.0
-        return torch.cat([x, (noise * (scale or 1.0)).to(x)])
+        return torch.cat([x, _noise(x, 2 * len(x), generator)])
 
     found: Example = tree_map_only(Tensor, more, example)
     return found
+
+
+def _noise(x: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    """Return normal numbers of the spread of `x`, for so many samples."""
+    scale = float(x.double().std()) if x.numel() > 1 else 1.0
+    noise = torch.randn((rows, *x.shape[1:]), generator=generator, dtype=torch.float64)
+    return (noise * (scale or 1.0)).to(x)
 
 
 def random_inputs(example: Example, seed: int = 0) -> Iterator[Example]:
@@ -56,10 +61,7 @@ def random_inputs(example: Example, seed: int = 0) -> Iterator[Example]:
             rows = torch.randint(len(x), (len(x) + more,), generator=generator)
             if not x.is_floating_point():
                 return x[rows.to(x.device)]
-            scale = float(x.double().std()) if x.numel() > 1 else 1.0
-            shape = (len(rows), *x.shape[1:])
-            noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-            return (noise * (scale or 1.0)).to(x)
+            return _noise(x, len(rows), generator)
 
         yield tree_map(draw, example)
 

@@ -18,10 +18,11 @@ from torch.utils._pytree import tree_map_only
 
 from prunus.errors import EquivalenceError, UntraceableError
 from prunus.space.branches import drop, without
-from prunus.space.capture import Recording, recorded
+from prunus.space.capture import recorded
 from prunus.space.graph_network import GraphNetwork, Program
 from prunus.space.inputs import doubled
 from prunus.space.precision import Named, follow_parameters, named
+from prunus.space.recording import Recording
 from prunus.space.remove import kept_index
 from prunus.space.running import held_tensors, preserved
 from prunus.space.sizes import REWRITES, After

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from prunus.space.capture import Recording, Seen
 from prunus.space.labels import Label
+from prunus.space.recording import Recording, Seen
 
 
 class After:

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from prunus.errors import UntraceableError
 from prunus.space.branches import Branch, find
-from prunus.space.capture import Recording, recorded
+from prunus.space.capture import recorded
 from prunus.space.cost import Cost, cost
 from prunus.space.inputs import doubled, random_inputs
 from prunus.space.labels import Atoms, Label
+from prunus.space.recorder import record
+from prunus.space.recording import Recording
 from prunus.space.rules import RULES
-from prunus.space.tracer import Tracer, record
+from prunus.space.tracer import Tracer
 from prunus.space.units import ChannelGroup, Frozen, partition
 from prunus.space.unwrap import refuse_unready, unwrapped
 from prunus.types import Example, Keep, Mask

@@ -1,0 +1,76 @@
+"""Numbers that know how they were computed: sizes of tensors, and what was made of them."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+
+class Number:
+    """A number that knows the node that computes it: a size, or what was computed from sizes."""
+
+    recipe: Callable[[], fx.Node]
+    _node: fx.Node | None = None
+
+    def __reduce__(self) -> Any:
+        """Be copied and pickled as a plain number: the model may keep it."""
+        return type(plain_number(self)), (plain_number(self),)
+
+    @property
+    def node(self) -> fx.Node:
+        """The node, made when it is first needed."""
+        if self._node is None:
+            self._node = self.recipe()
+            self._node.meta["size"] = plain_number(self)
+        return self._node
+
+
+class Size(Number, int):
+    """A whole number that knows its node."""
+
+
+class Ratio(Number, float):
+    """A fraction that knows its node."""
+
+
+def plain_number(value: Any) -> Any:
+    """Return the value without its node."""
+    if isinstance(value, Number):
+        return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
+    return value
+
+
+def tracked(value: Any, recipe: Callable[[], fx.Node]) -> Any:
+    """Return a number with the recipe for the node that computes it."""
+    if type(value) not in (int, float):
+        return value
+    number: Any = Size(value) if type(value) is int else Ratio(value)
+    number.recipe = recipe
+    return number
+
+
+def _arithmetic(operation: Callable[..., Any], *, swapped: bool = False) -> Callable[..., Any]:
+    def method(self: Any, *others: Any) -> Any:
+        if not all(isinstance(other, int | float) for other in others):
+            return NotImplemented
+        plain = list(map(plain_number, others))
+        own = plain_number(self)
+        value = operation(*plain, own) if swapped else operation(own, *plain)
+
+        def recipe() -> fx.Node:
+            nodes = [x.node if isinstance(x, Number) else x for x in others]
+            arguments = (*nodes, self.node) if swapped else (self.node, *nodes)
+            node: fx.Node = self.node.graph.call_function(operation, tuple(arguments))
+            return node
+
+        return tracked(value, recipe)
+
+    return method
+
+
+for _kind in (Size, Ratio):
+    for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow"):
+        setattr(_kind, f"__{_name}__", _arithmetic(getattr(operator, _name)))
+        setattr(_kind, f"__r{_name}__", _arithmetic(getattr(operator, _name), swapped=True))
+    setattr(_kind, "__neg__", _arithmetic(operator.neg))  # noqa: B010

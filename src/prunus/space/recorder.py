@@ -1,0 +1,203 @@
+"""Running a model so that each operation is handed to its rule."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from prunus.errors import UntraceableError
+from prunus.space.inputs import cloned
+from prunus.space.labels import Labels
+from prunus.space.running import output_tensors, preserved, tensors_in
+from prunus.space.tracer import Call, FunctionRule, Rules, Tracer
+from prunus.types import Example, call_arguments
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Of an ATen operation: its name, its arguments with their defaults, whether it writes."""
+
+    name: str
+    defaults: dict[str, Any]
+    mutates: bool
+
+
+@cache
+def schema(func: OpOverload) -> Schema:
+    """Return what PyTorch says of an operation."""
+    known = func._schema
+    defaults = {argument.name: argument.default_value for argument in known.arguments}
+    return Schema(known.name.removeprefix("aten::"), defaults, known.is_mutable)
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs each operation and hands it to its rule."""
+
+    def __init__(self, tracer: Tracer, rules: "Rules") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tracer = tracer
+        self.rules = rules
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run `func` and propagate labels through it."""
+        if self.tracer.silent:
+            return func(*args, **(kwargs or {}))
+        known = schema(func)
+        if known.mutates:
+            self._refuse_writes(func, args)
+        out = func(*args, **(kwargs or {}))
+        leaves = tensors_in(out)
+        if not leaves:
+            return out
+        name = known.name
+        given = known.defaults | dict(zip(known.defaults, args, strict=False)) | (kwargs or {})
+        call = Call(name, given, out, known.mutates)
+        operations = self.rules.operations
+        rule = operations.get(name) or operations.get(name.rstrip("_"))
+        if rule is None and is_pointwise(func):
+            rule = operations["pointwise"]
+        zero = self.rules.keeps_zero(self.tracer, call)
+        if call.mutates and not zero:
+            self.tracer.overwrite(call.tensors[0])
+        try:
+            if rule is None:
+                raise NotImplementedError
+            rule(self.tracer, call)
+        except Exception:  # also a form of the operation that its rule does not know
+            self.tracer.unknown[name] += 1
+            self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
+        else:
+            for leaf in leaves if zero else ():
+                self.tracer.set_zero(leaf, zero)
+        return out
+
+    def _refuse_writes(self, func: OpOverload, args: Any) -> None:
+        """Refuse a forward that changes a parameter: the model would not stay as it was."""
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            if written and isinstance(value, Tensor) and self.tracer.origin(value) is not None:
+                name = self.tracer.owner(value)
+                if name is not None:
+                    raise UntraceableError(
+                        f"its forward writes into the parameter {name!r} ({func._schema.name}); do "
+                        "that outside of forward."
+                    )
+
+
+class Functions(TorchFunctionMode):
+    """Takes some functions of `torch` as one operation, whatever they run inside."""
+
+    def __init__(self, tracer: Tracer, rules: Mapping[str, FunctionRule]) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self.rules = rules
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func`, and where it has a rule of its own, apply that."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "multi_head_attention_forward":
+            return looked_inside(self, func, args, kwargs)
+        rule = self.rules.get(name)
+        if rule is None or self.tracer.silent:
+            return func(*args, **kwargs)
+        self.tracer.silent = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.tracer.silent = False
+        try:
+            rule(self.tracer, out, *args, **kwargs)
+        except Exception:  # a form of the function that its rule does not know
+            self.tracer.unknown[name] += 1
+            call = Call(name, {"args": args, **kwargs}, out, mutates=False)
+            self.tracer.freeze_inputs(call, f"meets {name}, in a form without a rule")
+        return out
+
+
+def looked_inside(mode: TorchFunctionMode, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Run a function of `torch.nn.functional` so that `mode` sees what it calls, not the whole."""
+    with mode, mock.patch("torch.nn.functional.has_torch_function", lambda _: False):
+        return func(*args, **kwargs)
+
+
+def is_pointwise(func: OpOverload) -> bool:
+    """Say whether PyTorch itself tags the operation, or its out-of-place form, as pointwise."""
+    if torch.Tag.pointwise in func.tags:
+        return True
+    base = func._schema.name.removeprefix("aten::").rstrip("_")
+    packet = getattr(torch.ops.aten, base, None)
+    return packet is not None and any(
+        torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
+    )
+
+
+def record(
+    model: nn.Module,
+    example: Example,
+    rules: "Rules",
+    run: Callable[["Tracer"], Callable[..., Any]] | None = None,
+    *,
+    training: bool = False,
+    exact: bool = True,
+    inside_heads: bool = False,
+    labelled: bool = True,
+    tracer: Tracer | None = None,
+) -> Tracer:
+    """Run `model` on `example` and return what its operations say about its channels.
+
+    Args:
+        model: The network whose parameters and buffers are labelled.
+        example: Its input.
+        rules: What each operation says.
+        run: Given the tracer, what to call instead of the model itself.
+        training: Run in train mode; still nothing of the model changes.
+        exact: Whether channels that are averaged over stay.
+        inside_heads: Whether attention heads lose width rather than go as a whole.
+        labelled: Follow the operations; without, only `run` sees the model run.
+        tracer: What an earlier run has found, to be added to.
+
+    Raises:
+        UntraceableError: The model fails on the example input.
+    """
+    args, kwargs = call_arguments(cloned(example))
+    if tracer is None:
+        tracer = Tracer(Labels(inside=inside_heads), exact=exact)
+        tracer.adopt(model)
+    for leaf in tree_leaves((args, kwargs)):
+        if isinstance(leaf, Tensor):
+            tracer.assign(leaf, ["is the network's input"] * leaf.ndim)
+    with preserved(model, training=training), ExitStack() as modes:
+        if labelled:
+            modes.enter_context(Functions(tracer, rules.functions))
+            modes.enter_context(Recorder(tracer, rules))
+        try:
+            out = (run(tracer) if run else model)(*args, **kwargs)
+        except Exception as error:
+            shapes = [tuple(x.shape) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            raise UntraceableError(
+                f"{type(model).__name__} fails on the example input of shape "
+                f"{', '.join(map(str, shapes))}: {type(error).__name__}: {error}. "
+                f"Pass an example that the model accepts in {'train' if training else 'eval'} mode."
+            ) from error
+    outputs = output_tensors(out)
+    if not outputs:
+        raise UntraceableError(
+            f"{type(model).__name__} returns no tensor ({type(out).__name__}), so there is nothing "
+            "to keep equal."
+        )
+    for tensor in outputs:
+        for label in tracer.of(tensor):
+            tracer.labels.freeze(label, "is the network's output")
+    return tracer

@@ -1,0 +1,102 @@
+"""A recorded graph and what was seen while it was recorded."""
+
+import inspect
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import TreeSpec
+
+from prunus.errors import EquivalenceError
+from prunus.space.labels import Label
+from prunus.space.tracer import Tracer
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one tensor of the graph: its labels and its dense shape."""
+
+    labels: list[Label]
+    shape: tuple[int, ...]
+
+
+class Applied:
+    """A function with a backward of its own, as a call that a graph can name."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.__name__ = self.__qualname__ = function.__name__
+        self.__module__ = function.__module__
+
+    def __call__(self, *args: Any) -> Any:
+        """Apply it."""
+        return self.function.apply(*args)
+
+
+@dataclass
+class Recording:
+    """A graph and what was seen while it was recorded.
+
+    Attributes:
+        tracer: The labels of what was seen.
+        graph: Calls over the model's submodules, parameters and buffers, by their names.
+        seen: Node name -> `Seen` for tensors, nested as the output was. A node that gives a size
+            has it in its `meta`, and one that spends multiplications which of the tracer's products
+            are its own, as a range.
+        constants: Tensors that the forward takes from elsewhere, by the name they get.
+        decisions: Calls that brought values into Python, each once.
+        spec: How the outputs are nested.
+        failure: Why there is no graph; empty where there is one.
+        device: Where the model's first tensor is.
+        fixed: Input -> the plain value that it was given, which the graph holds.
+        parameters: The inputs of the forward, where it names them.
+    """
+
+    tracer: Tracer
+    graph: fx.Graph = field(default_factory=fx.Graph)
+    seen: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    decisions: set[str] = field(default_factory=set)
+    spec: TreeSpec | None = None
+    failure: str = ""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fixed: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[inspect.Parameter, ...] = ()
+
+    def text(self) -> list[tuple[Any, ...]]:
+        """Return the calls with all they are given: that of equal graphs is equal.
+
+        Where a call names the device of tensors without values, it counts as the usual one.
+        """
+
+        def plain(x: Any) -> Any:
+            if isinstance(x, torch.device):
+                return "device" if x.type in ("meta", self.device.type) else str(x)
+            return x.name if isinstance(x, fx.Node) else repr(x)
+
+        found: list[tuple[Any, ...]] = []
+        for node in self.graph.nodes:
+            leaves: list[Any] = []
+            fx.node.map_aggregate((node.args, node.kwargs), leaves.append)
+            target = node.target
+            target = target.function if isinstance(target, Applied) else target
+            given = tuple(map(plain, leaves))
+            found.append((node.name, node.op, target, given, tuple(node.kwargs)))
+        return found
+
+    def required(self) -> "Recording":
+        """Return the recording itself.
+
+        Raises:
+            EquivalenceError: There is no graph.
+        """
+        if self.failure:
+            raise EquivalenceError(f"its forward cannot be recorded as a graph: {self.failure}.")
+        return self
+
+    def copy(self) -> "Recording":
+        """Return the same with a graph of its own, to be changed."""
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(self.required().graph, {}))
+        return replace(self, graph=graph)
