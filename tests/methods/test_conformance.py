@@ -23,7 +23,7 @@ SHORT = {
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12
 COMES_BACK = ("soft_filter", "set", "rigl")  # what it removes may return
-ONE_UNIT = 0.04  # of a network as small as this
+COARSE = ("taylor", "group_lasso")  # one of its units is 3 % of a network as small as this
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])
 
@@ -87,7 +87,7 @@ every_method = pytest.mark.parametrize("name", sorted(METHODS))
 def test_it_reaches_its_target(name):
     _, _, pruner, _ = finished(name)
     report = pruner.finish().report
-    assert report.reached == pytest.approx(target(name).value, rel=ONE_UNIT)
+    assert report.reached == pytest.approx(target(name).value, rel=0.04 if name in COARSE else 0.02)
     assert report.verification is None or report.verification.passed
 
 
@@ -208,7 +208,9 @@ def test_its_one_shot_form_leaves_the_model_bit_identical(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     result = prune(model, X, method=method(name), target=target(name), calibration=DATA)
     same(model.state_dict(), before)
-    assert result.report.reached == pytest.approx(target(name).value, rel=ONE_UNIT)
+    assert result.report.reached == pytest.approx(
+        target(name).value, rel=0.04 if name in COARSE else 0.02
+    )
 
 
 @every_method
