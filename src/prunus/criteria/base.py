@@ -66,6 +66,7 @@ class Evidence:
         keep: The decision as it is; empty before there is one.
         progress: How much of the schedule is over, in [0, 1].
         gradients_now: Parameter name -> the gradient of the last step, where training has left one.
+        learned: Group name -> one float per unit, where the masking has learned them.
     """
 
     weights: Mapping[str, Tensor]
@@ -76,6 +77,7 @@ class Evidence:
     keep: Keep = field(default_factory=dict)
     progress: float = 0.0
     gradients_now: Mapping[str, Tensor] = field(default_factory=dict)
+    learned: Scores = field(default_factory=dict)
 
     def losses(
         self, *, training: bool = False, single: bool = False

@@ -1,12 +1,14 @@
 """Hard masks: removed weights are exactly zero after every optimizer step."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunus.types import Mask
+from prunus.masking.base import Site
+from prunus.types import Mask, Scores
 
 
 class Hard:
@@ -26,6 +28,11 @@ class Hard:
         self.mask: Mask = {}
         self._weights: list[Tensor] = []
         self._factors: list[Tensor] = []
+
+    @classmethod
+    def on(cls, site: Site) -> Self:
+        """Begin on a network; it is the model alone that counts."""
+        return cls(site.model)
 
     @torch.no_grad()
     def set(self, mask: Mask, optimizer: Optimizer | None = None) -> None:
@@ -58,9 +65,27 @@ class Hard:
         """Take up a mask that was in place before."""
         self.set(mask)
 
-    def apply(self) -> None:
+    def apply(self, rate: float = 0.0) -> None:
         """Set the masked weights to zero; called after every optimizer step."""
         self.multiply()
+
+    def penalty(self) -> Tensor | float:
+        """Return 0: a mask adds nothing to the loss."""
+        return 0.0
+
+    def detach(self) -> None:
+        """Leave the network as it is: its masked weights are zero."""
+
+    def scores(self) -> Scores:
+        """Return nothing: a mask learns nothing."""
+        return {}
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return nothing: the mask is all there is."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Do nothing."""
 
     def settle(self) -> None:
         """Hold the mask from now on, as has been done all along."""

@@ -32,7 +32,7 @@ class Soft(Hard):
         super().set(mask)
 
     @torch.no_grad()
-    def apply(self) -> None:
+    def apply(self, rate: float = 0.0) -> None:
         """Leave the weights alone until the mask is settled."""
         if self._settled:
             self.multiply()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from prunus.criteria import Criterion
 from prunus.errors import TargetError
-from prunus.masking import Hard
+from prunus.masking import Application, Hard
 from prunus.recovery.penalty import Penalty
 from prunus.schedules import Schedule, iterations
 from prunus.selectors import Selector
@@ -19,7 +19,7 @@ class Method:
     Attributes:
         name: Its name in the table of methods.
         granularity: What one unit is.
-        criterion: How important each unit is.
+        criterion: How important each unit is; None where the selector finds out by itself.
         selector: Which units stay.
         masking: What a mask does while training goes on.
         penalty: What is added to the loss until the schedule ends.
@@ -32,9 +32,9 @@ class Method:
 
     name: str
     granularity: Granularity
-    criterion: Criterion
+    criterion: Criterion | None
     selector: Selector
-    masking: type[Hard] = Hard
+    masking: Application = Hard
     penalty: Penalty | None = None
     schedule: Schedule = field(default_factory=Schedule)
     target: Target | None = None

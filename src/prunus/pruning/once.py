@@ -69,13 +69,13 @@ def prune(
             f"method {plan.method.name!r} prunes while the network trains; use prunus.Pruner in "
             "your training loop, or a recipe."
         )
-    keep = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+    decision = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
     try:
-        return plan.conclude(model, keep, example, optimizer, check=check)
+        return plan.conclude(model, decision, example, optimizer, check=check)
     except EquivalenceError:
-        culprits = inexpressible(model, plan.space, keep, example)
+        culprits = inexpressible(model, plan.space, decision.keep, example)
         if not culprits or len(culprits) == len(plan.groups):
             raise
     plan.spare(culprits)
-    keep = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
-    return plan.conclude(model, keep, example, optimizer, check=check)
+    decision = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+    return plan.conclude(model, decision, example, optimizer, check=check)

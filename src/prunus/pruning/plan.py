@@ -12,12 +12,13 @@ from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.pruning.result import Report, Result
+from prunus.selectors import Decision
 from prunus.space import Frozen, Structured, Verification, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced, kept_index
 from prunus.space.shrink import inexpressible, shrink
-from prunus.types import Example, Keep, Mask, Target
+from prunus.types import Example, Keep, Mask, Scores, Target
 
 
 class Plan:
@@ -106,7 +107,8 @@ class Plan:
         share: float,
         present: Keep | None = None,
         progress: float = 0.0,
-    ) -> Keep:
+        learned: Scores | None = None,
+    ) -> Decision:
         """Choose what stays when `share` of the target's metric is to be removed.
 
         Args:
@@ -115,17 +117,19 @@ class Plan:
             share: How much is to be gone.
             present: The decision as it is.
             progress: How much of the schedule is over, in [0, 1].
+            learned: What the masking has learned of each unit.
         """
         rounds = self.method.rounds if self.target is not None else 1
-        masked, keep = model, Keep()
+        masked, patch = model, dict[str, Tensor]()
         for k in range(1, rounds + 1):
-            keep = self._choose(
-                masked, generator, 1 - (1 - share) ** (k / rounds), present or {}, progress
-            )
+            now = 1 - (1 - share) ** (k / rounds)
+            decision = self._choose(masked, generator, now, present or {}, progress, learned or {})
+            patch |= decision.patch
             if k < rounds:
                 masked = copy_sliced(model, {})
-                apply_mask(masked, self.mask(keep))
-        return keep
+                mend(masked, patch)
+                apply_mask(masked, self.mask(decision.keep))
+        return Decision(decision.keep, patch)
 
     def _choose(
         self,
@@ -134,7 +138,8 @@ class Plan:
         share: float,
         present: Keep,
         progress: float,
-    ) -> Keep:
+        learned: Scores,
+    ) -> Decision:
         evidence = Evidence(
             weights={name: p.detach() for name, p in model.named_parameters()},
             generator=generator,
@@ -144,14 +149,16 @@ class Plan:
             keep=present,
             progress=progress,
             gradients_now={n: p.grad for n, p in model.named_parameters() if p.grad is not None},
+            learned=learned,
         )
-        scores = self.method.criterion.score(self.groups, evidence)
+        criterion = self.method.criterion
+        scores = {} if criterion is None else criterion.score(self.groups, evidence)
         target = self.target
         if target is not None:
             value = share if target.metric == "sparsity" else 1 - share
             target = Target(**{target.metric: value})
         try:
-            return self.method.selector.select(self.space, self.groups, scores, target).keep
+            return self.method.selector.select(self.space, self.groups, scores, target, evidence)
         except TargetError as error:
             raise TargetError(f"{error}{self._hint}") from error
 
@@ -162,7 +169,7 @@ class Plan:
     def conclude(
         self,
         model: nn.Module,
-        keep: Keep,
+        decision: Decision,
         example: Example,
         optimizer: Optimizer | None,
         *,
@@ -171,16 +178,21 @@ class Plan:
         """Build the small network, prove it, and report."""
         index: dict[str, dict[int, Tensor]] = {}
         form, verification = "masked", None
+        keep, mended = decision.keep, model
+        if decision.patch:
+            mended = copy_sliced(model, {})
+            mend(mended, decision.patch)
         if self.method.structured:
-            shrunk = shrink(model, self.space, keep, example, check=check)
+            shrunk = shrink(mended, self.space, keep, example, check=check)
             small, form, verification = shrunk.model, shrunk.form, shrunk.verification
             index = kept_index(self.space, keep)
         else:
-            small = copy_sliced(model, {})
+            small = copy_sliced(mended, {})
             apply_mask(small, self.mask(keep))
             if check:
-                verification = verify(self.mask(keep), small, example, model=model)
-        result = Result(small, self.mask(keep), self._report(small, keep, form, verification))
+                verification = verify(self.mask(keep), small, example, model=mended)
+        report = self._report(small, keep, form, verification)
+        result = Result(small, self.mask(keep), report, decision.patch)
         # last, so that a failure above leaves the optimizer with the network it had
         if optimizer is not None:
             own = dict(small.named_parameters()) if self.space.gone(keep) else {}
@@ -240,6 +252,14 @@ class Plan:
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
         )
+
+
+@torch.no_grad()
+def mend(model: nn.Module, patch: Mapping[str, Tensor]) -> None:
+    """Give parameters the values that belong to a decision."""
+    parameters = dict(model.named_parameters())
+    for name, values in patch.items():
+        parameters[name].copy_(values)
 
 
 _AVERAGED = (

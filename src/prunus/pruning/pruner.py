@@ -9,10 +9,11 @@ from torch.optim import Optimizer
 
 from prunus.criteria import Calibration
 from prunus.errors import CheckpointError, TargetError
-from prunus.masking import Hard
+from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
-from prunus.pruning.plan import Plan
+from prunus.pruning.plan import Plan, mend
 from prunus.pruning.result import Result
+from prunus.selectors import Decision
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
 
@@ -76,7 +77,9 @@ class Pruner:
         self._finished = False
         self._timeline = self.plan.method.schedule.timeline(steps_per_epoch)
         self._generator = torch.Generator().manual_seed(seed)
-        self._masking = self.plan.method.masking(model)
+        self._masking: Masking = self.plan.method.masking.on(
+            Site(model, self.plan.space, self.plan.groups, self.plan.target, self._generator)
+        )
         self._parameters = dict(model.named_parameters())
         if self._timeline.due(0):
             self._update(None)
@@ -88,10 +91,10 @@ class Pruner:
 
     def penalty(self) -> Tensor | float:
         """Return what the method adds to the loss until its schedule ends; 0.0 for most methods."""
-        penalty = self.plan.method.penalty
-        if penalty is None or self.steps >= self._timeline.end:
+        if self.steps >= self._timeline.end:
             return 0.0
-        return penalty.value(self.plan.groups, self._parameters)
+        penalty, own = self.plan.method.penalty, self._masking.penalty()
+        return own if penalty is None else own + penalty.value(self.plan.groups, self._parameters)
 
     def step(self, optimizer: Optimizer | None = None) -> None:
         """Keep masked weights at zero and update the mask when it is due.
@@ -100,10 +103,11 @@ class Pruner:
             optimizer: Its state is zeroed for weights whose mask changed.
         """
         penalty = self.plan.method.penalty
-        if penalty is not None and optimizer is not None and self.steps < self._timeline.end:
-            penalty.shrink(self.plan.groups, self._parameters, optimizer.param_groups[0]["lr"])
+        rate = 0.0 if optimizer is None else float(optimizer.param_groups[0]["lr"])
+        if penalty is not None and rate and self.steps < self._timeline.end:
+            penalty.shrink(self.plan.groups, self._parameters, rate)
         self.steps += 1
-        self._masking.apply()  # first: what was masked has been moved by the optimizer
+        self._masking.apply(rate)  # first: what was masked has been moved by the optimizer
         if self._timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
 
@@ -131,7 +135,10 @@ class Pruner:
                 f"the schedule ends after {self._timeline.end} steps, but only {self.steps} were "
                 "made; train on, or give the method an earlier end."
             )
-        result = self.plan.conclude(self.model, self.keep, self.example, optimizer, check=check)
+        self._masking.detach()
+        result = self.plan.conclude(
+            self.model, Decision(self.keep), self.example, optimizer, check=check
+        )
         self._finished = True
         self._masking = Hard(result.model)
         if not self.plan.method.structured:
@@ -141,7 +148,8 @@ class Pruner:
     def state(self) -> dict[str, Tensor | int | float | str]:
         """Return what a checkpoint must hold to go on: the step and the decision."""
         kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
-        return {"steps": self.steps, "generator": self._generator.get_state(), **kept}
+        own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
+        return {"steps": self.steps, "generator": self._generator.get_state(), **kept, **own}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -164,13 +172,24 @@ class Pruner:
             if name.startswith("keep.")
         }
         self._masking.load(self.mask)
+        self._masking.load_state(
+            {
+                name.removeprefix("masking."): value
+                for name, value in state.items()
+                if name.startswith("masking.")
+            }
+        )
         if self.steps >= self._timeline.end:
             self._masking.settle()
 
     def _update(self, optimizer: Optimizer | None) -> None:
         share = self._timeline.amount(self.steps, self.plan.removed)
         progress = self._timeline.progress(self.steps)
-        self.keep = self.plan.decide(self.model, self._generator, share, self.keep, progress)
+        decision = self.plan.decide(
+            self.model, self._generator, share, self.keep, progress, self._masking.scores()
+        )
+        self.keep = decision.keep
+        mend(self.model, decision.patch)
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()

@@ -1,9 +1,10 @@
 """What pruning returns: the small network, its mask, and the account of both."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunus.space import Verification
 from prunus.types import Mask, Target
@@ -110,14 +111,18 @@ class Result:
     Attributes:
         model: The small network, with its own memory, in the mode the original was in.
         mask: Name -> bool for every parameter and channel-carrying buffer, True = kept. The
-            original's tensors multiplied by it give a network with the outputs of `model`; after
-            `exact=False` it must also average over what remains (`verify(..., averages=)`).
+            original's tensors, `patch` among them, multiplied by it give a network with the outputs
+            of `model`; after `exact=False` it must also average over what remains
+            (`verify(..., averages=)`).
         report: What was asked, reached and proved.
+        patch: Parameter name -> values that replace the original's, where the method makes what
+            remains make up for what goes.
     """
 
     model: nn.Module
     mask: Mask
     report: Report
+    patch: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return str(self.report)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.reach import top
@@ -23,7 +24,12 @@ class ErdosRenyi:
     """
 
     def select(
-        self, space: Space, groups: Sequence[UnitGroup], scores: Scores, target: Target | None
+        self,
+        space: Space,
+        groups: Sequence[UnitGroup],
+        scores: Scores,
+        target: Target | None,
+        evidence: Evidence | None = None,
     ) -> Decision:
         """Choose.
 

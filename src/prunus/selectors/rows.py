@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.selectors.base import Decision
 from prunus.space import Space, UnitGroup
@@ -40,7 +41,12 @@ class Rows:
             )
 
     def select(
-        self, space: Space, groups: Sequence[UnitGroup], scores: Scores, target: Target | None
+        self,
+        space: Space,
+        groups: Sequence[UnitGroup],
+        scores: Scores,
+        target: Target | None,
+        evidence: Evidence | None = None,
     ) -> Decision:
         """Choose; a pattern alone says how many.
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from prunus.criteria import Evidence
 from prunus.errors import EmptyLayerError, TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
@@ -54,7 +55,12 @@ class TopK:
             raise ValueError(f"min_keep must be at least 0, got {self.min_keep}.")
 
     def select(
-        self, space: Space, groups: Sequence[UnitGroup], scores: Scores, target: Target | None
+        self,
+        space: Space,
+        groups: Sequence[UnitGroup],
+        scores: Scores,
+        target: Target | None,
+        evidence: Evidence | None = None,
     ) -> Decision:
         """Choose which units stay; without a target only `ratios` count.
 
