@@ -119,22 +119,18 @@ def partition(tracer: Tracer) -> Partition:
     produced = np.zeros(tracer.labels.size, dtype=bool)
     produced[owner[made[number]]] = True
 
-    order = np.lexsort((position, number, owner))
-    order = order[(produced & (reasons < 0))[owner[order]]]
+    order = np.flatnonzero((produced & (reasons < 0))[owner])  # by slot and position, and stays so
+    order = order[np.argsort(owner[order], kind="stable")]
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
     places = number[order]
-    alike: dict[bytes, list[int]] = defaultdict(list)
-    for start, stop in pairwise([*starts.tolist(), len(order)]):
-        alike[places[start:stop].tobytes()].append(start)
 
     groups: list[ChannelGroup] = []
     group_of = np.full(tracer.labels.size, -1, dtype=np.int64)
     unit_of = np.zeros_like(group_of)
     names: dict[str, int] = defaultdict(int)
     # each run holds, for one unit, its positions slot by slot; runs of one kind form a table
-    for kind, runs in sorted(alike.items(), key=lambda item: int(order[item[1][0]])):
-        columns = np.frombuffer(kind, dtype=places.dtype)
-        table = order[np.array(runs)[:, None] + np.arange(len(columns))]
+    for columns, runs in sorted(_alike(places, starts), key=lambda kind: int(order[kind[1][0]])):
+        table = order[runs[:, None] + np.arange(len(columns))]
         first = int(np.flatnonzero(made[columns])[0])
         table = table[np.argsort(position[table[:, first]], kind="stable")]
         begins = np.flatnonzero(np.diff(columns, prepend=-1)).tolist()
@@ -165,6 +161,32 @@ def partition(tracer: Tracer) -> Partition:
         for reason in dict.fromkeys(why[why >= 0].tolist()):
             frozen.append(Frozen(layer, int((why == reason).sum()), texts[reason]))
     return Partition(tuple(groups), tuple(frozen), group_of[roots], unit_of[roots])
+
+
+def _alike(places: Atoms, starts: Atoms) -> list[tuple[Atoms, Atoms]]:
+    """Sort runs of numbers by their content.
+
+    Args:
+        places: The runs, one after the other.
+        starts: Where each begins.
+
+    Returns:
+        The content of each kind of run, and where the runs of that kind begin.
+    """
+    lengths = np.diff(starts, append=len(places))
+    found = []
+    for length in np.unique(lengths):
+        begins = starts[lengths == length]
+        rows = np.ascontiguousarray(places[begins[:, None] + np.arange(length)])
+        whole = rows.view(np.dtype((np.void, rows.itemsize * length))).ravel()  # a row as one value
+        _, first, kind = np.unique(whole, return_index=True, return_inverse=True)
+        by_kind = begins[np.argsort(kind, kind="stable")]
+        ends = np.cumsum(np.bincount(kind)).tolist()
+        found += [
+            (rows[row], by_kind[begin:end])
+            for row, (begin, end) in zip(first.tolist(), pairwise([0, *ends]), strict=True)
+        ]
+    return found
 
 
 def _concatenate(arrays: list[Atoms]) -> Atoms:
