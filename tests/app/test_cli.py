@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import sys
@@ -8,6 +9,9 @@ from torch import nn
 
 import prunus
 from prunus.cli import main
+from prunus.methods import Method
+from prunus.methods.composition import QUESTIONS
+from prunus.recipe import load
 from prunus.zoo import network
 
 
@@ -176,6 +180,16 @@ def test_methods(say):
     out = say("methods", "gradual")[1]
     assert "1710.01878" in out
     assert "'1000it'" in out
+    assert "cubic from 0it to 1000it, every 100it" in " ".join(out.split())
+
+
+def test_every_method_comes_with_a_recipe_and_an_answer_to_each_question(say, tmp_path):
+    for name, one in json.loads(say("methods", "--json")[1]).items():
+        (tmp_path / "one.toml").write_text(one["recipe"])
+        assert load(tmp_path / "one.toml").method.name == name
+        assert list(one["composition"]) == list(QUESTIONS)
+    answered = {"name", *(field for names in QUESTIONS.values() for field in names)}
+    assert answered == {field.name for field in dataclasses.fields(Method)}
 
 
 class Fails(nn.Module):

@@ -9,7 +9,7 @@ from prunus.cli.show import Json, print_json, print_table
 
 
 def methods(name: str | None = None, /, *, json: Json = False) -> None:
-    """List the pruning methods, or explain one.
+    """List the pruning methods by their answers to the six questions, or explain one.
 
     ```
     prunus methods
@@ -17,32 +17,37 @@ def methods(name: str | None = None, /, *, json: Json = False) -> None:
     ```
 
     Args:
-        name: One method; its source, arguments and their defaults are shown.
+        name: One method; its paper, composition, arguments with their defaults, and a recipe.
         json: Print as JSON, method by name.
     """
     from prunus.methods import METHODS
     from prunus.pruning import resolve
 
     chosen = METHODS if name is None else {resolve(name).name: METHODS[name]}
-    found = {key: _describe(function) for key, function in chosen.items()}
+    found = {key: _describe(key, function) for key, function in chosen.items()}
     if json:
         print_json(found)
     elif name is None:
-        rows = [(key, one["summary"], one["source"]) for key, one in found.items()]
-        print_table("Methods", ("name", "what it does", "source"), rows)
+        questions = next(iter(found.values()))["composition"]
+        rows = [(key, *one["composition"].values()) for key, one in found.items()]
+        print_table("Methods", ("name", *questions), rows)
     else:
         one = found[name]
         print(f"{one['documentation']}\n\nSource: {one['source']}")
         if one["deviation"]:
             print(f"Deviation: {one['deviation']}")
+        print_table("Composition", ("question", "answer"), one["composition"].items())
         print_table(
             "Keys of a recipe's [method] table",
             ("key", "default"),
             [(key, repr(value)) for key, value in one["arguments"].items()],
         )
+        print(f"A recipe, for `prunus run`:\n\n{one['recipe']}")
 
 
-def _describe(function: Callable[..., Any]) -> dict[str, Any]:
+def _describe(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    from prunus.methods.composition import composition
+
     page = inspect.getdoc(inspect.getmodule(function)) or ""
     text = inspect.getdoc(function) or ""
     return {
@@ -53,8 +58,27 @@ def _describe(function: Callable[..., Any]) -> dict[str, Any]:
             key: parameter.default
             for key, parameter in inspect.signature(function).parameters.items()
         },
+        "composition": composition(function()),
         "documentation": text,
+        "recipe": _recipe(name),
     }
+
+
+def _recipe(name: str) -> str:
+    """Return a recipe with the method's defaults, for the network and data of most papers."""
+    from prunus.recipe import Recipe
+
+    trained = {"length": "160ep", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    return Recipe.model_validate(
+        {
+            "name": name.replace("_", "-"),
+            "model": {"name": "resnet20"},
+            "data": {"name": "cifar10"},
+            "method": {"name": name},
+            "train": trained | {"schedule": "milestones", "milestones": ["80ep", "120ep"]},
+            "finetune": trained | {"lr": 0.01, "schedule": "cosine"},
+        }
+    ).to_toml()
 
 
 def _paragraph(heading: str, page: str) -> str:

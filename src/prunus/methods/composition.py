@@ -1,0 +1,63 @@
+"""A method in words: its answer to each of the six questions."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from prunus.methods.base import Method
+from prunus.schedules import Schedule
+from prunus.types import Target
+
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "what can go": ("granularity",),
+    "how important": ("criterion", "rounds"),
+    "which stay": ("selector", "target"),
+    "when": ("schedule", "before_training"),
+    "what a mask does": ("masking", "penalty"),
+}
+"""Question -> the fields of `Method` that answer it."""
+
+
+def composition(method: Method) -> dict[str, str]:
+    """Return question -> the choices that answer it, each as one would write it in Python."""
+    defaults = {field.name: field.default for field in fields(Method)}
+    answers = {}
+    for question, names in QUESTIONS.items():
+        first, *others = names
+        said = [written(getattr(method, first))]
+        for name in others:
+            value = getattr(method, name)
+            if value != defaults[name]:
+                words = name.replace("_", " ")
+                said.append(words if value is True else f"{words} = {written(value)}")
+        answers[question] = ", ".join(said)
+    return answers
+
+
+def written(value: Any) -> str:
+    """Return a choice as one would write it: its class, and the fields that are not defaults."""
+    if value is None:
+        return "-"
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, Schedule):
+        return _when(value)
+    if not is_dataclass(value) or isinstance(value, Target):
+        return repr(value)
+    said = [
+        f"{field.name}={written(getattr(value, field.name))}"
+        for field in fields(value)
+        if not _is_default(field, getattr(value, field.name))
+    ]
+    return f"{type(value).__name__}({', '.join(said)})"
+
+
+def _when(schedule: Schedule) -> str:
+    if schedule.curve == "one_shot":
+        return "once" if schedule.begin == "0it" else f"once, after {schedule.begin}"
+    return f"{schedule.curve} from {schedule.begin} to {schedule.end}, every {schedule.every}"
+
+
+def _is_default(field: Any, value: Any) -> bool:
+    if callable(field.default_factory):
+        return bool(field.default_factory() == value)
+    return bool(field.default == value)
