@@ -106,6 +106,24 @@ def test_masked_weights_are_zero_and_kept_ones_are_not(name):
 
 
 @every_method
+def test_masked_weights_stay_zero_in_mixed_precision_with_adam(name):
+    model = build()
+    pruner = Pruner(model, X, method(name), target=target(name), calibration=DATA)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01, weight_decay=0.1)
+    for x in batches(0, STEPS):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(x).float().square().mean() + pruner.penalty()
+        loss.backward()
+        optimizer.step()
+        pruner.step(optimizer)
+    parameters = dict(model.named_parameters())
+    assert not any(parameters[n][~kept].any() for n, kept in pruner.mask.items() if n in parameters)
+    verification = pruner.finish(optimizer).report.verification
+    assert verification is None or verification.passed
+
+
+@every_method
 def test_a_mask_covers_parameters_and_never_inputs_or_classifier_outputs(name):
     model, _, pruner, masks = finished(name)
     assert {n for n, _ in model.named_parameters()} <= masks[-1].keys()

@@ -12,6 +12,7 @@ from prunus.errors import CheckpointError, TargetError
 from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
 from prunus.pruning.plan import Plan, mend
+from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
 from prunus.selectors import Decision
 from prunus.space.unwrap import unwrapped
@@ -188,6 +189,8 @@ class Pruner:
         decision = self.plan.decide(
             self.model, self._generator, share, self.keep, progress, self._masking.scores()
         )
+        device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
+        decision = agreed(decision, device)
         self.keep = decision.keep
         mend(self.model, decision.patch)
         self._masking.set(self.mask, optimizer)
