@@ -16,7 +16,7 @@ TIERS = [
     {"training"},
     {"methods", "zoo"},
     {"pruning", "saving"},
-    {"study", "federated", "deploy"},
+    {"study", "federated", "deploy", "integrations"},
     {"recipe"},
     {"run", "report"},
     {"cli", "demo"},

@@ -20,7 +20,7 @@ def agreed(decision: Decision, device: torch.device) -> Decision:
         return decision
     kept = torch.cat([kept.to(device, torch.uint8) for kept in decision.keep.values()])
     distributed.broadcast(kept, 0)
-    parts = kept.cpu().bool().split([len(kept) for kept in decision.keep.values()])
+    parts = torch.split(kept.cpu().bool(), [len(kept) for kept in decision.keep.values()])
     patch = {name: values.to(device).contiguous() for name, values in decision.patch.items()}
     for values in patch.values():
         distributed.broadcast(values, 0)

@@ -1,0 +1,1 @@
+"""Pruning inside other libraries' trainers, each imported only where it is used."""

@@ -1,0 +1,85 @@
+"""What the callbacks of all trainers have in common."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus.criteria import Calibration
+from prunus.errors import TrainingError
+from prunus.methods import Method
+from prunus.pruning import Pruner, Result
+from prunus.types import Example, Target
+
+
+class Attached:
+    """A pruner that a trainer's callback drives.
+
+    Args:
+        example: An input of the model, as it is called.
+        method: A method, or its name.
+        target: How small; the method's own target by default.
+        calibration: Samples for methods that look at data.
+        exact: Keep channels that are averaged over, see `prunus.prune`.
+        seed: Of every random choice.
+    """
+
+    def __init__(
+        self,
+        example: Example,
+        method: Method | str,
+        *,
+        target: Target | None = None,
+        calibration: Calibration | None = None,
+        exact: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self._example, self._method = example, method
+        self._options: dict[str, Any] = {
+            "target": target,
+            "calibration": calibration,
+            "exact": exact,
+            "seed": seed,
+        }
+        self._pruner: Pruner | None = None
+        self._result: Result | None = None
+
+    @property
+    def pruner(self) -> Pruner:
+        """The pruner, once training has begun."""
+        if self._pruner is None:
+            raise TrainingError("training has not begun; the pruner is made when it does.")
+        return self._pruner
+
+    @property
+    def result(self) -> Result:
+        """The smaller network, once training has ended."""
+        if self._result is None:
+            raise TrainingError("training has not ended; the result is made when it does.")
+        return self._result
+
+    def begin(
+        self, model: nn.Module, steps_per_epoch: int, state: Mapping[str, Tensor] | None
+    ) -> None:
+        """Start on a model, or go on from the state of a checkpoint."""
+        self._pruner = Pruner(
+            model, self._example, self._method, steps_per_epoch=steps_per_epoch, **self._options
+        )
+        self._result = None
+        if state:
+            self._pruner.load_state(dict(state))
+
+    def before_step(self) -> None:
+        """Add the gradient of the method's penalty, right before an optimizer step."""
+        penalty = self.pruner.penalty()
+        if isinstance(penalty, Tensor) and penalty.requires_grad:
+            penalty.backward()  # type: ignore[no-untyped-call]
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Act after an optimizer step."""
+        self.pruner.step(optimizer)
+
+    def end(self) -> None:
+        """Take out what the mask drops, and prove the result."""
+        self._result = self.pruner.finish()
