@@ -16,15 +16,30 @@ from prunus.space.running import preserved
 from prunus.types import Example, Keep, Scores, call_arguments
 
 
+def share_right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the share of predictions that are right: of samples, or of pixels in segmentation.
+
+    Args:
+        outputs: Scores of the classes, shape (batch, classes, ...).
+        targets: Class numbers, shape (batch, ...).
+    """
+    return (outputs.argmax(dim=1) == targets).float().mean()
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Samples that a criterion looks at beside the weights.
+    """Samples that a method looks at beside the weights.
 
     Args:
         batches: Pairs (inputs, targets), as a loader gives them, or inputs alone for criteria that
             need no targets. Read anew by each pass, so a list or a loader, not a generator.
         loss: (outputs, targets) -> a scalar, the mean over the samples.
         limit: At most so many batches are read.
+        validation: Further pairs, on which methods that try decisions out judge them; by default
+            those of `batches`. They must be neither training nor test samples to be an honest
+            judge.
+        metric: (outputs, targets) -> how good a batch is, in [0, 1]; the share of right
+            classifications (of pixels, in segmentation) by default.
 
     Raises:
         ValueError: The limit is below one.
@@ -34,15 +49,18 @@ class Calibration:
     batches: Iterable[Any]
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     limit: int = 10
+    validation: Iterable[Any] | None = None
+    metric: Callable[[Any, Any], Tensor] = share_right
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}.")
-        if isinstance(self.batches, Iterator):
-            raise TypeError(
-                "batches must be a list or a loader, which can be read several times, got "
-                f"{type(self.batches).__name__}."
-            )
+        for name, batches in (("batches", self.batches), ("validation", self.validation)):
+            if isinstance(batches, Iterator):
+                raise TypeError(
+                    f"{name} must be a list or a loader, which can be read several times, got "
+                    f"{type(batches).__name__}."
+                )
 
     def __iter__(self) -> Iterator[tuple[Example, Any]]:
         """Yield inputs and targets; None for targets that are not there."""

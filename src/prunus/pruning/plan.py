@@ -256,10 +256,10 @@ class Plan:
 
 @torch.no_grad()
 def mend(model: nn.Module, patch: Mapping[str, Tensor]) -> None:
-    """Give parameters the values that belong to a decision."""
-    parameters = dict(model.named_parameters())
+    """Give parameters and buffers the values that belong to a decision."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, values in patch.items():
-        parameters[name].copy_(values)
+        tensors[name].copy_(values)
 
 
 _AVERAGED = (

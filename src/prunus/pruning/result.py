@@ -115,8 +115,8 @@ class Result:
             of `model`; after `exact=False` it must also average over what remains
             (`verify(..., averages=)`).
         report: What was asked, reached and proved.
-        patch: Parameter name -> values that replace the original's, where the method makes what
-            remains make up for what goes.
+        patch: Parameter or buffer name -> values that replace the original's, where the method
+            makes what remains make up for what goes.
     """
 
     model: nn.Module

@@ -80,10 +80,14 @@ class Work:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """The first training batches, for methods that look at data."""
+        """The first training and validation batches, for methods that look at data."""
         if self.data is None:
             return None
-        return Calibration(list(islice(self.data.train_batches(0), _CALIBRATION)))
+        return Calibration(
+            list(islice(self.data.train_batches(0), _CALIBRATION)),
+            limit=_CALIBRATION,
+            validation=list(islice(self.data.eval_batches("val"), _CALIBRATION)) or None,
+        )
 
     @cached_property
     def example(self) -> Tensor:

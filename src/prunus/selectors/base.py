@@ -17,8 +17,8 @@ class Decision:
 
     Attributes:
         keep: Group name -> bool, shape (units,), True = kept.
-        patch: Parameter name -> new values that belong to the decision: what remains makes up for
-            what goes.
+        patch: Parameter or buffer name -> new values that belong to the decision: what remains
+            makes up for what goes.
     """
 
     keep: Keep
