@@ -16,6 +16,7 @@ SHORT = {
     "gradual": {"begin": "2it", "end": "10it", "every": "2it"},
     **{key: {"round_to": 1} for key in ("l1_filter", "taylor", "fpgm", "hrank", "apoz")},
     "synflow": {"rounds": 5},
+    "gibbs": {"end": "10it"},
     "try_and_learn": {"updates": 3, "trial_steps": 2, "settle_steps": 2, "tolerance": 50.0},
     **{key: {"end": "10it", "every": "2it"} for key in ("soft_filter", "set", "rigl")},
     "group_lasso": {"begin": "10it", "strength": 0.1},

@@ -22,6 +22,7 @@ class Site:
         groups: The competing units.
         target: How small the network is to become.
         generator: Source of every random choice.
+        end: Optimizer steps until the method's schedule ends.
     """
 
     model: nn.Module
@@ -29,6 +30,7 @@ class Site:
     groups: Sequence[UnitGroup] = ()
     target: Target | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
+    end: int = 0
 
 
 class Masking(Protocol):

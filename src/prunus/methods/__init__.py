@@ -5,6 +5,7 @@ from collections.abc import Callable
 from prunus.methods.apoz import apoz as apoz
 from prunus.methods.base import Method as Method
 from prunus.methods.fpgm import fpgm as fpgm
+from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
 from prunus.methods.grasp import grasp as grasp
 from prunus.methods.group_lasso import group_lasso as group_lasso
@@ -26,6 +27,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "l1_filter": l1_filter,
     "magnitude": magnitude,
     "gradual": gradual,
+    "gibbs": gibbs,
     "slimming": slimming,
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,

@@ -28,6 +28,8 @@ class Method:
         before_training: Whether the network is pruned as it was initialised, to be trained then.
         rounds: How often scores and choice alternate within one update, each time on the network
             masked so far, with the share that remains falling geometrically.
+        recalibrates: Whether the statistics of batch norms are to be measured anew at the end; a
+            recipe does so.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Method:
     target: Target | None = None
     before_training: bool = False
     rounds: int = 1
+    recalibrates: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

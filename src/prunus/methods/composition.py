@@ -13,8 +13,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "which stay": ("selector", "target"),
     "when": ("schedule", "before_training"),
     "what a mask does": ("masking", "penalty"),
+    "how accuracy returns": ("recalibrates",),
 }
 """Question -> the fields of `Method` that answer it."""
+
+_ALWAYS = ("granularity", "criterion", "selector", "schedule", "masking")
 
 
 def composition(method: Method) -> dict[str, str]:
@@ -22,14 +25,15 @@ def composition(method: Method) -> dict[str, str]:
     defaults = {field.name: field.default for field in fields(Method)}
     answers = {}
     for question, names in QUESTIONS.items():
-        first, *others = names
-        said = [written(getattr(method, first))]
-        for name in others:
+        said = []
+        for name in names:
             value = getattr(method, name)
-            if value != defaults[name]:
+            if name in _ALWAYS:
+                said.append(written(value))
+            elif value != defaults[name]:
                 words = name.replace("_", " ")
                 said.append(words if value is True else f"{words} = {written(value)}")
-        answers[question] = ", ".join(said)
+        answers[question] = ", ".join(said) or "fine-tuning"
     return answers
 
 

@@ -79,7 +79,14 @@ class Pruner:
         self._timeline = self.plan.method.schedule.timeline(steps_per_epoch)
         self._generator = torch.Generator().manual_seed(seed)
         self._masking: Masking = self.plan.method.masking.on(
-            Site(model, self.plan.space, self.plan.groups, self.plan.target, self._generator)
+            Site(
+                model,
+                self.plan.space,
+                self.plan.groups,
+                self.plan.target,
+                self._generator,
+                self._timeline.end,
+            )
         )
         self._parameters = dict(model.named_parameters())
         if self._timeline.due(0):

@@ -19,7 +19,7 @@ from prunus.masking import Hard
 from prunus.methods import Method
 from prunus.pruning import Pruner, Result, prune
 from prunus.recipe import Recipe
-from prunus.recovery import reinitialise, scratch_settings
+from prunus.recovery import recalibrate_batch_norm, reinitialise, scratch_settings
 from prunus.run.stages import Done
 from prunus.saving import save
 from prunus.schedules import iterations
@@ -29,6 +29,7 @@ from prunus.training import Data, Hook, TrainSettings, evaluate, fit
 from prunus.types import Keep, Mask
 
 _CALIBRATION = 10  # batches
+_RECALIBRATION = 50  # batches
 
 
 class _Hold:
@@ -227,7 +228,11 @@ class Work:
             seed=recipe.seed,
         )
         trained = self._fit(model, directory, settings, pruner)
-        return pruner.finish(), trained
+        result = pruner.finish()
+        if method.recalibrates:
+            inputs = (inputs for inputs, _ in data.train_batches(0))
+            recalibrate_batch_norm(result.model, inputs, batches=_RECALIBRATION)
+        return result, trained
 
     def _fit(
         self, model: nn.Module, directory: Path, settings: TrainSettings, hook: Hook | None
