@@ -1,7 +1,7 @@
 """The same 2:4 masks as torchao's Wanda.
 
-torchao multiplies |w| by the square of the input's norm where the paper has the norm, and beyond 2:4
-ranks whole layers instead of rows; so the inputs given to ours are scaled by their norms once more.
+torchao multiplies |w| by the square of the norm where the paper has the norm, and beyond 2:4 ranks
+whole layers instead of rows; so the inputs given to ours are scaled by their norms once more.
 """
 
 import warnings
