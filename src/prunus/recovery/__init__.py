@@ -13,3 +13,7 @@ from prunus.recovery.rewind import rewind as rewind
 from prunus.recovery.rewind import snapshot as snapshot
 from prunus.recovery.scratch import reinitialise as reinitialise
 from prunus.recovery.scratch import scratch_settings as scratch_settings
+from prunus.recovery.specialists import Coarse as Coarse
+from prunus.recovery.specialists import cluster_classes as cluster_classes
+from prunus.recovery.specialists import consult as consult
+from prunus.recovery.specialists import specialist as specialist
