@@ -28,8 +28,9 @@ onnx = false
 """
 
 METHODS = {
-    "l1_filter": '[method]\nname = "l1_filter"\n[target]\nmacs = 0.5\n',
-    "gradual": '[method]\nname = "gradual"\nend = "8it"\nevery = "2it"\n[target]\nsparsity = 0.9\n',
+    "distil": '[method]\nname = "distil"\n[target]\nmacs = 0.5\n',
+    "gradual": '[method]\nname = "gradual"\nend = "8it"\nevery = "2it"\n[target]\nsparsity = 0.9\n'
+    "[distil]\ntemperature = 2.0\n",
 }
 
 

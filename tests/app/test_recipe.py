@@ -64,6 +64,14 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
         ("seed=1.5", "'seed' must be a whole number, got 1.5."),
         ('arms=["scratch_f"]', "must be 'scratch_e' or 'scratch_b', got 'scratch_f'."),
         ("bench.rounds=many", "'bench.rounds' must be a whole number, got 'many'."),
+        ("distil.temprature=4.0", "recipe key 'distil.temprature' is unknown. Did you mean"),
+        ("distil.temperature=inf", "'distil.temperature' must be"),
+        ("distil.temperature=0.0", "temperature must be above 0, got 0.0."),
+        ("distil.hard_weight=-0.5", "hard_weight must be at least 0 and finite, got -0.5."),
+        ("distil.combine=median", "must be 'arithmetic' or 'geometric', got 'median'."),
+        ("distil.temperature=4.0", "[distil] says how [finetune] learns; add that table."),
+        ("method={name='distil'}", "method 'distil' says how [finetune] learns; add that table."),
+        ("method={name='distil', temperature=inf}", "temperature must be finite, got inf."),
         ("data=cifar10", "'data' must be a table, got 'cifar10'."),
         ("name.x=1", "'name' is a value, not a table"),
         ("seed", "--set must be table.key=value, got 'seed'."),
@@ -93,6 +101,11 @@ def test_a_recipe_that_is_missing_or_not_toml(tmp_path):
         ({"train": None, "model": {"name": "lenet300", "weights": "w"}, "arms": ["scratch_e"]},
          "arms scratch_e repeat the dense network's training"),
         ({"method": {"name": "gradual"}}, "needs a .finetune. table"),
+        ({"finetune": {"length": "1it", "lr": 0.1, "label_smoothing": 0.1}, "distil": {"combine":
+         "geometric"}}, "finetune.label_smoothing exclude each other"),
+        ({"train": None, "method": {"name": "snip"}, "target": {"sparsity": 0.5}, "distil":
+          {"hard_weight": 1.0}, "finetune": {"length": "1it", "lr": 0.1}},
+         "needs a trained teacher, but the unpruned network is not trained"),
         ({"name": None}, "recipe key 'name' is missing"),
     ],
 )  # fmt: skip
@@ -132,7 +145,14 @@ def test_hash_is_of_the_choices_not_of_how_they_are_written(path):
 
 def test_text_form_reads_back_as_the_same_recipe(path, tmp_path):
     recipe = load(
-        path, ["method.ratios={'layer1.*' = 0.5}", "arms=['scratch_b']", "bench.rounds=7"]
+        path,
+        [
+            "method.ratios={'layer1.*' = 0.5}",
+            "arms=['scratch_b']",
+            "bench.rounds=7",
+            "distil={}",
+            "finetune={length='1it', lr=0.1}",
+        ],
     )
     again = tmp_path / "again.toml"
     again.write_text(recipe.to_toml())

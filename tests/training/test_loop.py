@@ -211,6 +211,20 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm(model, data):
     assert len(calls) == 4
 
 
+def test_what_else_an_objective_asks_runs_in_the_precision_of_training(model, data):
+    other = torch.nn.Linear(3, 3)
+    seen = []
+
+    def objective(model, inputs, labels):
+        outputs = model(inputs)
+        seen.append((outputs.dtype, other(outputs).dtype))
+        return functional.cross_entropy(outputs, labels)
+
+    for precision in ("fp32", "bf16"):
+        fit(model, data, settings(length="1it", precision=precision), objective=objective)
+    assert seen == [(torch.float32, torch.float32), (torch.float32, torch.bfloat16)]
+
+
 def test_a_start_enters_the_schedule_and_the_data_later(model, data):
     batches = []
 

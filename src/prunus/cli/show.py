@@ -22,9 +22,12 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table of text below its title."""
+    rows = list(rows)
     table = Table(box=box.SIMPLE_HEAD)
-    for k, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=k == 0)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    # Names are what one searches for, so they are folded last.
+    table.columns[0].min_width = min(20, max((len(row[0]) for row in rows), default=0))
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(Text(title, style="bold"), table)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from prunus.methods.apoz import apoz as apoz
 from prunus.methods.base import Method as Method
+from prunus.methods.distil import distil as distil
 from prunus.methods.fpgm import fpgm as fpgm
 from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
@@ -43,4 +44,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "synflow": synflow,
     "wanda": wanda,
     "try_and_learn": try_and_learn,
+    "distil": distil,
 }

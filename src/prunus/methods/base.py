@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from prunus.criteria import Criterion
 from prunus.errors import TargetError
 from prunus.masking import Application, Hard
+from prunus.recovery import SoftTargets
 from prunus.recovery.penalty import Penalty
 from prunus.schedules import Schedule, iterations
 from prunus.selectors import Selector
@@ -26,6 +27,8 @@ class Method:
         schedule: When the mask is updated and how much is removed by then.
         target: What is asked for when the caller does not say.
         before_training: Whether the network is pruned as it was initialised, to be trained then.
+        distillation: How the unpruned network teaches the pruned one while it recovers; None where
+            it learns from labels alone.
         rounds: How often scores and choice alternate within one update, each time on the network
             masked so far, with the share that remains falling geometrically.
         recalibrates: Whether the statistics of batch norms are to be measured anew at the end; a
@@ -41,6 +44,7 @@ class Method:
     schedule: Schedule = field(default_factory=Schedule)
     target: Target | None = None
     before_training: bool = False
+    distillation: SoftTargets | None = None
     rounds: int = 1
     recalibrates: bool = False
 

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from prunus import zoo
 from prunus.errors import RecipeError, TargetError
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
+from prunus.recovery import SoftTargets
+from prunus.recovery.distil import Combination
 from prunus.training import TrainSettings
 from prunus.types import Target
 
@@ -105,6 +108,8 @@ class MethodChoice(BaseModel):
                     f"method '{self.name}' has no '{key}'.{did_you_mean(key, known)} It has "
                     f"{', '.join(known)}."
                 )
+            if isinstance(self.arguments[key], float) and not math.isfinite(self.arguments[key]):
+                raise ValueError(f"{key} must be finite, got {self.arguments[key]}.")
         self.build()
         return self
 
@@ -120,6 +125,36 @@ class MethodChoice(BaseModel):
             ValueError: An argument is out of range.
         """
         return METHODS[self.name](**self.arguments)
+
+
+class Distil(_Table):
+    """What `finetune` learns beside the labels: soft targets, see `prunus.recovery.SoftTargets`.
+
+    Args:
+        temperature: Of the soft targets.
+        hard_weight: Of the labels; 0 learns without them.
+        combine: The mean of several teachers' distributions.
+        teachers: Files with weights of the same, unpruned network, looked for like `model.weights`;
+            by default the network that is pruned teaches, as it was before.
+    """
+
+    temperature: float = Field(SoftTargets().temperature, allow_inf_nan=False)
+    hard_weight: float = SoftTargets().hard_weight
+    combine: Combination = "arithmetic"
+    teachers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _builds(self) -> "Distil":
+        self.soft_targets()
+        return self
+
+    def soft_targets(self) -> SoftTargets:
+        """Return the loss.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        return SoftTargets(**self.model_dump(exclude={"teachers"}))
 
 
 class Export(_Table):
@@ -160,6 +195,8 @@ class Recipe(_Table):
         train: How the dense network is trained, when it has no weights; the scratch arms repeat it.
             A method that prunes before training needs neither, only `finetune`.
         finetune: How accuracy is recovered; for a gradual method, the training it prunes in.
+        distil: Makes `finetune` learn from teachers; by default the method decides, and most learn
+            from labels alone.
         arms: Controls: "scratch_e" trains the pruned network from random weights for as many
             epochs as the dense one, "scratch_b" for as many multiply-accumulates.
         export: What leaves.
@@ -174,6 +211,7 @@ class Recipe(_Table):
     target: Target | None = None
     train: TrainSettings | None = None
     finetune: TrainSettings | None = None
+    distil: Distil | None = None
     arms: tuple[Literal["scratch_e", "scratch_b"], ...] = ()
     export: Export = Export()
     bench: Bench = Bench()
@@ -198,12 +236,35 @@ class Recipe(_Table):
                 method.check_target(self.target)
             except TargetError as error:
                 raise ValueError(str(error)) from error
+        self._check_distillation(method)
         if self.arms and self.train is None:
             raise ValueError(
                 f"arms {', '.join(self.arms)} repeat the dense network's training; "
                 "add the [train] table that describes it."
             )
         return self
+
+    def _check_distillation(self, method: Method) -> None:
+        if self.soft_targets is None:
+            return
+        teaches = "[distil]" if self.distil else f"method '{method.name}'"
+        if self.finetune is None:
+            raise ValueError(f"{teaches} says how [finetune] learns; add that table.")
+        if self.finetune.label_smoothing:
+            raise ValueError(
+                f"{teaches} and finetune.label_smoothing exclude each other; keep one."
+            )
+        teachers = self.distil.teachers if self.distil else ()
+        if not (self.train or self.model.weights or teachers):
+            raise ValueError(
+                f"{teaches} needs a trained teacher, but the unpruned network is not trained; add "
+                "distil.teachers, weights or a [train] table."
+            )
+
+    @property
+    def soft_targets(self) -> SoftTargets | None:
+        """What `finetune` learns beside labels; None for nothing."""
+        return self.distil.soft_targets() if self.distil else self.method.build().distillation
 
     @property
     def prunes_in_training(self) -> bool:
@@ -215,8 +276,12 @@ class Recipe(_Table):
         """Eight hexadecimal digits of the choices that differ from their defaults, seed aside."""
         return digest(self.model_dump(mode="json", exclude_defaults=True, exclude={"name", "seed"}))
 
-    def locate(self, path: str) -> Path:
+    def locate(self, path: str, key: str = "model.weights") -> Path:
         """Find a file named in the recipe: beside it, in the working directory, in PRUNUS_DATA.
+
+        Args:
+            path: As the recipe has it.
+            key: The key that names it, for the message.
 
         Raises:
             RecipeError: It is in none of them.
@@ -229,7 +294,7 @@ class Recipe(_Table):
                 return found
         looked = ", ".join(str(place.resolve()) for place in places)
         raise RecipeError(
-            f"model.weights must name a file, got '{path}', which is in none of {looked}. "
+            f"{key} must name a file, got '{path}', which is in none of {looked}. "
             "Set PRUNUS_DATA to the folder that holds it."
         )
 

@@ -77,6 +77,14 @@ def _notes(recipe: Recipe, report: Mapping[str, Any]) -> list[str]:
     ]
     if recipe.model.weights:
         notes.append(f"the dense network's weights are those of {Path(recipe.model.weights).name}")
+    if (soft := recipe.soft_targets) is not None:
+        others = len(recipe.distil.teachers) if recipe.distil else 0
+        notes.append(
+            "fine-tuning learns soft targets of "
+            f"{f'{others} given networks' if others else 'the dense network'} (temperature "
+            f"{soft.temperature:g}, weight of the labels {soft.hard_weight:g}); the other arms "
+            "learn from labels alone"
+        )
     if report["form"] == "rewritten graph":
         notes.append("the smaller network is a rewritten graph, not of the original classes")
     if report["form"] == "masked":

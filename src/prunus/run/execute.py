@@ -70,6 +70,10 @@ def run(
     if not (directory / "environment.json").exists():
         write_json(directory / "environment.json", environment())
 
+    taught = {}
+    if recipe.distil:
+        taught["distil"] = plain["distil"] | {"weights": [_sha256(file) for file in work.teachers]}
+
     done: dict[str, Done] = {}
 
     def do(name: str, compute: Any, **inputs: Any) -> None:
@@ -94,11 +98,12 @@ def run(
         method=plain["method"],
         target=plain["target"],
         training=plain["finetune"] if recipe.prunes_in_training else None,
+        **(taught if recipe.prunes_in_training else {}),
     )
     pruned = last = done["prune"]
     if recipe.finetune and not recipe.prunes_in_training:
         recover = partial(work.recover, dense=dense, pruned=pruned)
-        do("recover", recover, prune=pruned.key, finetune=plain["finetune"])
+        do("recover", recover, prune=pruned.key, finetune=plain["finetune"], **taught)
         last = done["recover"]
     for arm in recipe.arms:
         train = partial(

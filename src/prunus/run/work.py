@@ -19,13 +19,18 @@ from prunus.masking import Hard
 from prunus.methods import Method
 from prunus.pruning import Pruner, Result, prune
 from prunus.recipe import Recipe
-from prunus.recovery import recalibrate_batch_norm, reinitialise, scratch_settings
+from prunus.recovery import (
+    Distillation,
+    recalibrate_batch_norm,
+    reinitialise,
+    scratch_settings,
+)
 from prunus.run.stages import Done
 from prunus.saving import save
 from prunus.schedules import iterations
 from prunus.space import Space, trace
 from prunus.space.shrink import shrink
-from prunus.training import Data, Hook, TrainSettings, evaluate, fit
+from prunus.training import Data, Hook, Objective, TrainSettings, evaluate, fit
 from prunus.types import Keep, Mask
 
 _CALIBRATION = 10  # batches
@@ -74,6 +79,12 @@ class Work:
         return None if given is None else self.recipe.locate(given)
 
     @cached_property
+    def teachers(self) -> list[Path]:
+        """The files with the weights of teachers other than the network that is pruned."""
+        given = self.recipe.distil.teachers if self.recipe.distil else ()
+        return [self.recipe.locate(name, "distil.teachers") for name in given]
+
+    @cached_property
     def data(self) -> Data | None:
         """The dataset, read when it is first needed."""
         table = self.recipe.data
@@ -116,7 +127,7 @@ class Work:
         method = recipe.method.build()
         trained: dict[str, Any] = {}
         if method.during_training:
-            result, trained = self._prune_in_training(model, method, directory)
+            result, trained = self._prune_in_training(model, method, directory, dense)
         else:
             result = prune(
                 model,
@@ -133,7 +144,7 @@ class Work:
     def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
         """Train the pruned network on from its surviving weights."""
         model, mask = self._pruned(dense, pruned, pruned)
-        return self._arm(model, directory, self.recipe.finetune, mask)
+        return self._arm(model, directory, self.recipe.finetune, mask, self._objective(dense))
 
     def scratch(
         self, directory: Path, dense: Done, pruned: Done, budget: Literal["E", "B"]
@@ -206,8 +217,18 @@ class Work:
         model.load_state_dict(_tensors(last, "weights"))
         return model, mask if is_masked else None
 
+    def _objective(self, dense: Done) -> Objective | None:
+        """Return what the pruned network learns from the unpruned one, or from other teachers."""
+        soft = self.recipe.soft_targets
+        if soft is None:
+            return None
+        teachers = [self._network() for _ in self.teachers]
+        for teacher, file in zip(teachers, self.teachers, strict=True):
+            zoo.load_weights(teacher, file)
+        return Distillation(teachers or self._dense(dense), soft)
+
     def _prune_in_training(
-        self, model: nn.Module, method: Method, directory: Path
+        self, model: nn.Module, method: Method, directory: Path, dense: Done
     ) -> tuple[Result, dict[str, Any]]:
         data, settings, recipe = self.data, self.recipe.finetune, self.recipe
         assert data is not None and settings is not None
@@ -227,7 +248,7 @@ class Work:
             calibration=self.calibration,
             seed=recipe.seed,
         )
-        trained = self._fit(model, directory, settings, pruner)
+        trained = self._fit(model, directory, settings, pruner, self._objective(dense))
         result = pruner.finish()
         if method.recalibrates:
             inputs = (inputs for inputs, _ in data.train_batches(0))
@@ -235,7 +256,12 @@ class Work:
         return result, trained
 
     def _fit(
-        self, model: nn.Module, directory: Path, settings: TrainSettings, hook: Hook | None
+        self,
+        model: nn.Module,
+        directory: Path,
+        settings: TrainSettings,
+        hook: Hook | None,
+        objective: Objective | None,
     ) -> dict[str, Any]:
         assert self.data is not None
         history = fit(
@@ -247,6 +273,7 @@ class Work:
             directory=directory,
             name=directory.name,
             progress=self.progress,
+            objective=objective,
         )
         return {"epochs": history.steps / self.data.steps_per_epoch, "curve": history.records}
 
@@ -256,10 +283,11 @@ class Work:
         directory: Path,
         settings: TrainSettings | None = None,
         mask: Mask | None = None,
+        objective: Objective | None = None,
     ) -> dict[str, Any]:
         """Train the network where there are settings, keep it, and say how good and big it is."""
         hook = None if mask is None else _Hold(model, mask)
-        trained = {} if settings is None else self._fit(model, directory, settings, hook)
+        trained = {} if settings is None else self._fit(model, directory, settings, hook, objective)
         write_tensors(directory / "weights.safetensors", model.state_dict())
         parameters = list(model.parameters())
         found: dict[str, float] = {

@@ -1,6 +1,7 @@
 """What the loop asks of a dataset, and samples held in memory."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import InitVar, dataclass, field
 from typing import Protocol
 
@@ -122,6 +123,37 @@ class ArrayData:
     def steps_per_epoch(self) -> int:
         """Training batches in an epoch."""
         return len(batch_bounds(len(self._members["train"]), self.batch_size))
+
+    @property
+    def train_labels(self) -> Tensor:
+        """Labels of the training samples, without the validation split, (count,)."""
+        return self._samples["train"][1][self._members["train"]]
+
+    def with_training(
+        self, chosen: Tensor, *, name: str, labels: Tensor | None = None
+    ) -> "ArrayData":
+        """Return data with fewer training samples, and the same validation and test splits.
+
+        Args:
+            chosen: Places of the samples in `train_labels`, in any order.
+            name: What the new data are called.
+            labels: What each class is called there, in all splits: int64 (classes,); None for the
+                same labels.
+
+        Raises:
+            DataError: No samples are chosen.
+        """
+        if not len(chosen):
+            raise DataError(f"{name} has no training samples; choose some.")
+        other = copy(self)
+        other.name = name
+        other._members = self._members | {"train": self._members["train"][chosen.sort().values]}
+        if labels is not None:
+            other.classes = int(labels.max()) + 1
+            other._samples = {
+                split: (samples, labels[old]) for split, (samples, old) in self._samples.items()
+            }
+        return other
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's batches from `start` on; see `Data`."""

@@ -198,7 +198,8 @@ class Run:
             )
         labels = labels.to(self._fabric.device, non_blocking=True)
         self._optimizer.zero_grad()
-        loss = self._objective(self._parallel, inputs, labels)
+        with self._fabric.autocast():  # of other networks that the objective may ask, too
+            loss = self._objective(self._parallel, inputs, labels)
         penalty = self._hook.penalty() if self._hook is not None else 0
         objective = loss + penalty if isinstance(penalty, Tensor) or penalty != 0 else loss
         self._losses.add(self.step + 1, rate, loss, objective)
