@@ -6,8 +6,9 @@ from prunus.criteria import Criterion
 from prunus.errors import TargetError
 from prunus.masking import Application, Hard
 from prunus.recovery.penalty import Penalty
-from prunus.schedules import Schedule, iterations
-from prunus.selectors import Selector
+from prunus.recovery.rewind import Rewind
+from prunus.schedules import Schedule, Timeline, iterations
+from prunus.selectors import Rates, Selector
 from prunus.space import Branches, Granularity, Structured
 from prunus.types import Target
 
@@ -30,6 +31,8 @@ class Method:
             masked so far, with the share that remains falling geometrically.
         recalibrates: Whether the statistics of batch norms are to be measured anew at the end; a
             recipe does so.
+        rewind: Where each update of the mask sends training back to; None to train on. The
+            schedule then has `begin` and `every` at the length of one training.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Method:
     before_training: bool = False
     rounds: int = 1
     recalibrates: bool = False
+    rewind: Rewind | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -69,6 +73,15 @@ class Method:
                 f"{target.metric} is a cost of channels, but method {self.name!r} prunes single "
                 "weights; ask for sparsity or density."
             )
+        if isinstance(self.selector, Rates):
+            self.selector.check_target(target)
+
+    def timeline(self, steps_per_epoch: int | None = None) -> Timeline:
+        """Resolve the schedule to steps; raises as `Schedule.timeline`."""
+        timeline = self.schedule.timeline(steps_per_epoch)
+        if self.rewind is None:
+            return timeline
+        return timeline.rewound(iterations(self.rewind.to, steps_per_epoch))
 
     @property
     def during_training(self) -> bool:

@@ -1,6 +1,6 @@
 """Pruning inside any training loop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from prunus.methods import Method
 from prunus.pruning.plan import Plan, mend
 from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
+from prunus.recovery import rewind, snapshot
 from prunus.selectors import Decision
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
@@ -51,6 +52,23 @@ class Pruner:
             optimizer.step()
             pruner.step(optimizer)
         small = pruner.finish(optimizer).model
+
+    A method that rewinds sends training back after each update of the mask. The pruner resets
+    weights and optimizer; a loop of your own does the same to its learning rate, for which
+    `rewound` gives the step, and looks at a trained network before it is reset by calling the two
+    halves of `step` itself::
+
+        pruner.hold(optimizer)
+        if pruner.rewinds:
+            evaluate(model)
+        pruner.update(optimizer)
+        if pruner.rewound is not None:
+            scheduler = make_scheduler(optimizer, start=pruner.rewound)
+
+    Attributes:
+        rewound: The step of a training to which the last `update` or `step` went back, or None.
+        densities: Share of units kept in each training so far; more than one for a method that
+            rewinds.
     """
 
     def __init__(
@@ -76,7 +94,10 @@ class Pruner:
         self.keep: Keep = {}
         self.steps = 0
         self._finished = False
-        self._timeline = self.plan.method.schedule.timeline(steps_per_epoch)
+        self._timeline = self.plan.method.timeline(steps_per_epoch)
+        self.rewound: int | None = None
+        self.densities = [1.0]
+        self._start: dict[str, Tensor] = {}
         self._generator = torch.Generator().manual_seed(seed)
         self._masking: Masking = self.plan.method.masking.on(
             Site(
@@ -89,6 +110,7 @@ class Pruner:
             )
         )
         self._parameters = dict(model.named_parameters())
+        self._remember()
         if self._timeline.due(0):
             self._update(None)
 
@@ -105,19 +127,53 @@ class Pruner:
         return own if penalty is None else own + penalty.value(self.plan.groups, self._parameters)
 
     def step(self, optimizer: Optimizer | None = None) -> None:
-        """Keep masked weights at zero and update the mask when it is due.
+        """Keep masked weights at zero and update the mask when it is due: `hold` and `update`.
 
         Args:
             optimizer: Its state is zeroed for weights whose mask changed.
         """
+        self.hold(optimizer)
+        self.update(optimizer)
+
+    def hold(self, optimizer: Optimizer | None = None) -> None:
+        """Count an optimizer step and keep masked weights at zero."""
         penalty = self.plan.method.penalty
         rate = 0.0 if optimizer is None else float(optimizer.param_groups[0]["lr"])
         if penalty is not None and rate and self.steps < self._timeline.end:
             penalty.shrink(self.plan.groups, self._parameters, rate)
         self.steps += 1
         self._masking.apply(rate)  # first: what was masked has been moved by the optimizer
+        self._remember()
+
+    def update(self, optimizer: Optimizer | None = None) -> None:
+        """Update the mask if it is due after the step that was held."""
+        self.rewound = None
         if self._timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether `update` now sends training back."""
+        due = self._timeline.due(self.steps) and not self._finished
+        return due and self.plan.method.rewind is not None
+
+    @property
+    def start(self) -> Mapping[str, Tensor]:
+        """The state dict that is rewound to; empty before that step or where nothing is reset."""
+        return self._start
+
+    def total(self, length: int) -> int:
+        """Return the steps of all trainings together when one has `length` steps."""
+        if self.plan.method.rewind is None:
+            return length
+        return self._timeline.end + length - (self._timeline.origin or 0)
+
+    def trainings(self) -> list[tuple[int, int]]:
+        """Return, for each training, the steps made before it and the step it begins at."""
+        if self.plan.method.rewind is None:
+            return [(0, 0)]
+        to = self._timeline.origin or 0
+        return [(0, 0), *((step, to) for step in self._timeline.updates())]
 
     def finish(self, optimizer: Optimizer | None = None, *, check: bool = True) -> Result:
         """Remove what the mask drops and prove the result.
@@ -154,10 +210,18 @@ class Pruner:
         return result
 
     def state(self) -> dict[str, Tensor | int | float | str]:
-        """Return what a checkpoint must hold to go on: the step and the decision."""
+        """Return what a checkpoint must hold: the step, the decision, the weights to go back to."""
         kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
         own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
-        return {"steps": self.steps, "generator": self._generator.get_state(), **kept, **own}
+        start = {f"start.{name}": value for name, value in self._start.items()}
+        return {
+            "steps": self.steps,
+            "generator": self._generator.get_state(),
+            "densities": torch.tensor(self.densities, dtype=torch.float64),
+            **kept,
+            **own,
+            **start,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -178,6 +242,12 @@ class Pruner:
             name.removeprefix("keep."): keep.bool()
             for name, keep in state.items()
             if name.startswith("keep.")
+        }
+        self.densities = state["densities"].tolist()
+        self._start = {
+            name.removeprefix("start."): value.clone()
+            for name, value in state.items()
+            if name.startswith("start.")
         }
         self._masking.load(self.mask)
         self._masking.load_state(
@@ -200,6 +270,23 @@ class Pruner:
         decision = agreed(decision, device)
         self.keep = decision.keep
         mend(self.model, decision.patch)
+        if self.plan.method.rewind is not None:
+            self._rewind(optimizer)
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()
+
+    def _remember(self) -> None:
+        """Keep the network as it is at the step that is rewound to."""
+        method = self.plan.method.rewind
+        if method is not None and method.weights == "reset" and self.steps == self._timeline.origin:
+            self._start = snapshot(self.model)
+
+    def _rewind(self, optimizer: Optimizer | None) -> None:
+        kept = sum(int(keep.sum()) for keep in self.keep.values())
+        self.densities.append(kept / sum(group.size for group in self.plan.groups))
+        self.rewound = self._timeline.origin
+        if self._start:
+            rewind(self.model, self._start)
+        if optimizer is not None:
+            optimizer.state.clear()

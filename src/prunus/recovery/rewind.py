@@ -1,15 +1,43 @@
 """Rewinding: kept weights go back to what they were at an earlier step.
 
 Source: Frankle and Carbin, ICLR 2019, arXiv:1803.03635, section 1 (step 0); Frankle, Dziugaite, Roy
-and Carbin, ICML 2020, arXiv:1912.05671 (a later step).
+and Carbin, ICML 2020, arXiv:1912.05671 (a later step); Renda, Frankle and Carbin, ICLR 2020,
+arXiv:2003.02389 (the learning rate alone).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from prunus.schedules import iterations
 from prunus.types import Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewind:
+    """What happens after each update of the mask: training begins again.
+
+    The optimizer starts afresh and the learning rate goes back to where it was at `to`.
+
+    Args:
+        to: The step of the first training to go back to, "0it" for the initialisation.
+        weights: "reset" puts every weight and buffer back to what it was then; "keep" leaves the
+            trained ones and rewinds the learning rate alone.
+
+    Raises:
+        ValueError: `weights` is neither, or `to` has no unit.
+    """
+
+    to: str = "0it"
+    weights: Literal["reset", "keep"] = "reset"
+
+    def __post_init__(self) -> None:
+        iterations(self.to, steps_per_epoch=1)
+        if self.weights not in ("reset", "keep"):
+            raise ValueError(f"weights must be 'reset' or 'keep', got {self.weights!r}.")
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
