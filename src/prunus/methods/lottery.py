@@ -22,7 +22,7 @@ from prunus.space import Unstructured
 
 def lottery(
     *,
-    training: str = "50000it",
+    training: str = "160ep",
     rounds: int = 5,
     rate: float | None = None,
     rates: Mapping[str, float] | None = None,

@@ -14,7 +14,7 @@ from prunus.methods import Method
 from prunus.pruning.plan import Plan, mend
 from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
-from prunus.recovery import rewind, snapshot
+from prunus.recovery import Rewinding
 from prunus.selectors import Decision
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
@@ -66,9 +66,10 @@ class Pruner:
             scheduler = make_scheduler(optimizer, start=pruner.rewound)
 
     Attributes:
-        rewound: The step of a training to which the last `update` or `step` went back, or None.
-        densities: Share of units kept in each training so far; more than one for a method that
-            rewinds.
+        plan: The method applied to the network.
+        keep: The decision as it is.
+        steps: Optimizer steps made.
+        rewinding: The trainings of a method that rewinds.
     """
 
     def __init__(
@@ -95,9 +96,7 @@ class Pruner:
         self.steps = 0
         self._finished = False
         self._timeline = self.plan.method.timeline(steps_per_epoch)
-        self.rewound: int | None = None
-        self.densities = [1.0]
-        self._start: dict[str, Tensor] = {}
+        self.rewinding = Rewinding(model, self.plan.method.rewind, self._timeline)
         self._generator = torch.Generator().manual_seed(seed)
         self._masking: Masking = self.plan.method.masking.on(
             Site(
@@ -110,7 +109,6 @@ class Pruner:
             )
         )
         self._parameters = dict(model.named_parameters())
-        self._remember()
         if self._timeline.due(0):
             self._update(None)
 
@@ -143,11 +141,11 @@ class Pruner:
             penalty.shrink(self.plan.groups, self._parameters, rate)
         self.steps += 1
         self._masking.apply(rate)  # first: what was masked has been moved by the optimizer
-        self._remember()
+        self.rewinding.remember(self.steps)
 
     def update(self, optimizer: Optimizer | None = None) -> None:
         """Update the mask if it is due after the step that was held."""
-        self.rewound = None
+        self.rewinding.rewound = None
         if self._timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
 
@@ -158,22 +156,13 @@ class Pruner:
         return due and self.plan.method.rewind is not None
 
     @property
-    def start(self) -> Mapping[str, Tensor]:
-        """The state dict that is rewound to; empty before that step or where nothing is reset."""
-        return self._start
+    def rewound(self) -> int | None:
+        """The step of a training to which the last `step` or `update` went back, or None."""
+        return self.rewinding.rewound
 
     def total(self, length: int) -> int:
         """Return the steps of all trainings together when one has `length` steps."""
-        if self.plan.method.rewind is None:
-            return length
-        return self._timeline.end + length - (self._timeline.origin or 0)
-
-    def trainings(self) -> list[tuple[int, int]]:
-        """Return, for each training, the steps made before it and the step it begins at."""
-        if self.plan.method.rewind is None:
-            return [(0, 0)]
-        to = self._timeline.origin or 0
-        return [(0, 0), *((step, to) for step in self._timeline.updates())]
+        return self.rewinding.total(length)
 
     def finish(self, optimizer: Optimizer | None = None, *, check: bool = True) -> Result:
         """Remove what the mask drops and prove the result.
@@ -213,15 +202,9 @@ class Pruner:
         """Return what a checkpoint must hold: the step, the decision, the weights to go back to."""
         kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
         own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
-        start = {f"start.{name}": value for name, value in self._start.items()}
-        return {
-            "steps": self.steps,
-            "generator": self._generator.get_state(),
-            "densities": torch.tensor(self.densities, dtype=torch.float64),
-            **kept,
-            **own,
-            **start,
-        }
+        again = {f"rewinding.{name}": value for name, value in self.rewinding.state().items()}
+        generator = self._generator.get_state()
+        return {"steps": self.steps, "generator": generator, **kept, **own, **again}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -238,25 +221,10 @@ class Pruner:
                 )
         self.steps = int(state["steps"])
         self._generator.set_state(state["generator"])
-        self.keep = {
-            name.removeprefix("keep."): keep.bool()
-            for name, keep in state.items()
-            if name.startswith("keep.")
-        }
-        self.densities = state["densities"].tolist()
-        self._start = {
-            name.removeprefix("start."): value.clone()
-            for name, value in state.items()
-            if name.startswith("start.")
-        }
+        self.keep = {name: keep.bool() for name, keep in _part(state, "keep.").items()}
         self._masking.load(self.mask)
-        self._masking.load_state(
-            {
-                name.removeprefix("masking."): value
-                for name, value in state.items()
-                if name.startswith("masking.")
-            }
-        )
+        self._masking.load_state(_part(state, "masking."))
+        self.rewinding.load_state(_part(state, "rewinding."))
         if self.steps >= self._timeline.end:
             self._masking.settle()
 
@@ -270,23 +238,15 @@ class Pruner:
         decision = agreed(decision, device)
         self.keep = decision.keep
         mend(self.model, decision.patch)
-        if self.plan.method.rewind is not None:
-            self._rewind(optimizer)
+        self.rewinding.go_back(self._density(), optimizer)
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()
 
-    def _remember(self) -> None:
-        """Keep the network as it is at the step that is rewound to."""
-        method = self.plan.method.rewind
-        if method is not None and method.weights == "reset" and self.steps == self._timeline.origin:
-            self._start = snapshot(self.model)
-
-    def _rewind(self, optimizer: Optimizer | None) -> None:
+    def _density(self) -> float:
         kept = sum(int(keep.sum()) for keep in self.keep.values())
-        self.densities.append(kept / sum(group.size for group in self.plan.groups))
-        self.rewound = self._timeline.origin
-        if self._start:
-            rewind(self.model, self._start)
-        if optimizer is not None:
-            optimizer.state.clear()
+        return kept / sum(group.size for group in self.plan.groups)
+
+
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)}

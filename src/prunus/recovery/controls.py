@@ -4,6 +4,7 @@ Source: Frankle and Carbin, ICLR 2019, arXiv:1803.03635, section 2 (random re-in
 appendix (random masks); the three ways of drawing masks are those of the open_lth code.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -44,11 +45,11 @@ def shuffled(keep: Keep, spread: Spread, seed: int) -> Keep:
 
 
 def _shares(keep: Keep) -> list[int]:
-    """Share the kept weights out in proportion to the layers' sizes, whole and without a rest."""
+    """Share the kept weights out in proportion to the layers' sizes, none left over."""
     sizes = [kept.numel() for kept in keep.values()]
     total, whole = sum(int(kept.sum()) for kept in keep.values()), sum(sizes)
     bounds = [round(sum(sizes[:k]) * total / whole) for k in range(len(sizes) + 1)]
-    return [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [high - low for low, high in pairwise(bounds)]
 
 
 def _first(kept: Tensor, count: int) -> Tensor:
