@@ -26,7 +26,7 @@ class Method:
         penalty: What is added to the loss until the schedule ends.
         schedule: When the mask is updated and how much is removed by then.
         target: What is asked for when the caller does not say.
-        before_training: Whether the network is pruned as it was initialised, to be trained then.
+        before_training: Whether the method begins with the network as it was initialised.
         rounds: How often scores and choice alternate within one update, each time on the network
             masked so far, with the share that remains falling geometrically.
         recalibrates: Whether the statistics of batch norms are to be measured anew at the end; a

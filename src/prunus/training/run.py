@@ -74,9 +74,8 @@ class Run:
         made_by: dict[str, Any],
     ) -> None:
         self.rate = LearningRate(settings, data.steps_per_epoch)
-        self.step = self.position = (
-            self.rate.start
-        )  # made in all; of the schedule, which may go back
+        # Steps made in all, and the step of the schedule and of the data, which a hook may send back.
+        self.step = self.position = self.rate.start
         self.total = self.rate.total
         self.log = RecordLog(files.metrics if files and fabric.is_global_zero else None)
         self._fabric, self._model, self._data, self._settings = fabric, model, data, settings
