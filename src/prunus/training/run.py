@@ -74,7 +74,7 @@ class Run:
         made_by: dict[str, Any],
     ) -> None:
         self.rate = LearningRate(settings, data.steps_per_epoch)
-        # Steps made in all, and the step of the schedule and of the data, which a hook may send back.
+        # Steps made in all, and where in schedule and data they are, which a hook may send back.
         self.step = self.position = self.rate.start
         self.total = self.rate.total
         self.log = RecordLog(files.metrics if files and fabric.is_global_zero else None)
