@@ -10,6 +10,7 @@ from torch import nn
 from prunus import Pruner, Target
 from prunus.criteria import L1
 from prunus.errors import TargetError
+from prunus.integrations.attached import Attached
 from prunus.masking import Hard
 from prunus.methods import Method, lottery
 from prunus.recovery import Rewind, snapshot
@@ -258,6 +259,12 @@ def test_any_method_may_rewind():
     for _ in range(10):
         again.step()
     assert torch.equal(rewound[1].running_var, first["1.running_var"])
+
+
+def test_trainers_that_would_not_follow_are_refused():
+    attached = Attached(X, lottery(training="10it"))
+    with pytest.raises(ValueError, match="'lottery' sends training back to an earlier step"):
+        attached.begin(network(), 10, None)
 
 
 def test_settings_that_look_at_one_training_are_refused():
