@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunus.schedules import CURVES, Schedule, iterations
+from prunus.schedules import CURVES, Schedule, iterations, repeated
 
 
 def test_cubic_values_of_zhu_and_gupta():
@@ -86,3 +86,32 @@ def test_a_schedule_that_ends_before_it_begins_is_refused():
         Schedule(curve="cubic", begin="9it", end="3it").timeline()
     with pytest.raises(ValueError, match="every must be at least one step, got 0it"):
         Schedule(curve="cubic", end="9it", every="0it").timeline()
+
+
+def test_a_schedule_that_sends_training_back_counts_the_steps_that_are_made():
+    schedule = Schedule(curve="geometric", begin="10it", every="10it", end="30it")
+    plain, late = schedule.timeline().rewound(0), schedule.timeline().rewound(4)
+    assert plain.updates() == [10, 20, 30]
+    assert late.updates() == [10, 16, 22]
+    for timeline in (plain, late):
+        assert [step for step in range(40) if timeline.due(step)] == timeline.updates()
+        # a half of what remains at each of three updates, none before the first
+        amounts = [timeline.amount(step, 0.875) for step in (0, *timeline.updates(), 39)]
+        assert amounts == pytest.approx([0, 0.5, 0.75, 0.875, 0.875])
+    once = Schedule(begin="10it").timeline().rewound(4)
+    assert (once.updates(), once.amount(10, 0.7)) == ([10], 0.7)
+
+
+def test_a_training_that_cannot_be_sent_back_is_refused():
+    schedule = Schedule(curve="geometric", begin="10it", every="5it", end="30it")
+    with pytest.raises(ValueError, match=r"must have every = begin, .* got every 5 and begin 10"):
+        schedule.timeline().rewound(0)
+    with pytest.raises(ValueError, match="step before its end, 10, got 10"):
+        Schedule(begin="10it").timeline().rewound(10)
+
+
+def test_a_length_times_a_number_keeps_its_unit():
+    assert (repeated("12ep", 3), repeated("500it", 20)) == ("36ep", "10000it")
+    assert repeated("0.1ep", 3) == "0.3ep"
+    with pytest.raises(ValueError, match="number with its unit"):
+        repeated("12", 3)

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 Curve = Callable[[float, float, float], float]
@@ -39,6 +40,17 @@ def iterations(text: str, steps_per_epoch: int | None = None) -> int:
     if steps_per_epoch is None:
         raise ValueError(f"{text!r} counts epochs; pass steps_per_epoch, or give steps ('500it').")
     return round(float(found[1]) * steps_per_epoch)
+
+
+def repeated(text: str, times: int) -> str:
+    """Return a length `times` as long.
+
+    Example:
+        >>> repeated("12ep", 3)
+        '36ep'
+    """
+    iterations(text, steps_per_epoch=1)
+    return f"{Decimal(text[:-2]) * times:f}{text[-2:]}"
 
 
 def one_shot(progress: float, initial: float, final: float) -> float:
@@ -122,13 +134,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A schedule in optimizer steps."""
+    """A schedule in optimizer steps; its curve is followed from `origin`, or else from `begin`."""
 
     curve: Curve
     begin: int
     end: int
     every: int
     initial: float
+    origin: int | None = None
 
     def due(self, step: int) -> bool:
         """Say whether the mask is updated after `step` optimizer steps."""
@@ -151,6 +164,35 @@ class Timeline:
         return self.curve(self.progress(step), self.initial, final)
 
     def progress(self, step: int) -> float:
-        """Return how much of the time between the first and the last update is over."""
-        span = self.end - self.begin
-        return min(1.0, max(0.0, (step - self.begin) / span)) if span else 1.0
+        """Return how much of the time from the origin to the last update is over, in [0, 1]."""
+        origin = self.begin if self.origin is None else self.origin
+        span = self.end - origin
+        return min(1.0, max(0.0, (step - origin) / span)) if span else 1.0
+
+    def updates(self) -> list[int]:
+        """Return the steps after which the mask is updated."""
+        last = [] if (self.end - self.begin) % self.every == 0 else [self.end]
+        return [*range(self.begin, self.end + 1, self.every), *last]
+
+    def rewound(self, to: int) -> "Timeline":
+        """Return the timeline when each update sends training back to step `to`.
+
+        A training lasts until `begin`; those after the first are shorter by `to` steps. The curve
+        is followed from `to` on, so that the first update already removes its part.
+
+        Raises:
+            ValueError: `to` is not inside a training, or updates are not one training apart.
+        """
+        if not 0 <= to < self.begin:
+            raise ValueError(
+                f"training can be sent back to a step before its end, {self.begin}, got {to}."
+            )
+        if self.end > self.begin and self.every != self.begin:
+            raise ValueError(
+                "a schedule that sends training back must have every = begin, the length of one "
+                f"training, got every {self.every} and begin {self.begin} steps."
+            )
+        every = self.begin - to
+        more = round((self.end - self.begin) / self.begin)
+        end = self.begin + more * every
+        return Timeline(self.curve, self.begin, end, every, self.initial, origin=to)

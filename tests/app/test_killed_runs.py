@@ -27,8 +27,10 @@ checkpoint_every = "3it"
 onnx = false
 """
 
+ARMS = {"lottery": '["reinit", "random_mask"]'}  # others train from scratch
 METHODS = {
     "distil": '[method]\nname = "distil"\n[target]\nmacs = 0.5\n',
+    "lottery": '[method]\nname = "lottery"\ntraining = "12it"\nrounds = 2\nrewind = "5it"\n',
     "gradual": '[method]\nname = "gradual"\nend = "8it"\nevery = "2it"\n[target]\nsparsity = 0.9\n'
     "[distil]\ntemperature = 2.0\n",
 }
@@ -37,7 +39,8 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(method, tmp_path):
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE + METHODS[method])
+    arms = ARMS.get(method, '["scratch_e"]')
+    recipe.write_text(RECIPE.replace('["scratch_e"]', arms) + METHODS[method])
     script = Path(__file__).with_name("killed_runs.py")
     command = [sys.executable, str(script), str(recipe), str(tmp_path / "runs"), "10", "0"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -24,6 +24,13 @@ lr = 0.1
 macs = 0.5
 """
 
+MAGNITUDE = {"method": {"name": "magnitude"}, "target": {"sparsity": 0.9}}
+LOTTERY = {
+    "method": {"name": "lottery", "training": "2ep"},
+    "target": None,
+    "finetune": {"length": "2ep", "lr": 0.1},
+}
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -62,7 +69,7 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
         ("traim.lr=0.1", "recipe key 'traim' is unknown. Did you mean 'train'?"),
         ("name=a/b", "'name' must be text that matches"),
         ("seed=1.5", "'seed' must be a whole number, got 1.5."),
-        ('arms=["scratch_f"]', "must be 'scratch_e' or 'scratch_b', got 'scratch_f'."),
+        ('arms=["scratch_f"]', "'shuffle_all' or 'shuffle_even', got 'scratch_f'."),
         ("bench.rounds=many", "'bench.rounds' must be a whole number, got 'many'."),
         ("distil.temprature=4.0", "recipe key 'distil.temprature' is unknown. Did you mean"),
         ("distil.temperature=inf", "'distil.temperature' must be"),
@@ -106,6 +113,18 @@ def test_a_recipe_that_is_missing_or_not_toml(tmp_path):
         ({"train": None, "method": {"name": "snip"}, "target": {"sparsity": 0.5}, "distil":
           {"hard_weight": 1.0}, "finetune": {"length": "1it", "lr": 0.1}},
          "needs a trained teacher, but the unpruned network is not trained"),
+        ({"arms": ["reinit", "shuffle_all"]}, "arms shuffle_all draw single weights"),
+        ({"arms": ["unpruned"]}, "the arm unpruned is the dense network"),
+        ({"train": None, "model": {"name": "lenet300", "weights": "w"}, "arms": ["reinit"]},
+         "arms reinit repeat the dense network's training"),
+        (MAGNITUDE | {"model": {"name": "lenet300", "weights": "w"}, "arms": ["random_mask"]},
+         "arms random_mask begin from the first weights, which are not known"),
+        (LOTTERY | {"finetune": {"length": "3ep", "lr": 0.1}},
+         "is one training of method 'lottery' and must be its '2ep', got '3ep'"),
+        (LOTTERY | {"finetune": {"length": "2ep", "lr": 0.1, "early_stop": 1}}, "leave early_stop"),
+        (LOTTERY | {"train": None, "arms": ["scratch_e", "reinit"]}, "arms scratch_e repeat"),
+        (LOTTERY | {"target": {"sparsity": 0.9}, "method": {"rate": 0.5, **LOTTERY["method"]}},
+         "sparsity 0.9 takes 3 rounds at a rate of 0.5, got rounds=5"),
         ({"name": None}, "recipe key 'name' is missing"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ SHORT = {
     **{key: {"end": "10it", "every": "2it"} for key in ("soft_filter", "set", "rigl")},
     "group_lasso": {"begin": "10it", "strength": 0.1},
     "slimming": {"begin": "10it", "strength": 0.01},
+    "lottery": {"training": "6it", "rounds": 2, "rewind": "2it"},
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12

@@ -2,8 +2,8 @@ import io
 
 from rich.console import Console
 
-from prunus.report import arms_markdown, arms_table
-from prunus.report.table import arms_grid
+from prunus.report import arms_markdown, arms_table, levels_table
+from prunus.report.table import arms_grid, levels_grid
 
 
 def printed(result, width=120):
@@ -75,3 +75,25 @@ def test_markdown_has_one_line_per_arm_and_no_live_markup(resnet20):
 def test_no_arms_no_table():
     assert arms_markdown({}) == ""
     assert arms_table({}).row_count == 0
+
+
+def test_the_levels_of_a_method_that_rewinds():
+    levels = [
+        {"density": 1.0, "early_stop": 1300, "early_stop_accuracy": 0.9761, "final_accuracy": 0.98},
+        {
+            "density": 0.8004,
+            "early_stop": None,
+            "early_stop_accuracy": None,
+            "final_accuracy": None,
+        },
+    ]
+    rows = levels_grid({"levels": levels}).rows
+    assert [[cell.text for cell in row] for row in rows] == [
+        ["0", "100.0 %", "1,300 it", "97.61 %", "98.00 %"],
+        ["1", "80.0 %", "", "", ""],
+    ]
+    console = Console(width=80, file=io.StringIO())
+    console.print(levels_table({"levels": levels}))
+    assert "1,300 it" in console.file.getvalue()
+    assert levels_table({"levels": None}) is None
+    assert levels_table({}) is None

@@ -34,10 +34,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_arms(document: Mapping[str, Any]) -> None:
-    """Print the networks of a result document side by side."""
-    from prunus.report import arms_table
+    """Print the networks of a result document side by side, and the levels of a lottery ticket."""
+    from prunus.report import arms_table, levels_table
 
     Console().print(arms_table(document))
+    if (levels := levels_table(document)) is not None:
+        Console().print(levels)
 
 
 def announce(name: str, result: Mapping[str, Any], seconds: float | None) -> None:

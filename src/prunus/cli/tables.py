@@ -66,17 +66,23 @@ def _describe(name: str, function: Callable[..., Any]) -> dict[str, Any]:
 
 def _recipe(name: str) -> str:
     """Return a recipe with the method's defaults, for the network and data of most papers."""
+    from prunus.methods import METHODS
     from prunus.recipe import Recipe
 
     trained = {"length": "160ep", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    trained |= {"schedule": "milestones", "milestones": ["80ep", "120ep"]}
+    if METHODS[name]().before_training:
+        training = {"finetune": trained}
+    else:
+        short = {"lr": 0.01, "schedule": "cosine", "milestones": []}
+        training = {"train": trained, "finetune": trained | short}
     return Recipe.model_validate(
         {
             "name": name.replace("_", "-"),
             "model": {"name": "resnet20"},
             "data": {"name": "cifar10"},
             "method": {"name": name},
-            "train": trained | {"schedule": "milestones", "milestones": ["80ep", "120ep"]},
-            "finetune": trained | {"lr": 0.01, "schedule": "cosine"},
+            **training,
         }
     ).to_toml()
 

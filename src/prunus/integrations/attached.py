@@ -62,10 +62,21 @@ class Attached:
     def begin(
         self, model: nn.Module, steps_per_epoch: int, state: Mapping[str, Tensor] | None
     ) -> None:
-        """Start on a model, or go on from the state of a checkpoint."""
+        """Start on a model, or go on from the state of a checkpoint.
+
+        Raises:
+            ValueError: The method sends training back, which the trainer would not notice.
+        """
         self._pruner = Pruner(
             model, self._example, self._method, steps_per_epoch=steps_per_epoch, **self._options
         )
+        method = self._pruner.plan.method
+        if method.rewind is not None:
+            raise ValueError(
+                f"method {method.name!r} sends training back to an earlier step, and the trainer's "
+                "learning rate would not follow; use prunus.training.fit, a recipe, or a loop of "
+                "your own."
+            )
         self._result = None
         if state:
             self._pruner.load_state(dict(state))

@@ -12,6 +12,7 @@ from prunus.methods.grasp import grasp as grasp
 from prunus.methods.group_lasso import group_lasso as group_lasso
 from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l1_filter import l1_filter as l1_filter
+from prunus.methods.lottery import lottery as lottery
 from prunus.methods.magnitude import magnitude as magnitude
 from prunus.methods.obd import obd as obd
 from prunus.methods.rigl import rigl as rigl
@@ -45,4 +46,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "wanda": wanda,
     "try_and_learn": try_and_learn,
     "distil": distil,
+    "lottery": lottery,
 }

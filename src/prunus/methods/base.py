@@ -7,8 +7,9 @@ from prunus.errors import TargetError
 from prunus.masking import Application, Hard
 from prunus.recovery import SoftTargets
 from prunus.recovery.penalty import Penalty
-from prunus.schedules import Schedule, iterations
-from prunus.selectors import Selector
+from prunus.recovery.rewind import Rewind
+from prunus.schedules import Schedule, Timeline, iterations
+from prunus.selectors import Rates, Selector
 from prunus.space import Branches, Granularity, Structured
 from prunus.types import Target
 
@@ -26,13 +27,15 @@ class Method:
         penalty: What is added to the loss until the schedule ends.
         schedule: When the mask is updated and how much is removed by then.
         target: What is asked for when the caller does not say.
-        before_training: Whether the network is pruned as it was initialised, to be trained then.
+        before_training: Whether the method begins with the network as it was initialised.
         distillation: How the unpruned network teaches the pruned one while it recovers; None where
             it learns from labels alone.
         rounds: How often scores and choice alternate within one update, each time on the network
             masked so far, with the share that remains falling geometrically.
         recalibrates: Whether the statistics of batch norms are to be measured anew at the end; a
             recipe does so.
+        rewind: Where each update of the mask sends training back to; None to train on. The
+            schedule then has `begin` and `every` at the length of one training.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Method:
     distillation: SoftTargets | None = None
     rounds: int = 1
     recalibrates: bool = False
+    rewind: Rewind | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -73,6 +77,15 @@ class Method:
                 f"{target.metric} is a cost of channels, but method {self.name!r} prunes single "
                 "weights; ask for sparsity or density."
             )
+        if isinstance(self.selector, Rates):
+            self.selector.check_target(target)
+
+    def timeline(self, steps_per_epoch: int | None = None) -> Timeline:
+        """Resolve the schedule to steps; raises as `Schedule.timeline`."""
+        timeline = self.schedule.timeline(steps_per_epoch)
+        if self.rewind is None:
+            return timeline
+        return timeline.rewound(iterations(self.rewind.to, steps_per_epoch))
 
     @property
     def during_training(self) -> bool:

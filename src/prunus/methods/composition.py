@@ -13,7 +13,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "which stay": ("selector", "target"),
     "when": ("schedule", "before_training"),
     "what a mask does": ("masking", "penalty"),
-    "how accuracy comes back": ("distillation", "recalibrates"),
+    "how accuracy comes back": ("distillation", "recalibrates", "rewind"),
 }
 """Question -> the fields of `Method` that answer it."""
 

@@ -1,6 +1,6 @@
 """Pruning inside any training loop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from prunus.methods import Method
 from prunus.pruning.plan import Plan, mend
 from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
+from prunus.recovery import Rewinding
 from prunus.selectors import Decision
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
@@ -51,6 +52,24 @@ class Pruner:
             optimizer.step()
             pruner.step(optimizer)
         small = pruner.finish(optimizer).model
+
+    A method that rewinds sends training back after each update of the mask. The pruner resets
+    weights and optimizer; a loop of your own does the same to its learning rate, for which
+    `rewound` gives the step, and looks at a trained network before it is reset by calling the two
+    halves of `step` itself::
+
+        pruner.hold(optimizer)
+        if pruner.rewinds:
+            evaluate(model)
+        pruner.update(optimizer)
+        if pruner.rewound is not None:
+            scheduler = make_scheduler(optimizer, start=pruner.rewound)
+
+    Attributes:
+        plan: The method applied to the network.
+        keep: The decision as it is.
+        steps: Optimizer steps made.
+        rewinding: The trainings of a method that rewinds.
     """
 
     def __init__(
@@ -76,7 +95,8 @@ class Pruner:
         self.keep: Keep = {}
         self.steps = 0
         self._finished = False
-        self._timeline = self.plan.method.schedule.timeline(steps_per_epoch)
+        self._timeline = self.plan.method.timeline(steps_per_epoch)
+        self.rewinding = Rewinding(model, self.plan.method.rewind, self._timeline)
         self._generator = torch.Generator().manual_seed(seed)
         self._masking: Masking = self.plan.method.masking.on(
             Site(
@@ -105,19 +125,44 @@ class Pruner:
         return own if penalty is None else own + penalty.value(self.plan.groups, self._parameters)
 
     def step(self, optimizer: Optimizer | None = None) -> None:
-        """Keep masked weights at zero and update the mask when it is due.
+        """Keep masked weights at zero and update the mask when it is due: `hold` and `update`.
 
         Args:
             optimizer: Its state is zeroed for weights whose mask changed.
         """
+        self.hold(optimizer)
+        self.update(optimizer)
+
+    def hold(self, optimizer: Optimizer | None = None) -> None:
+        """Count an optimizer step and keep masked weights at zero."""
         penalty = self.plan.method.penalty
         rate = 0.0 if optimizer is None else float(optimizer.param_groups[0]["lr"])
         if penalty is not None and rate and self.steps < self._timeline.end:
             penalty.shrink(self.plan.groups, self._parameters, rate)
         self.steps += 1
         self._masking.apply(rate)  # first: what was masked has been moved by the optimizer
+        self.rewinding.remember(self.steps)
+
+    def update(self, optimizer: Optimizer | None = None) -> None:
+        """Update the mask if it is due after the step that was held."""
+        self.rewinding.rewound = None
         if self._timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether `update` now sends training back."""
+        due = self._timeline.due(self.steps) and not self._finished
+        return due and self.plan.method.rewind is not None
+
+    @property
+    def rewound(self) -> int | None:
+        """The step of a training to which the last `step` or `update` went back, or None."""
+        return self.rewinding.rewound
+
+    def total(self, length: int) -> int:
+        """Return the steps of all trainings together when one has `length` steps."""
+        return self.rewinding.total(length)
 
     def finish(self, optimizer: Optimizer | None = None, *, check: bool = True) -> Result:
         """Remove what the mask drops and prove the result.
@@ -154,10 +199,12 @@ class Pruner:
         return result
 
     def state(self) -> dict[str, Tensor | int | float | str]:
-        """Return what a checkpoint must hold to go on: the step and the decision."""
+        """Return what a checkpoint must hold: the step, the decision, the weights to go back to."""
         kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
         own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
-        return {"steps": self.steps, "generator": self._generator.get_state(), **kept, **own}
+        again = {f"rewinding.{name}": value for name, value in self.rewinding.state().items()}
+        generator = self._generator.get_state()
+        return {"steps": self.steps, "generator": generator, **kept, **own, **again}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -174,19 +221,10 @@ class Pruner:
                 )
         self.steps = int(state["steps"])
         self._generator.set_state(state["generator"])
-        self.keep = {
-            name.removeprefix("keep."): keep.bool()
-            for name, keep in state.items()
-            if name.startswith("keep.")
-        }
+        self.keep = {name: keep.bool() for name, keep in _part(state, "keep.").items()}
         self._masking.load(self.mask)
-        self._masking.load_state(
-            {
-                name.removeprefix("masking."): value
-                for name, value in state.items()
-                if name.startswith("masking.")
-            }
-        )
+        self._masking.load_state(_part(state, "masking."))
+        self.rewinding.load_state(_part(state, "rewinding."))
         if self.steps >= self._timeline.end:
             self._masking.settle()
 
@@ -200,6 +238,15 @@ class Pruner:
         decision = agreed(decision, device)
         self.keep = decision.keep
         mend(self.model, decision.patch)
+        self.rewinding.go_back(self._density(), optimizer)
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()
+
+    def _density(self) -> float:
+        kept = sum(int(keep.sum()) for keep in self.keep.values())
+        return kept / sum(group.size for group in self.plan.groups)
+
+
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)}

@@ -25,6 +25,7 @@ from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.recovery import SoftTargets
 from prunus.recovery.distil import Combination
+from prunus.space import Unstructured
 from prunus.training import TrainSettings
 from prunus.types import Target
 
@@ -157,6 +158,12 @@ class Distil(_Table):
         return SoftTargets(**self.model_dump(exclude={"teachers"}))
 
 
+Arm = Literal[
+    "scratch_e", "scratch_b", "unpruned", "reinit", "random_mask", "shuffle_all", "shuffle_even"
+]
+"""A control that a recipe may train beside the pruned network."""
+
+
 class Export(_Table):
     """Whether the networks leave as ONNX files."""
 
@@ -197,8 +204,14 @@ class Recipe(_Table):
         finetune: How accuracy is recovered; for a gradual method, the training it prunes in.
         distil: Makes `finetune` learn from teachers; by default the method decides, and most learn
             from labels alone.
-        arms: Controls: "scratch_e" trains the pruned network from random weights for as many
-            epochs as the dense one, "scratch_b" for as many multiply-accumulates.
+        arms: Controls. "scratch_e" trains the pruned network from random weights for as many
+            epochs as the dense one, "scratch_b" for as many multiply-accumulates. The others train
+            as a network is from its initialisation: the whole network ("unpruned"), for methods
+            that never train it by itself; the pruned one drawn anew as the first was ("reinit");
+            and from the first weights, as many single weights at random, in each layer
+            ("random_mask"), over all layers ("shuffle_all") or the same share of each layer
+            ("shuffle_even").
+        draws: How often each of the random ones is drawn and trained.
         export: What leaves.
         bench: How it is timed.
     """
@@ -212,7 +225,8 @@ class Recipe(_Table):
     train: TrainSettings | None = None
     finetune: TrainSettings | None = None
     distil: Distil | None = None
-    arms: tuple[Literal["scratch_e", "scratch_b"], ...] = ()
+    arms: tuple[Arm, ...] = ()
+    draws: int = Field(1, ge=1)
     export: Export = Export()
     bench: Bench = Bench()
 
@@ -237,12 +251,49 @@ class Recipe(_Table):
             except TargetError as error:
                 raise ValueError(str(error)) from error
         self._check_distillation(method)
-        if self.arms and self.train is None:
+        rewinds = method.rewind is not None
+        if rewinds and self.finetune and self.finetune.length != method.schedule.begin:
             raise ValueError(
-                f"arms {', '.join(self.arms)} repeat the dense network's training; "
+                f"finetune.length is one training of method '{self.method.name}' and must be its "
+                f"'{method.schedule.begin}', got '{self.finetune.length}'; change either."
+            )
+        if rewinds and self.finetune and self.finetune.early_stop is not None:
+            raise ValueError(
+                "a method that rewinds trains for equal lengths; leave early_stop out."
+            )
+        self._check_arms(method)
+        return self
+
+    def _check_arms(self, method: Method) -> None:
+        repeating = [arm for arm in self.arms if arm.startswith("scratch") or self.starting is None]
+        if repeating and self.train is None:
+            raise ValueError(
+                f"arms {', '.join(repeating)} repeat the dense network's training; "
                 "add the [train] table that describes it."
             )
-        return self
+        if "unpruned" in self.arms and not method.before_training:
+            raise ValueError(
+                "the arm unpruned is the dense network, which is trained anyway; leave it out."
+            )
+        drawn = [arm for arm in self.arms if arm in ("random_mask", "shuffle_all", "shuffle_even")]
+        single = (
+            isinstance(method.granularity, Unstructured) and method.granularity.unit == "weight"
+        )
+        if drawn and not single:
+            raise ValueError(
+                f"arms {', '.join(drawn)} draw single weights, but method '{self.method.name}' "
+                "removes larger units; take reinit or scratch_e."
+            )
+        if drawn and self.model.weights and not method.before_training:
+            raise ValueError(
+                f"arms {', '.join(drawn)} begin from the first weights, which are not known of "
+                "model.weights; train the dense network here, or take reinit."
+            )
+
+    @property
+    def starting(self) -> TrainSettings | None:
+        """How a network is trained from its initialisation, as far as the recipe says."""
+        return self.finetune if self.method.build().before_training else self.train
 
     def _check_distillation(self, method: Method) -> None:
         if self.soft_targets is None:

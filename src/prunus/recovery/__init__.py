@@ -2,6 +2,7 @@
 
 from prunus.recovery.bias import BiasFix as BiasFix
 from prunus.recovery.bias import fix_bias as fix_bias
+from prunus.recovery.controls import shuffled as shuffled
 from prunus.recovery.distil import Distillation as Distillation
 from prunus.recovery.distil import SoftTargets as SoftTargets
 from prunus.recovery.penalty import GroupLasso as GroupLasso
@@ -9,6 +10,8 @@ from prunus.recovery.penalty import Penalty as Penalty
 from prunus.recovery.penalty import ScaleL1 as ScaleL1
 from prunus.recovery.predictions import predict as predict
 from prunus.recovery.recalibrate import recalibrate_batch_norm as recalibrate_batch_norm
+from prunus.recovery.rewind import Rewind as Rewind
+from prunus.recovery.rewind import Rewinding as Rewinding
 from prunus.recovery.rewind import rewind as rewind
 from prunus.recovery.rewind import snapshot as snapshot
 from prunus.recovery.scratch import reinitialise as reinitialise

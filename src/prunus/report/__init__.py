@@ -2,13 +2,14 @@
 
 from prunus.report.html import write_inspection, write_report
 from prunus.report.inspection import Inspection, inspection
-from prunus.report.table import arms_markdown, arms_table
+from prunus.report.table import arms_markdown, arms_table, levels_table
 
 __all__ = [
     "Inspection",
     "arms_markdown",
     "arms_table",
     "inspection",
+    "levels_table",
     "write_inspection",
     "write_report",
 ]

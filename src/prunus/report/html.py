@@ -15,7 +15,7 @@ from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
 from prunus.report.lines import Line, branch_lines, frozen_lines, group_lines, layer_lines
-from prunus.report.table import arms_grid, with_interval
+from prunus.report.table import arms_grid, levels_grid, with_interval
 
 _TEMPLATES = Environment(
     loader=PackageLoader("prunus.report", "template"),
@@ -94,6 +94,7 @@ def _page(result: Mapping[str, Any]) -> str:
         aim=aim(result.get("target")),
         notes=result.get("notes") or [],
         arms=arms_grid(result),
+        levels=levels_grid(result),
         charts={name: chart for name, chart in charts.items() if chart},
         groups=groups,
         frozen=_by_reason(result.get("frozen") or []),

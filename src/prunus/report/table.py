@@ -65,6 +65,40 @@ def arms_grid(result: Mapping[str, Any]) -> ArmsGrid:
     )
 
 
+_LEVELS: dict[str, Callable[[Any], str]] = {
+    "density": lambda value: percent(value),
+    "early_stop": lambda value: f"{value:,} it",
+    "early_stop_accuracy": lambda value: percent(value, 2),
+    "final_accuracy": lambda value: percent(value, 2),
+}
+
+
+def levels_grid(result: Mapping[str, Any]) -> ArmsGrid:
+    """Lay out the trainings of a result whose method rewinds; no rows for another."""
+    rows = [
+        (Cell(str(number)), *(_level(level, key) for key in _LEVELS))
+        for number, level in enumerate(result.get("levels") or ())
+    ]
+    return ArmsGrid(("Level", "Left", "Early stop", "Accuracy then", "At the end"), tuple(rows))
+
+
+def _level(level: Mapping[str, Any], key: str) -> Cell:
+    return Cell() if level.get(key) is None else Cell(_LEVELS[key](level[key]))
+
+
+def levels_table(result: Mapping[str, Any]) -> Table | None:
+    """Lay out the trainings of a result whose method rewinds, for the terminal; else None."""
+    grid = levels_grid(result)
+    if not grid.rows:
+        return None
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in grid.headings:
+        table.add_column(heading, justify="right")
+    for row in grid.rows:
+        table.add_row(*(cell.text for cell in row))
+    return table
+
+
 _SHORT = {"Parameters": "Params", "Non-zero": "Nonzero", "Epochs": "Ep."}
 
 
@@ -151,5 +185,6 @@ _COLUMNS: dict[str, _Column] = {
     "file_bytes": _Column("File", _of_dense(size)),
     "latency_ms": _Column("Latency", _latency),
     "speedup": _Column("Speed-up", _speedup),
+    "early_stop": _Column("Early stop", lambda value, dense: Cell(f"{value:,} it")),
     "epochs": _Column("Epochs", lambda value, dense: Cell(f"{value:.3g}")),
 }

@@ -11,12 +11,12 @@ import torch
 
 from prunus import __version__
 from prunus.recipe import Recipe
+from prunus.run.controls import NAMES
+from prunus.run.controls import arms as arms_of
+from prunus.training import early_stop
 
 Results = Mapping[str, Mapping[str, Any]]
 """Stage -> what it found; stages that the recipe does not have are absent."""
-
-TRAINED_ARMS = {"recover": "fine-tuned", "scratch_e": "scratch-E", "scratch_b": "scratch-B"}
-"""Stage -> name of the network that it trains from the pruned structure."""
 
 
 def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,17 +32,26 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
     """
     report, measured = results["prune"]["report"], results.get("measure", {})
     costs = report["costs"]
-    arms = [_arm("dense", results["dense"], costs["macs"]["dense"])]
+    levels, controls = results["prune"].get("levels"), _controls(recipe)
+    dense = results["dense"]
+    if _untrained(recipe):  # as it was drawn, it is nothing to compare with
+        dense = {**dense, "accuracy": None, "loss": None}
+    arms = [_arm("dense", dense, costs["macs"]["dense"])]
     last = "recover" if "recover" in results else "prune"
-    stages = {"prune": "pruned"} | TRAINED_ARMS
+    stages = {"prune": "pruned", "recover": "fine-tuned"} | controls
     for stage in (last, *(name for name in stages if name in results and name != last)):
         name = "not fine-tuned" if stage == "prune" and last == "recover" else stages[stage]
-        arms.append(_arm(name, results[stage], costs["macs"]["pruned"]))
+        macs = costs["macs"]["dense" if stage == "unpruned" else "pruned"]
+        arm = _arm(name, results[stage], macs)
+        if levels:
+            found = levels[-1]["early_stop"] if stage == "prune" else _early_stop(results[stage])
+            arm["early_stop"] = found
+        arms.append(arm)
     for arm, file in zip(arms, ("dense", "pruned"), strict=False):
         arm["file_bytes"] = results.get("export", {}).get(file)
         arm["latency_ms"] = measured.get("latency_ms", {}).get(file)
     arms[1]["speedup"] = measured.get("speedup")
-    curves = {"dense": "dense", "prune": "pruned"} | TRAINED_ARMS
+    curves = {"dense": "dense"} | stages
     return {
         "title": recipe.name,
         "method": recipe.method.name,
@@ -53,6 +62,7 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
             for stage, name in curves.items()
             if "curve" in results.get(stage, {})
         },
+        "levels": levels,
         "groups": report["groups"],
         "frozen": report["frozen"],
         "verification": report["verification"],
@@ -63,6 +73,22 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
         "notes": _notes(recipe, report),
     }
+
+
+def _controls(recipe: Recipe) -> dict[str, str]:
+    return {
+        stage: NAMES[arm] if draw == 1 else f"{NAMES[arm]} {draw}"
+        for stage, arm, draw in arms_of(recipe)
+    }
+
+
+def _untrained(recipe: Recipe) -> bool:
+    return recipe.data is not None and not (recipe.train or recipe.model.weights)
+
+
+def _early_stop(result: Mapping[str, Any]) -> int | None:
+    found = early_stop(result.get("curve", []))
+    return None if found is None else int(found["step"])
 
 
 def _arm(name: str, result: Mapping[str, Any], macs: int) -> dict[str, Any]:
@@ -85,6 +111,8 @@ def _notes(recipe: Recipe, report: Mapping[str, Any]) -> list[str]:
             f"{soft.temperature:g}, weight of the labels {soft.hard_weight:g}); the other arms "
             "learn from labels alone"
         )
+    if _untrained(recipe):
+        notes.append("the dense network was pruned as it was drawn, not trained")
     if report["form"] == "rewritten graph":
         notes.append("the smaller network is a rewritten graph, not of the original classes")
     if report["form"] == "masked":

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prunus import __version__
 from prunus.files import read_json, write_json, write_text
 from prunus.recipe import Recipe, digest
 from prunus.report import write_report
+from prunus.run.controls import arms
 from prunus.run.document import document, environment
 from prunus.run.stages import Announce, Done, stage, sweep
 from prunus.run.work import Work
@@ -105,11 +106,15 @@ def run(
         recover = partial(work.recover, dense=dense, pruned=pruned)
         do("recover", recover, prune=pruned.key, finetune=plain["finetune"], **taught)
         last = done["recover"]
-    for arm in recipe.arms:
-        train = partial(
-            work.scratch, dense=dense, pruned=pruned, budget="E" if arm == "scratch_e" else "B"
-        )
-        do(arm, train, prune=pruned.key, train=plain["train"])
+    for name, arm, draw in arms(recipe):
+        if arm.startswith("scratch"):
+            budget: Literal["E", "B"] = "E" if arm == "scratch_e" else "B"
+            train = partial(work.scratch, dense=dense, pruned=pruned, budget=budget)
+            do(name, train, prune=pruned.key, train=plain["train"])
+        else:
+            train = partial(work.control, dense=dense, pruned=pruned, arm=arm, draw=draw)
+            starting = recipe.starting and recipe.starting.model_dump(mode="json")
+            do(name, train, prune=pruned.key, train=starting)
     write = partial(work.export, dense=dense, pruned=pruned, last=last)
     do("export", write, last=last.key, export=plain["export"])
     if recipe.export.onnx and recipe.bench.rounds:

@@ -25,6 +25,7 @@ from prunus.recovery import (
     reinitialise,
     scratch_settings,
 )
+from prunus.run.controls import draw_seed, levels, random_mask
 from prunus.run.stages import Done
 from prunus.saving import save
 from prunus.schedules import iterations
@@ -162,6 +163,27 @@ class Work:
         reinitialise(model, self.recipe.seed, mask)
         return self._arm(model, directory, settings, mask)
 
+    def control(
+        self, directory: Path, dense: Done, pruned: Done, arm: str, draw: int
+    ) -> dict[str, Any]:
+        """Train a control as the ticket is trained: see `Recipe.arms`."""
+        settings, recipe = self.recipe.starting, self.recipe
+        assert settings is not None
+        method = recipe.method.build()
+        seed = draw_seed(recipe.seed, arm, draw)
+        if arm == "reinit":
+            model, mask = self._small(self._network(seed), pruned)
+            return self._arm(model, directory, settings, mask)
+        model = self._dense(dense) if method.before_training else self._network()
+        if arm == "unpruned":
+            return self._arm(model, directory, settings)
+        if method.rewind is not None and (start := _tensors(pruned, "start")):
+            model.load_state_dict(start)
+            settings = settings.model_copy(update={"start": method.rewind.to})
+        space, mask = trace(model, self.example), _tensors(pruned, "mask")
+        mask = random_mask(space, method.granularity, mask, arm, seed)
+        return self._arm(model, directory, settings, mask)
+
     def export(self, directory: Path, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
         """Write the smaller network for further training, and both as ONNX; return their bytes."""
         networks = {"dense": self._dense(dense), "pruned": self._pruned(dense, pruned, last)[0]}
@@ -194,10 +216,10 @@ class Work:
             "speedup": asdict(speedup(times["dense"], times["pruned"])),
         }
 
-    def _network(self) -> nn.Module:
+    def _network(self, seed: int | None = None) -> nn.Module:
         model = self.recipe.model
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
+            torch.manual_seed(self.recipe.seed if seed is None else seed)
             if model.factory is not None:
                 return zoo.user_network(model.factory, model.options)
             return zoo.network(str(model.name), **model.options)
@@ -209,13 +231,17 @@ class Work:
 
     def _pruned(self, dense: Done, pruned: Done, last: Done) -> tuple[nn.Module, Mask | None]:
         """Return the pruned network with the weights of stage `last`, and the mask to hold."""
-        model, mask = self._dense(dense), _tensors(pruned, "mask")
-        is_masked = pruned.result["report"]["form"] == "masked"
-        if not is_masked:
-            space = trace(model, self.example)
-            model = shrink(model, space, _kept(space, mask), self.example).model
+        model, mask = self._small(self._dense(dense), pruned)
         model.load_state_dict(_tensors(last, "weights"))
-        return model, mask if is_masked else None
+        return model, mask
+
+    def _small(self, model: nn.Module, pruned: Done) -> tuple[nn.Module, Mask | None]:
+        """Return the pruned form of a network with its own weights, and the mask to hold."""
+        mask = _tensors(pruned, "mask")
+        if pruned.result["report"]["form"] == "masked":
+            return model, mask
+        space = trace(model, self.example)
+        return shrink(model, space, _kept(space, mask), self.example).model, None
 
     def _objective(self, dense: Done) -> Objective | None:
         """Return what the pruned network learns from the unpruned one, or from other teachers."""
@@ -233,8 +259,8 @@ class Work:
         data, settings, recipe = self.data, self.recipe.finetune, self.recipe
         assert data is not None and settings is not None
         length = iterations(settings.length, data.steps_per_epoch)
-        end = method.schedule.timeline(data.steps_per_epoch).end
-        if length < end:
+        end = method.timeline(data.steps_per_epoch).end
+        if length < end and method.rewind is None:
             raise RecipeError(
                 f"finetune.length must reach the end of the method's schedule, {end} steps, got "
                 f"{settings.length} ({length} steps); train longer or set an earlier method.end."
@@ -249,6 +275,9 @@ class Work:
             seed=recipe.seed,
         )
         trained = self._fit(model, directory, settings, pruner, self._objective(dense))
+        if method.rewind is not None:
+            write_tensors(directory / "start.safetensors", pruner.rewinding.start)
+            trained["levels"] = levels(pruner.rewinding, trained["curve"])
         result = pruner.finish()
         if method.recalibrates:
             inputs = (inputs for inputs, _ in data.train_batches(0))

@@ -5,6 +5,7 @@ from prunus.selectors.base import Selector as Selector
 from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
 from prunus.selectors.policy import PolicyGradient as PolicyGradient
 from prunus.selectors.rank import lowest as lowest
+from prunus.selectors.rates import Rates as Rates
 from prunus.selectors.reach import reach as reach
 from prunus.selectors.rows import Rows as Rows
 from prunus.selectors.topk import TopK as TopK

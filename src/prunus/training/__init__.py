@@ -6,10 +6,13 @@ from prunus.training.data import Data as Data
 from prunus.training.folder import FolderData as FolderData
 from prunus.training.hook import Hook as Hook
 from prunus.training.hook import Objective as Objective
+from prunus.training.hook import Rewinder as Rewinder
 from prunus.training.loop import History as History
 from prunus.training.loop import fit as fit
 from prunus.training.metrics import Metrics as Metrics
 from prunus.training.metrics import Record as Record
 from prunus.training.metrics import best_record as best_record
+from prunus.training.metrics import early_stop as early_stop
 from prunus.training.metrics import evaluate as evaluate
+from prunus.training.metrics import trainings as trainings
 from prunus.training.settings import TrainSettings as TrainSettings

@@ -1,7 +1,7 @@
 """What a caller may put into the loop."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -29,4 +29,31 @@ class Hook(Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned; its tensors come back on the CPU."""
+        ...
+
+
+@runtime_checkable
+class Rewinder(Hook, Protocol):
+    """A hook that may send training back; `step` is then not called, but its two halves."""
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether `update` now sends training back, so that this training is over."""
+        ...
+
+    @property
+    def rewound(self) -> int | None:
+        """The step to which the last `update` sent training back, or None."""
+        ...
+
+    def hold(self, optimizer: Optimizer) -> None:
+        """Act after an optimizer step; the network can be evaluated afterwards."""
+        ...
+
+    def update(self, optimizer: Optimizer) -> None:
+        """Change the mask, and weights and optimizer where training is sent back."""
+        ...
+
+    def total(self, length: int) -> int:
+        """Return the steps of all trainings together when one has `length` steps."""
         ...

@@ -28,7 +28,8 @@ class History:
         records: One per evaluation, with the keys step, epoch (fractional), train_loss (mean since
             the last evaluation, without the hook's penalty), val_loss, val_accuracy (in [0, 1];
             both None without a validation split) and lr.
-        steps: The step reached; an early stop may come before the length asked for.
+        steps: The step reached; an early stop may come before the length asked for, and a hook that
+            rewinds makes it a multiple.
         best: The record with the best validation accuracy, None without a validation split.
         final: The record of the weights that the model now holds.
     """
@@ -51,7 +52,7 @@ def fit(
     progress: bool = False,
     objective: Objective | None = None,
 ) -> History:
-    """Train a model in place.
+    """Train a model in place; again and again if the hook rewinds.
 
     It trains on the GPU if there is one; under torchrun with all ranks. Afterwards the model is on
     the device and in the modes in which it was found, and the global random state is what it was:
@@ -65,7 +66,7 @@ def fit(
     Args:
         model: A classifier; it stays a plain module with the same state-dict keys.
         data: Training batches and the validation split; the test split is not touched.
-        settings: Length, optimizer, schedule and so on.
+        settings: Length, optimizer, schedule and so on; where the hook rewinds, of one training.
         seed: Of dropout and whatever else draws from the global random state.
         hook: A pruner.
         directory: Receives `<name>.checkpoint.safetensors`, `<name>.metrics.jsonl` (the records)
@@ -118,7 +119,7 @@ def fit(
         )
         run.restore()
         shown = progress and fabric.is_global_zero
-        show = stack.enter_context(progress_bar(name, run.step, run.rate.total, shown=shown))
+        show = stack.enter_context(progress_bar(name, run.step, run.total, shown=shown))
 
         def after_step() -> None:
             show(run.step, run.log.records[-1] if run.log.records else None)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,6 +64,35 @@ def best_record(records: list[Record]) -> Record | None:
     """Return the first record with the highest val_accuracy, then the lowest val_loss, if any."""
     known = [record for record in records if record["val_accuracy"] is not None]
     return min(known, key=lambda r: (-r["val_accuracy"], r["val_loss"]), default=None)
+
+
+def early_stop(records: Sequence[Record]) -> Record | None:
+    """Return the first record with the lowest val_loss, if any has one.
+
+    Its step is the early-stop iteration, by which Frankle and Carbin, ICLR 2019, arXiv:1803.03635,
+    section 2, say how fast a network learns: found afterwards, in a run of full length.
+    """
+    known = [record for record in records if record["val_loss"] is not None]
+    return min(known, key=lambda record: record["val_loss"], default=None)
+
+
+def trainings(records: Sequence[Record], begins: Sequence[tuple[int, int]]) -> list[list[Record]]:
+    """Tell apart the trainings of a run whose hook rewinds.
+
+    Args:
+        records: Of the whole run.
+        begins: For each training, the steps made before it and the step of the schedule at which it
+            begins, as `Pruner.trainings` returns them.
+
+    Returns:
+        For each training its records, with the step of the schedule in place of the run's.
+    """
+    found: list[list[Record]] = [[] for _ in begins]
+    for record in records:
+        number = max(sum(record["step"] > made for made, _ in begins) - 1, 0)
+        made, begin = begins[number]
+        found[number].append(record | {"step": record["step"] - made + begin})
+    return found
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:

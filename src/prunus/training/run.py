@@ -14,7 +14,7 @@ from prunus.schedules import iterations
 from prunus.training.checkpoint import Checkpoint, RunFiles, Value
 from prunus.training.data import Data
 from prunus.training.ema import Ema
-from prunus.training.hook import Hook, Objective
+from prunus.training.hook import Hook, Objective, Rewinder
 from prunus.training.metrics import (
     LossMeter,
     Record,
@@ -58,7 +58,7 @@ class Run:
 
     Raises:
         DataError: The data lack a validation split that the settings need.
-        ValueError: The settings contradict the data.
+        ValueError: The settings contradict the data or the hook.
     """
 
     def __init__(
@@ -74,10 +74,20 @@ class Run:
         made_by: dict[str, Any],
     ) -> None:
         self.rate = LearningRate(settings, data.steps_per_epoch)
-        self.step = self.rate.start
+        # Steps made in all, and where in schedule and data they are, which a hook may send back.
+        self.step = self.position = self.rate.start
+        self.total = self.rate.total
         self.log = RecordLog(files.metrics if files and fabric.is_global_zero else None)
         self._fabric, self._model, self._data, self._settings = fabric, model, data, settings
         self._hook = hook
+        self._rewinder = hook if isinstance(hook, Rewinder) else None
+        if self._rewinder is not None:
+            self.total = self._rewinder.total(self.rate.total)
+        if self.total != self.rate.total and (settings.keep == "best" or settings.early_stop):
+            raise ValueError(
+                "keep 'best' and early_stop look at one training, and the hook rewinds to make "
+                "several; leave them out."
+            )
         self._objective = objective or self._cross_entropy
         self._files, self._made_by = files, made_by
         self._parallel: nn.Module = fabric.setup_module(model)
@@ -99,24 +109,26 @@ class Run:
 
     def finished(self) -> bool:
         """Whether the last step was taken, or the validation accuracy has stopped rising."""
-        return self.step >= self.rate.total or self._stalled()
+        return self.position >= self.rate.total or self._stalled()
 
     def train(self, after_step: Callable[[], None]) -> None:
         """Train to the end, calling `after_step` between steps."""
         while not self.finished():
-            epoch, start = divmod(self.step, self._data.steps_per_epoch)
+            epoch, start = divmod(self.position, self._data.steps_per_epoch)
             before = self.step
             for inputs, labels in self._data.train_batches(epoch, start):
-                self._update(inputs, labels)
-                last = self.step == self.rate.total
-                if last or self.step % self._eval_every == 0:
+                rewinds = self._update(inputs, labels)
+                last = rewinds or self.position == self.rate.total
+                if last or self.position % self._eval_every == 0:
                     self._evaluate()
-                    last = self.finished()
-                if last or self.step % self._checkpoint_every == 0:
+                    last = last or self._stalled()
+                if rewinds:
+                    self._begin_again()
+                if last or self.position % self._checkpoint_every == 0:
                     self.save()
                 after_step()
                 if last:
-                    return
+                    break
             if self.step == before:
                 raise DataError(f"{self._data.name} gave no batches for epoch {epoch}.")
 
@@ -132,6 +144,7 @@ class Run:
             return
         counters: dict[str, Value] = {
             "step": self.step,
+            "position": self.position,
             "loss_count": self._losses.count,
             "metrics_bytes": self.log.secure(),
         }
@@ -170,7 +183,7 @@ class Run:
         own = {name: rows[rank].clone() for name, rows in parts["by_rank"].items()}
         self._losses.sum, self._losses.count = float(own.pop("loss_sum")), counters["loss_count"]
         load_random_states(self._fabric, own)
-        self.step = counters["step"]
+        self.step, self.position = counters["step"], counters["position"]
 
     def finish(self) -> Record:
         """Give the model the weights that the settings ask for; return their record."""
@@ -185,8 +198,9 @@ class Run:
         synchronise_buffers(self._fabric, self._model)
         return self.log.records[-1]
 
-    def _update(self, inputs: Tensor, labels: Tensor) -> None:
-        rate = self.rate(self.step)
+    def _update(self, inputs: Tensor, labels: Tensor) -> bool:
+        """Make one step; say whether the hook is now to send training back."""
+        rate = self.rate(self.position)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         whole = len(labels)
@@ -212,11 +226,28 @@ class Run:
         if self._settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm)
         self._optimizer.step()
-        if self._hook is not None:
+        rewinds = False
+        if self._rewinder is not None:
+            self._rewinder.hold(self._optimizer)
+            rewinds = self._rewinder.rewinds
+            if not rewinds:
+                self._rewinder.update(self._optimizer)
+        elif self._hook is not None:
             self._hook.step(self._optimizer)
         if self._ema is not None:
-            self._ema.update(self.step - self.rate.start)
+            self._ema.update(self.position - self.rate.start)
         self.step += 1
+        self.position += 1
+        return rewinds
+
+    def _begin_again(self) -> None:
+        """Let the hook send training back, now that the trained network was evaluated."""
+        assert self._rewinder is not None
+        self._rewinder.update(self._optimizer)
+        assert self._rewinder.rewound is not None
+        self.position = self._rewinder.rewound
+        if self._settings.ema is not None:
+            self._ema = Ema(self._model, self._settings.ema)
 
     def _evaluate(self) -> None:
         seconds = time.perf_counter() - self._clock
@@ -226,7 +257,7 @@ class Run:
             "train_loss": mean_over_ranks(self._fabric, self._losses.mean()),
             "val_loss": None,
             "val_accuracy": None,
-            "lr": self.rate(self.step - 1),
+            "lr": self.rate(self.position - 1),
         }
         with self._ema.given() if self._ema is not None else nullcontext():
             synchronise_buffers(self._fabric, self._model)

@@ -1,0 +1,108 @@
+"""The controls of a recipe: what a ticket is compared with."""
+
+import pytest
+import torch
+
+from prunus.files import read_tensors
+from prunus.recipe import load
+from prunus.run import run
+
+RECIPE = """
+name = "ticket"
+[model]
+name = "lenet300"
+[data]
+name = "fashion-mnist-embedded"
+batch_size = 50
+[method]
+name = "lottery"
+training = "12it"
+rounds = 2
+[finetune]
+length = "12it"
+lr = 0.05
+eval_every = "4it"
+checkpoint_every = "3it"
+[export]
+onnx = false
+"""
+SIZES = (784 * 300, 300 * 100, 100 * 10)
+
+
+def arms(finished):
+    return {arm["name"]: arm for arm in finished.document["arms"]}
+
+
+def tensors(finished, stage, file="weights"):
+    return read_tensors(finished.directory / stage / f"{file}.safetensors")[0]
+
+
+def kept(finished, stage):
+    return {n: w != 0 for n, w in tensors(finished, stage).items() if w.ndim == 2}
+
+
+@pytest.fixture
+def ticket(tiny):
+    """The path of a recipe for a lottery ticket that runs in a few seconds."""
+    tiny.write_text(RECIPE)
+    return tiny
+
+
+def test_random_masks_keep_as_many_weights_as_the_ticket(ticket, tmp_path):
+    changes = ["arms=['reinit', 'random_mask', 'shuffle_all', 'shuffle_even']", "draws=2"]
+    finished = run(load(ticket, [*changes, "method.rewind=4it"]), tmp_path / "runs")
+    names = ("re-initialised", "random mask", "shuffled over all", "shuffled evenly")
+    assert list(arms(finished))[2:] == [n for name in names for n in (name, f"{name} 2")]
+
+    levels = finished.document["levels"]
+    assert [round(level["density"], 3) for level in levels] == [1, 0.8, 0.641]
+    records = finished.document["curves"]["pruned"]
+    assert levels[0]["final_accuracy"] == records[2]["val_accuracy"]
+    assert all(arm["early_stop"] in (4, 8, 12) for arm in list(arms(finished).values())[1:])
+
+    mask = {n: m for n, m in tensors(finished, "prune", "mask").items() if n.endswith("weight")}
+    count = [int(m.sum()) for m in mask.values()]
+    masks = {
+        stage: kept(finished, stage)
+        for arm in ("reinit", "random_mask", "shuffle_all", "shuffle_even")
+        for stage in (arm, f"{arm}-2")
+    }
+    counts = {stage: [int(m.sum()) for m in found.values()] for stage, found in masks.items()}
+    assert counts["reinit"] == counts["random_mask"] == count
+    assert {sum(found) for found in counts.values()} == {sum(count)}
+    shares = [n / size for n, size in zip(counts["shuffle_even"], SIZES, strict=True)]
+    assert shares == pytest.approx([sum(count) / sum(SIZES)] * 3, abs=1e-3)
+    for stage, found in masks.items():
+        assert torch.equal(found["fc1.weight"], mask["fc1.weight"]) == stage.startswith("reinit")
+    assert not torch.equal(masks["shuffle_all"]["fc1.weight"], masks["shuffle_all-2"]["fc1.weight"])
+
+
+def test_the_unpruned_arm_is_the_first_training_of_the_lottery(ticket, tmp_path):
+    finished = run(load(ticket, ["arms=['unpruned']"]), tmp_path / "runs")
+    curves = finished.document["curves"]
+    assert curves["unpruned"] == curves["pruned"][:3]
+    assert arms(finished)["unpruned"]["nonzero"] == arms(finished)["unpruned"]["params"]
+    assert arms(finished)["dense"]["accuracy"] is None
+    assert "the dense network was pruned as it was drawn, not trained" in finished.document["notes"]
+    page = (finished.directory / "report.html").read_text(encoding="utf-8")
+    assert "<td>64.1 %</td>" in page
+
+
+def test_random_masks_begin_from_the_weights_that_were_rewound_to(ticket, tmp_path):
+    changes = ["arms=['random_mask', 'reinit']", "finetune.lr=1e-9", "finetune.momentum=0"]
+    finished = run(load(ticket, [*changes, "method.rewind=4it"]), tmp_path / "runs")
+    start = tensors(finished, "prune", "start")["fc1.weight"]
+    control, other = (tensors(finished, arm)["fc1.weight"] for arm in ("random_mask", "reinit"))
+    assert torch.allclose(control, start * (control != 0), atol=1e-6)
+    assert not torch.allclose(other, start * (other != 0), atol=1e-6)
+    assert arms(finished)["random mask"]["epochs"] == arms(finished)["re-initialised"]["epochs"]
+
+
+def test_a_smaller_network_is_drawn_anew_as_the_first_was(tiny, tmp_path):
+    finished = run(load(tiny, ["arms=['reinit']", "draws=2"]), tmp_path / "runs")
+    found = arms(finished)
+    assert list(found)[2:] == ["not fine-tuned", "re-initialised", "re-initialised 2"]
+    assert found["re-initialised"]["params"] == found["fine-tuned"]["params"]
+    assert found["re-initialised"]["epochs"] == found["dense"]["epochs"]
+    drawn = [tensors(finished, stage)["fc1.weight"] for stage in ("reinit", "reinit-2")]
+    assert not torch.equal(*drawn)
