@@ -6,8 +6,9 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from prunus.masking.substitution import Substitution
+from prunus.masking.substitution import Substitution, moved
 
 
 def chain():
@@ -181,6 +182,25 @@ def test_a_copy_is_a_plain_module(duplicate):
     assert torch.equal(copied(x), plain)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing_is_refused(reentrant):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return checkpoint(self.layer, x, use_reentrant=reentrant)
+
+    model = Checkpointed()
+    substitution = multiplied(model, factors(model))
+    loss = model(torch.randn(3, 4, requires_grad=True)).square().sum()
+    with pytest.raises(RuntimeError, match="turn it off while the method learns"):
+        loss.backward()
+    substitution.detach()
+    model(torch.randn(3, 4, requires_grad=True)).square().sum().backward()
+
+
 def test_replicas_are_refused():
     model = chain()
     multiplied(model, factors(model))
@@ -224,3 +244,12 @@ def test_under_distributed_data_parallel_the_hook_is_on_the_inner_module(tmp_pat
             torch.testing.assert_close(model.get_parameter(key).grad, by[key] * p.grad)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_what_is_moved_in_inference_mode_can_be_trained_with():
+    tensor = torch.ones(3, requires_grad=True)
+    assert moved(tensor, tensor.device) is tensor
+    with torch.inference_mode():
+        there = moved(tensor, torch.device("meta"))
+    assert there.device.type == "meta" and there.requires_grad and there.is_leaf
+    assert not there.is_inference()

@@ -14,15 +14,22 @@ Compute = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """The parameters by name -> what stands in for some of them, each of the same shape."""
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`, fit to be trained with even where inference mode is on."""
+    if tensor.device == device:
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.detach().to(device).requires_grad_(tensor.requires_grad)
+
+
 class Substitution:
     """Replaces parameters by computed tensors during each forward of a model.
 
     `compute` runs when the forward begins, with whatever graph it makes, and the parameters are
     back when it ends, also by an error. There is one computation for a forward in which the model
     calls itself. Layers that share a parameter share what stands in for it. Copies of the model and
-    pickles of it are plain modules. What runs outside of the model's own call meets the parameters:
-    a layer called alone, and layers that activation checkpointing runs again during the backward
-    pass.
+    pickles of it are plain modules, and a layer called alone is plain. Activation checkpointing
+    inside the model is refused, since it runs layers again when the forward is over.
 
     Args:
         model: The root module, without wrappers such as DistributedDataParallel or torch.compile,
@@ -44,6 +51,12 @@ class Substitution:
         self._hooks = [
             model.register_forward_pre_hook(_Hook(self._begin), prepend=True),
             model.register_forward_hook(_Hook(self._end), always_call=True),
+        ]
+        owners = dict.fromkeys(module for places in self._places.values() for module, _ in places)
+        self._hooks += [
+            module.register_forward_pre_hook(_Hook(self._refuse_again))
+            for module in owners
+            if module is not model
         ]
 
     @property
@@ -87,6 +100,14 @@ class Substitution:
             self.restore()
         elif self._depth:  # 0 where the computation has failed
             self._depth -= 1
+
+    def _refuse_again(self, module: nn.Module) -> None:
+        if self._depth == 0 and torch._C._current_graph_task_id() != -1:  # in a backward pass
+            raise RuntimeError(
+                f"activation checkpointing runs a {type(module).__name__} again during the "
+                "backward pass, when its masked weights are gone; turn it off while the method "
+                "learns."
+            )
 
     def _put(self, name: str, value: Tensor) -> None:
         for module, leaf in self._places[name]:

@@ -19,6 +19,21 @@ Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over its last dimension, or averages it."""
 
 
+@dataclass(frozen=True)
+class Factor:
+    """Where the factors of a group's units act in one parameter.
+
+    Attributes:
+        tensor: The parameter.
+        dim: One of its dimensions; None where a single unit's factor multiplies all of it.
+        index: int64, shape (units, k): the positions that each unit's factor multiplies.
+    """
+
+    tensor: str
+    dim: int | None
+    index: Tensor
+
+
 class UnitGroup(Protocol):
     """Units that compete with each other: those of one layer."""
 
@@ -45,6 +60,10 @@ class UnitGroup(Protocol):
     @property
     def scales(self) -> Mapping[str, Tensor]:
         """Weights of batch norms -> the entries that scale each unit, int64 (units, k)."""
+
+    @property
+    def factors(self) -> Sequence[Factor]:
+        """Where a factor of each unit is to act; none where units have no such place."""
 
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return for each unit all entries it owns, shape (units, entries).
@@ -121,6 +140,11 @@ class WeightGroup:
         """A weight is no channel."""
         return {}
 
+    @property
+    def factors(self) -> Sequence[Factor]:
+        """A weight is its own place."""
+        return ()
+
     def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
         """Multiply the entries of each unit, in place."""
         values[self.name].mul_(factor.repeat_interleave(self.entries).view(self.weight.shape))
@@ -178,6 +202,13 @@ class Channels:
         """Weights of batch norms, and where they scale each unit."""
         return {member.tensor: member.index for member in self.group.members if member.scales}
 
+    @property
+    def factors(self) -> Sequence[Factor]:
+        """What multiplies the channels where they are read."""
+        if self.group.ungated:
+            return ()
+        return [Factor(member.tensor, member.dim, member.index) for member in self.group.readers]
+
     def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
         """Multiply the filters of each unit, in place, in all coupled layers."""
         for member in self.group.producers:
@@ -228,6 +259,11 @@ class WholeBranch:
     def scales(self) -> Mapping[str, Tensor]:
         """A branch is no channel."""
         return {}
+
+    @property
+    def factors(self) -> Sequence[Factor]:
+        """All entries of its last layer."""
+        return [Factor(name, None, torch.zeros(1, 1).long()) for name in self.branch.ends]
 
     def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
         """Multiply what its last layer makes."""
@@ -291,11 +327,14 @@ class Structured:
         coupled: Also prune channels that several layers write into, such as residual sums. With
             False only channels made by a single layer go, as in most papers on residual networks.
         inside_heads: Let attention heads lose width, all alike, instead of whole heads go.
+        gated: Only channels that factors can be put on: those that nothing but layers with weights
+            of their own read.
         skip: Shell patterns of group (layer) names to leave alone.
     """
 
     coupled: bool = True
     inside_heads: bool = False
+    gated: bool = False
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -320,6 +359,8 @@ class Structured:
             elif not self.coupled and len(group.coupled) > 1:
                 shared = "is written by several layers, which coupled=False leaves whole"
                 left.append(Frozen(group.name, group.size, shared))
+            elif self.gated and group.ungated:
+                left.append(Frozen(group.name, group.size, group.ungated))
         return left
 
     def mask(self, space: Space, keep: Keep) -> Mask:

@@ -76,6 +76,8 @@ class Tracer:
         exact: Whether what is averaged over stays; otherwise averages are taken over what remains.
         averages: Every averaging operation in order: its name and what may go of its dimensions.
         scales: Weights of batch norms, which scale one channel each.
+        reads: Slots that channels are multiplied by and summed over: the columns of a layer.
+        ends: Labels that are summed over in other ways.
         unmasked: Slots whose removed positions must not be zero in the masked network, because it
             divides by them.
         silent: Whether operations are run without being looked at: a rule for the whole of them
@@ -91,6 +93,8 @@ class Tracer:
     exact: bool = True
     averages: list[tuple[str, dict[int, Label]]] = field(default_factory=list)
     scales: set[str] = field(default_factory=set)
+    reads: set[tuple[str, int]] = field(default_factory=set)
+    ends: list[Label] = field(default_factory=list)
     unmasked: set[tuple[str, int]] = field(default_factory=set)
     silent: bool = False
     _memory: dict[int, str] = field(default_factory=dict)
@@ -147,7 +151,16 @@ class Tracer:
         if self.exact:
             for dim in dims:
                 self.labels.freeze(labels[dim], reason)
+        self.ends += [labels[dim] for dim in dims]
         self.averages.append((call.name, {dim: labels[dim] for dim in dims}))
+
+    def read(self, weight: Tensor, dim: int) -> None:
+        """Note that channels are multiplied by a dimension of a weight and summed over."""
+        slot = (self.origin(weight) or [None] * weight.ndim)[dim]
+        if slot is not None and slot[0] in self.parameters and self.owner(weight) == slot[0]:
+            self.reads.add(slot)
+        else:  # an activation, or a weight computed of parameters
+            self.ends.append(self.of(weight)[dim])
 
     def zero(self, tensor: Tensor) -> frozenset[int]:
         """Return the dimensions along which removed positions are zero in the masked network."""

@@ -23,6 +23,8 @@ class Member:
         produces: Whether this dimension makes the channels (the outputs of a layer).
         masked: Whether the masked network has zeros there; not where it divides by the values.
         scales: Whether it is a batch norm's weight.
+        reads: Whether the channels are multiplied by this dimension and summed over (the inputs of
+            a layer).
     """
 
     tensor: str
@@ -31,6 +33,7 @@ class Member:
     produces: bool
     masked: bool = True
     scales: bool = False
+    reads: bool = False
 
     @property
     def layer(self) -> str:
@@ -48,12 +51,30 @@ class ChannelGroup:
         members: Every place the units live in.
         positions: Pixels or tokens (times the example's batch) at which the channels are computed;
             groups of equal `positions` form a stage.
+        ends: Whether the channels are summed over otherwise than by layers that read them, such as
+            in a product of queries and keys.
     """
 
     name: str
     size: int
     members: tuple[Member, ...]
     positions: int
+    ends: bool = False
+
+    @property
+    def ungated(self) -> str:
+        """Why factors of what reads the channels are no factors of the channels; "" if they are."""
+        readers = self.readers
+        if self.ends or not readers:
+            return "is not only read by layers with weights of their own, so it has no gate"
+        if any(member.produces for member in readers):
+            return "is read by a weight that also makes it, so it has no gate"
+        return ""
+
+    @property
+    def readers(self) -> tuple[Member, ...]:
+        """The members that multiply the channels and sum over them."""
+        return tuple(member for member in self.members if member.reads)
 
     @property
     def producers(self) -> tuple[Member, ...]:
@@ -115,6 +136,9 @@ def partition(tracer: Tracer) -> Partition:
     position = _concatenate([np.arange(len(slot.label)) for slot in slots])
     made = np.array([(slot.tensor, slot.dim) in tracer.producers for slot in slots], dtype=bool)
 
+    ended = np.zeros(tracer.labels.size, dtype=bool)
+    ended[roots[_concatenate([x.ravel() for x in tracer.ends if not isinstance(x, str)])]] = True
+
     owner = roots[atoms]
     produced = np.zeros(tracer.labels.size, dtype=bool)
     produced[owner[made[number]]] = True
@@ -142,6 +166,7 @@ def partition(tracer: Tracer) -> Partition:
                 bool(made[k]),
                 (slots[k].tensor, slots[k].dim) not in tracer.unmasked,
                 slots[k].tensor in tracer.scales,
+                (slots[k].tensor, slots[k].dim) in tracer.reads,
             )
             for begin, end in pairwise([*begins, len(columns)])
             if (k := int(columns[begin])) < real
@@ -153,7 +178,8 @@ def partition(tracer: Tracer) -> Partition:
         names[layer] += 1
         suffix = f"[{names[layer]}]" if names[layer] > 1 else ""
         positions = max(tracer.producers[member.tensor, member.dim] for member in producers)
-        groups.append(ChannelGroup(layer + suffix, len(runs), tuple(members), positions))
+        ends = bool(ended[owner[table[:, 0]]].any())
+        groups.append(ChannelGroup(layer + suffix, len(runs), tuple(members), positions, ends))
     frozen = []
     for k in map(int, np.flatnonzero(made)):
         why = reasons[roots[np.asarray(slots[k].label)]]

@@ -44,6 +44,7 @@ def attention(
         labels.freeze(q[-1], "sets the scale of an attention")
     elif not (tracer.is_zero(query, -1) or tracer.is_zero(key, -1)):
         labels.freeze(q[-1], "is summed over in a product of activations")
+    tracer.ends.append(q[-1])
     labels.yield_to_others(q[-1])
     labels.join(k[-2], v[-2])
     labels.freeze(k[-2], "is summed over in an attention")

@@ -54,8 +54,10 @@ def convolution(tracer: Tracer, call: Call) -> None:
     spatial: list[Label] = ["is a spatial position"] * (call.out.ndim - 2)
     tracer.assign(call.out, [tracer.of(x)[0], made, *spatial])
     into_dim = 0 if call["transposed"] else 1
-    if not depthwise and not (tracer.is_zero(x, 1) or tracer.is_zero(weight, into_dim)):
-        tracer.labels.freeze(channels, "is summed over in a product of activations")
+    if not depthwise:
+        tracer.read(weight, into_dim)
+        if not (tracer.is_zero(x, 1) or tracer.is_zero(weight, into_dim)):
+            tracer.labels.freeze(channels, "is summed over in a product of activations")
     makes = 0 if depthwise else out_dim
     zeros = tracer.is_zero(weight, makes) or (depthwise and tracer.is_zero(x, 1))
     zero = {1} if zeros else set()
@@ -209,6 +211,7 @@ def distance(tracer: Tracer, call: Call) -> None:
         tracer.labels.freeze(a[-1], "is summed over in a distance")
     for x, y in zip(a[:-2], b[:-2], strict=True):
         tracer.labels.join(x, y)
+    tracer.ends.append(a[-1])
     tracer.assign(call.out, [*a[:-2], a[-2], b[-2]])
     for operand in (first, second):
         origin = tracer.origin(operand)
@@ -219,6 +222,10 @@ def distance(tracer: Tracer, call: Call) -> None:
 def _contracted(tracer: Tracer, first: Tensor, second: Tensor, left: Label, right: Label) -> None:
     """Keep what is summed over, unless one of the factors is zero wherever something is removed."""
     inner = -2 if second.ndim > 1 else 0
+    if tracer.origin(first) is None:
+        tracer.read(second, inner)
+    else:
+        tracer.read(first, -1)
     if not (tracer.is_zero(first, -1) or tracer.is_zero(second, inner)):
         for label in (left, right):
             tracer.labels.freeze(label, "is summed over in a product of activations")
@@ -248,6 +255,7 @@ def bilinear(
     if origin is not None:
         tracer.produce(origin[0], rows)
     for k, operand in ((1, first), (2, second)):
+        tracer.read(weight, k)
         if not (tracer.is_zero(weight, k) or tracer.is_zero(operand, -1)):
             tracer.labels.freeze(tracer.of(weight)[k], "is summed over in a product of activations")
     for one, other in zip(tracer.of(first)[:-1], tracer.of(second)[:-1], strict=True):

@@ -57,6 +57,8 @@ def group_norm(tracer: Tracer, call: Call) -> None:
         tracer.labels.join(table, table[:, :1] if tracer.exact else table[:1])
     for label in labels[2:]:
         tracer.labels.freeze(label, "is inside the statistics of a group norm")
+    if not tracer.exact:
+        tracer.ends.append(channels)
     tracer.averages.append((call.name, {} if tracer.exact else {1: channels}))
     _affine(tracer, call, [1])
     tracer.assign(call.out[0], labels)

@@ -96,6 +96,7 @@ def _step(
         tracer.labels.join(projection[1], cells)
         weights.append(own[-1])
     for weight in weights:
+        tracer.read(weight, 1)
         origin = tracer.origin(weight)
         if origin is not None:
             tracer.produce(origin[0], positions)

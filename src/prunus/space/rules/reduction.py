@@ -43,6 +43,7 @@ def reduction(tracer: Tracer, call: Call) -> None:
         order = call.arguments.get("ord", call.arguments.get("p"))
         adding = call.name in ADDING and (order is None or order >= 0)
         for dim in gone:
+            tracer.ends.append(labels[dim])
             if not (adding and tracer.is_zero(source, dim)):
                 tracer.labels.freeze(labels[dim], f"is reduced over by aten.{call.name}")
     origin = tracer.origin(source)
