@@ -1,10 +1,12 @@
 """Scores against sums worked by hand, and what every criterion must leave alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from prunus.criteria import CRITERIA, L1, L2, Calibration, Evidence, Random
+from prunus.criteria import CRITERIA, L1, L2, Calibration, Evidence, Learned, Random
 from prunus.space import Structured, Unstructured, trace
 
 X = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
@@ -77,6 +79,8 @@ def test_scores_are_float32_one_per_unit_and_change_nothing(net, groups, name, d
     given = evidence(net)
     if name == "input_norm":
         groups = Unstructured().groups(trace(net, X.to(dtype)))
+    if name == "learned":
+        given = replace(given, learned={group.name: torch.rand(group.size) for group in groups})
     before = {key: value.clone() for key, value in given.weights.items()}
     state = torch.get_rng_state()
     scores = CRITERIA[name]().score(groups, given)
@@ -106,3 +110,11 @@ def test_random_scores_depend_on_the_seed_alone(net, groups):
 def test_an_unknown_reduction_is_refused(criterion):
     with pytest.raises(ValueError, match="reduce must be 'sum' or 'mean', got 'max'"):
         criterion(reduce="max")
+
+
+def test_what_was_learned_is_there_or_it_says_so(net, groups):
+    scores = {groups[0].name: torch.tensor([0.5, -1.0, 0.0])}
+    given = replace(evidence(net), learned=scores)
+    assert Learned().score(groups, given) == scores
+    with pytest.raises(ValueError, match="nothing was learned of the units of '0'"):
+        Learned().score(groups, evidence(net))

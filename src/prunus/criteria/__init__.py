@@ -12,6 +12,7 @@ from prunus.criteria.gradient import Curvature as Curvature
 from prunus.criteria.gradient import GradientFlow as GradientFlow
 from prunus.criteria.gradient import SynapticFlow as SynapticFlow
 from prunus.criteria.gradient import Taylor as Taylor
+from prunus.criteria.learned import Learned as Learned
 from prunus.criteria.norm import L1 as L1
 from prunus.criteria.norm import L2 as L2
 from prunus.criteria.random import Random as Random
@@ -33,4 +34,5 @@ CRITERIA: dict[str, type[Criterion]] = {
     "input_norm": InputNorm,
     "scale": Scale,
     "drop_grow": DropGrow,
+    "learned": Learned,
 }

@@ -3,6 +3,7 @@
 from prunus.masking.base import Application as Application
 from prunus.masking.base import Masking as Masking
 from prunus.masking.base import Site as Site
+from prunus.masking.gate import Gate as Gate
 from prunus.masking.gibbs import Gibbs as Gibbs
 from prunus.masking.hard import Hard as Hard
 from prunus.masking.optimizer import carry_over as carry_over

@@ -6,6 +6,7 @@ from prunus.methods.apoz import apoz as apoz
 from prunus.methods.base import Method as Method
 from prunus.methods.distil import distil as distil
 from prunus.methods.fpgm import fpgm as fpgm
+from prunus.methods.gate import gate as gate
 from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
 from prunus.methods.grasp import grasp as grasp
@@ -33,6 +34,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "slimming": slimming,
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,
+    "gate": gate,
     "set": set_,
     "rigl": rigl,
     "taylor": taylor,

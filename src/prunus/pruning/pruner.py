@@ -24,7 +24,8 @@ class Pruner:
     """Prunes a network while any training loop trains it.
 
     Call `step` after each `optimizer.step()`, and `finish` when training is done. The model stays
-    a plain module throughout: no hooks, no wrappers, the same state-dict keys.
+    a plain module throughout: no wrappers, the same parameters and state-dict keys. Only methods
+    whose masks act inside the forward (gates, factors, scores) hook into it, until they are done.
 
     Args:
         model: The network being trained, pruned in place (masked) until `finish`.
