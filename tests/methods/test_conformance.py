@@ -23,6 +23,7 @@ SHORT = {
     "slimming": {"begin": "10it", "strength": 0.01},
     "lottery": {"training": "6it", "rounds": 2, "rewind": "2it"},
     "gate": {"begin": "10it"},
+    "sss": {"begin": "10it", "unit": "channel"},
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12

@@ -21,6 +21,7 @@ from prunus.methods.set import set_ as set_
 from prunus.methods.slimming import slimming as slimming
 from prunus.methods.snip import snip as snip
 from prunus.methods.soft_filter import soft_filter as soft_filter
+from prunus.methods.sss import sss as sss
 from prunus.methods.synflow import synflow as synflow
 from prunus.methods.taylor import taylor as taylor
 from prunus.methods.try_and_learn import try_and_learn as try_and_learn
@@ -35,6 +36,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,
     "gate": gate,
+    "sss": sss,
     "set": set_,
     "rigl": rigl,
     "taylor": taylor,

@@ -8,4 +8,5 @@ from prunus.selectors.rank import lowest as lowest
 from prunus.selectors.rates import Rates as Rates
 from prunus.selectors.reach import reach as reach
 from prunus.selectors.rows import Rows as Rows
+from prunus.selectors.threshold import Threshold as Threshold
 from prunus.selectors.topk import TopK as TopK
