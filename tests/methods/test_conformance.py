@@ -22,7 +22,7 @@ SHORT = {
     "group_lasso": {"begin": "10it", "strength": 0.1},
     "slimming": {"begin": "10it", "strength": 0.01},
     "lottery": {"training": "6it", "rounds": 2, "rewind": "2it"},
-    "gate": {"begin": "10it"},
+    **{key: {"begin": "10it"} for key in ("gate", "l0")},
     "sss": {"begin": "10it", "unit": "channel"},
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}

@@ -12,6 +12,7 @@ from prunus.methods.gradual import gradual as gradual
 from prunus.methods.grasp import grasp as grasp
 from prunus.methods.group_lasso import group_lasso as group_lasso
 from prunus.methods.hrank import hrank as hrank
+from prunus.methods.l0 import l0 as l0
 from prunus.methods.l1_filter import l1_filter as l1_filter
 from prunus.methods.lottery import lottery as lottery
 from prunus.methods.magnitude import magnitude as magnitude
@@ -37,6 +38,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "group_lasso": group_lasso,
     "gate": gate,
     "sss": sss,
+    "l0": l0,
     "set": set_,
     "rigl": rigl,
     "taylor": taylor,
