@@ -18,7 +18,7 @@ SHORT = {
     "synflow": {"rounds": 5},
     "gibbs": {"end": "10it"},
     "try_and_learn": {"updates": 3, "trial_steps": 2, "settle_steps": 2, "tolerance": 50.0},
-    **{key: {"end": "10it", "every": "2it"} for key in ("soft_filter", "set", "rigl")},
+    **{key: {"end": "10it", "every": "2it"} for key in ("soft_filter", "set", "rigl", "movement")},
     "group_lasso": {"begin": "10it", "strength": 0.1},
     "slimming": {"begin": "10it", "strength": 0.01},
     "lottery": {"training": "6it", "rounds": 2, "rewind": "2it"},
@@ -27,9 +27,9 @@ SHORT = {
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12
-COMES_BACK = ("soft_filter", "set", "rigl")  # what it removes may return
 LOOKS = ("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda", "try_and_learn")
 RETRAINS = ("try_and_learn",)  # its decision comes with a network trained on
+COMES_BACK = ("soft_filter", "set", "rigl", "movement")  # what it removes may return
 COARSE = ("taylor", "group_lasso")  # one of its units is 3 % of a network as small as this
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])

@@ -7,6 +7,7 @@ from prunus.masking.gate import Gate as Gate
 from prunus.masking.gibbs import Gibbs as Gibbs
 from prunus.masking.hard import Hard as Hard
 from prunus.masking.hard_concrete import HardConcrete as HardConcrete
+from prunus.masking.movement import Movement as Movement
 from prunus.masking.optimizer import carry_over as carry_over
 from prunus.masking.scale import Scale as Scale
 from prunus.masking.soft import Soft as Soft

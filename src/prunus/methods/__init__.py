@@ -16,6 +16,7 @@ from prunus.methods.l0 import l0 as l0
 from prunus.methods.l1_filter import l1_filter as l1_filter
 from prunus.methods.lottery import lottery as lottery
 from prunus.methods.magnitude import magnitude as magnitude
+from prunus.methods.movement import movement as movement
 from prunus.methods.obd import obd as obd
 from prunus.methods.rigl import rigl as rigl
 from prunus.methods.set import set_ as set_
@@ -39,6 +40,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "gate": gate,
     "sss": sss,
     "l0": l0,
+    "movement": movement,
     "set": set_,
     "rigl": rigl,
     "taylor": taylor,
