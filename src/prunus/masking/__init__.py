@@ -10,5 +10,6 @@ from prunus.masking.hard_concrete import HardConcrete as HardConcrete
 from prunus.masking.movement import Movement as Movement
 from prunus.masking.optimizer import carry_over as carry_over
 from prunus.masking.scale import Scale as Scale
+from prunus.masking.shadow import Shadow as Shadow
 from prunus.masking.soft import Soft as Soft
 from prunus.masking.substitution import Substitution as Substitution

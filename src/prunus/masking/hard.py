@@ -55,11 +55,7 @@ class Hard:
         ]
         self.apply()
         if optimizer is not None:
-            for name in before.keys() | self.mask.keys():
-                weight = self._parameters[name]
-                whole = torch.ones(weight.shape, dtype=torch.bool)
-                same = before.get(name, whole) == self.mask.get(name, whole)
-                clear_state(optimizer, weight, same)
+            clear_changed(optimizer, self._parameters, before, self.mask)
 
     def load(self, mask: Mask) -> None:
         """Take up a mask that was in place before."""
@@ -103,6 +99,17 @@ class Hard:
 def _factor(weight: Tensor, kept: Tensor) -> Tensor:
     """Return ones and zeros laid out like `weight`, which makes the product fastest."""
     return torch.empty_like(weight).copy_(kept)
+
+
+def clear_changed(
+    optimizer: Optimizer, parameters: Mapping[str, Tensor], before: Mask, after: Mask
+) -> None:
+    """Zero the optimizer's state of weights that were removed or came back."""
+    for name in before.keys() | after.keys():
+        weight = parameters[name]
+        whole = torch.ones(weight.shape, dtype=torch.bool)
+        same = before.get(name, whole) == after.get(name, whole)
+        clear_state(optimizer, weight, same)
 
 
 def clear_state(optimizer: Optimizer, parameter: Tensor, keep: Tensor) -> None:

@@ -1,13 +1,14 @@
 """Gradual magnitude pruning on a cubic schedule.
 
 Source: Zhu and Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878, section 3.
-Deviation: masked weights are held at zero, so they do not come back (the authors keep their last
-value as a shadow).
+Deviation: masked weights are held at zero, so they do not come back, unless `shadow` keeps their
+last values, as the authors' program does.
 """
 
 from typing import Literal
 
 from prunus.criteria import L1
+from prunus.masking import Hard, Shadow
 from prunus.methods.base import Method
 from prunus.schedules import Schedule
 from prunus.selectors import TopK
@@ -23,6 +24,7 @@ def gradual(
     curve: Literal["cubic", "linear", "geometric"] = "cubic",
     initial: float = 0.0,
     scope: Literal["global", "layer"] = "layer",
+    shadow: bool = False,
     skip: tuple[str, ...] = (),
 ) -> Method:
     """Remove ever more of the smallest weights while the network trains, then let it recover.
@@ -34,6 +36,8 @@ def gradual(
         curve: How sparsity grows.
         initial: Sparsity at `begin`, in [0, 1).
         scope: The same sparsity in every layer (the paper), or one threshold over all.
+        shadow: Keep the values of masked weights, frozen, so that they return when the others of
+            their layer have shrunk below them.
         skip: Shell patterns of parameter names to leave whole; the paper leaves the first
             convolution and depthwise ones.
     """
@@ -42,6 +46,7 @@ def gradual(
         granularity=Unstructured(skip=skip),
         criterion=L1(),
         selector=TopK(scope=scope),
+        masking=Shadow if shadow else Hard,
         schedule=Schedule(curve=curve, begin=begin, end=end, every=every, initial=initial),
         target=Target(sparsity=0.9),
     )
