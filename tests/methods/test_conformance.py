@@ -14,6 +14,7 @@ from prunus.space import Structured
 # settings under which a method runs its course within few steps on a tiny network
 SHORT = {
     "gradual": {"begin": "2it", "end": "10it", "every": "2it"},
+    "han": {"begin": "2it", "end": "10it", "every": "2it"},
     **{key: {"round_to": 1} for key in ("l1_filter", "taylor", "fpgm", "hrank", "apoz")},
     "synflow": {"rounds": 5},
     "gibbs": {"end": "10it"},

@@ -9,6 +9,7 @@ from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
 from prunus.methods.grasp import grasp as grasp
 from prunus.methods.group_lasso import group_lasso as group_lasso
+from prunus.methods.han import han as han
 from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l1_filter import l1_filter as l1_filter
 from prunus.methods.magnitude import magnitude as magnitude
@@ -28,6 +29,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "magnitude": magnitude,
     "gradual": gradual,
     "gibbs": gibbs,
+    "han": han,
     "slimming": slimming,
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,

@@ -3,8 +3,11 @@
 from prunus.selectors.base import Decision as Decision
 from prunus.selectors.base import Selector as Selector
 from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
+from prunus.selectors.in_turn import InTurn as InTurn
 from prunus.selectors.policy import PolicyGradient as PolicyGradient
 from prunus.selectors.rank import lowest as lowest
 from prunus.selectors.reach import reach as reach
 from prunus.selectors.rows import Rows as Rows
+from prunus.selectors.sweep import Sweep as Sweep
+from prunus.selectors.threshold import Threshold as Threshold
 from prunus.selectors.topk import TopK as TopK
