@@ -14,7 +14,7 @@ from prunus.space import Structured
 # settings under which a method runs its course within few steps on a tiny network
 SHORT = {
     "gradual": {"begin": "2it", "end": "10it", "every": "2it"},
-    "han": {"begin": "2it", "end": "10it", "every": "2it"},
+    **{key: {"begin": "2it", "end": "10it", "every": "2it"} for key in ("han", "drop")},
     **{key: {"round_to": 1} for key in ("l1_filter", "taylor", "fpgm", "hrank", "apoz")},
     "synflow": {"rounds": 5},
     "gibbs": {"end": "10it"},
@@ -28,6 +28,7 @@ STEPS = 12
 COMES_BACK = ("soft_filter", "set", "rigl")  # what it removes may return
 LOOKS = ("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda", "try_and_learn")
 RETRAINS = ("try_and_learn",)  # its decision comes with a network trained on
+COMES_BACK = ("soft_filter", "set", "rigl", "drop")  # what it removes may return
 COARSE = ("taylor", "group_lasso")  # one of its units is 3 % of a network as small as this
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])

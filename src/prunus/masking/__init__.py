@@ -6,6 +6,7 @@ from prunus.masking.base import Site as Site
 from prunus.masking.gibbs import Gibbs as Gibbs
 from prunus.masking.hard import Hard as Hard
 from prunus.masking.optimizer import carry_over as carry_over
+from prunus.masking.remember import Remember as Remember
 from prunus.masking.retrain import Retrain as Retrain
 from prunus.masking.soft import Soft as Soft
 from prunus.masking.substitution import Substitution as Substitution

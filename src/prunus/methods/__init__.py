@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from prunus.methods.apoz import apoz as apoz
 from prunus.methods.base import Method as Method
+from prunus.methods.drop import drop as drop
 from prunus.methods.fpgm import fpgm as fpgm
 from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
@@ -30,6 +31,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "gradual": gradual,
     "gibbs": gibbs,
     "han": han,
+    "drop": drop,
     "slimming": slimming,
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,

@@ -2,6 +2,7 @@
 
 from prunus.selectors.base import Decision as Decision
 from prunus.selectors.base import Selector as Selector
+from prunus.selectors.drop import DropOutIn as DropOutIn
 from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
 from prunus.selectors.in_turn import InTurn as InTurn
 from prunus.selectors.policy import PolicyGradient as PolicyGradient
