@@ -5,6 +5,7 @@ from collections.abc import Callable
 from prunus.methods.apoz import apoz as apoz
 from prunus.methods.base import Method as Method
 from prunus.methods.drop import drop as drop
+from prunus.methods.dsd import dsd as dsd
 from prunus.methods.fpgm import fpgm as fpgm
 from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
@@ -32,6 +33,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "gibbs": gibbs,
     "han": han,
     "drop": drop,
+    "dsd": dsd,
     "slimming": slimming,
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,

@@ -30,6 +30,7 @@ class Method:
             masked so far, with the share that remains falling geometrically.
         recalibrates: Whether the statistics of batch norms are to be measured anew at the end; a
             recipe does so.
+        temporary: Whether all that was masked is back at the end, so that there is no target.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Method:
     before_training: bool = False
     rounds: int = 1
     recalibrates: bool = False
+    temporary: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -57,8 +59,14 @@ class Method:
         """Refuse a target that this method cannot aim at.
 
         Raises:
-            TargetError: It is a time, or a cost of channels while the method prunes weights.
+            TargetError: It is a time, or a cost of channels while the method prunes weights, or
+                nothing is removed in the end.
         """
+        if self.temporary:
+            raise TargetError(
+                f"method {self.name!r} ends with every weight there again, so it has no target; "
+                f"leave {target.metric} out and set the method's own share."
+            )
         if target.metric in ("latency_ms", "speedup"):
             raise TargetError(
                 f"{target.metric} is no target that channels can be chosen for yet; ask for macs, "
