@@ -300,6 +300,8 @@ def test_an_unknown_setting_is_refused(name):
         (lambda: gradual(initial=1.5), r"initial must be in \[0, 1\), got 1.5"),
         (lambda: gradual(curve="quartic"), "curve must be one of"),
         (lambda: gradual(end="1000"), "number with its unit"),
+        (lambda: gradual(order="random"), "order must be 'together' or 'layerwise', got 'random'"),
+        (lambda: gradual(order="layerwise", scope="global"), "'layerwise' needs scope 'layer'"),
     ],
 )
 def test_bad_settings_are_refused_with_the_rule(make, message):
@@ -323,3 +325,17 @@ def test_gradual_follows_the_cubic_of_zhu_and_gupta():
             zeros = int((model[3].weight == 0).sum())
             share = {100: 0.505859375, 200: 0.765625, 300: 0.861328125, 400: 0.875}[step]
             assert zeros == round(share * size)
+
+
+def test_layers_in_turn_each_follow_the_cubic_in_their_own_quarter():
+    model = build()
+    method = gradual(end="400it", every="50it", order="layerwise")
+    pruner = Pruner(model, X, method, target=Target(sparsity=0.8))
+    weights = [model[k].weight for k in (0, 3, 8, 10)]
+    for step in range(1, 401):
+        pruner.step()
+        if step % 50 == 0:
+            over = [min(1.0, max(0.0, step / 100 - k)) for k in range(4)]
+            expected = [0.8 * (1 - (1 - part) ** 3) for part in over]  # half of a turn: 0.7
+            found = [int((weight == 0).sum()) / weight.numel() for weight in weights]
+            assert found == pytest.approx(expected, abs=0.02)
