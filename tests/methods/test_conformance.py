@@ -26,7 +26,6 @@ SHORT = {
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12
-COMES_BACK = ("soft_filter", "set", "rigl")  # what it removes may return
 LOOKS = ("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda", "try_and_learn")
 RETRAINS = ("try_and_learn",)  # its decision comes with a network trained on
 COMES_BACK = ("soft_filter", "set", "rigl", "drop")  # what it removes may return
