@@ -56,8 +56,8 @@ def in_training() -> dict[str, Method]:
     return found
 
 
-def target(method: Method) -> Target:
-    return method.target or Target(sparsity=0.5)
+def target(method: Method) -> Target | None:
+    return None if method.temporary else method.target or Target(sparsity=0.5)
 
 
 class Arm:

@@ -15,6 +15,8 @@ from prunus.space import Structured
 SHORT = {
     "gradual": {"begin": "2it", "end": "10it", "every": "2it"},
     **{key: {"round_to": 1} for key in ("l1_filter", "taylor", "fpgm", "hrank", "apoz", "distil")},
+    **{key: {"begin": "2it", "end": "10it", "every": "2it"} for key in ("han", "drop")},
+    "dsd": {"begin": "2it", "end": "10it"},
     "synflow": {"rounds": 5},
     "gibbs": {"end": "10it"},
     "try_and_learn": {"updates": 3, "trial_steps": 2, "settle_steps": 2, "tolerance": 50.0},
@@ -29,7 +31,8 @@ TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12
 LOOKS = ("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda", "try_and_learn")
 RETRAINS = ("try_and_learn",)  # its decision comes with a network trained on
-COMES_BACK = ("soft_filter", "set", "rigl", "movement")  # what it removes may return
+COMES_BACK = ("soft_filter", "set", "rigl", "movement", "drop")  # what it removes may return
+DENSE_AGAIN = ("dsd",)  # nothing is removed in the end
 COARSE = ("taylor", "group_lasso")  # one of its units is 3 % of a network as small as this
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])
@@ -40,6 +43,8 @@ def method(name):
 
 
 def target(name):
+    if method(name).temporary:
+        return None
     structured = isinstance(method(name).granularity, Structured)
     return TARGETS["structured" if structured else "weights"]
 
@@ -73,12 +78,12 @@ def train(model, optimizer, pruner, first, last):
     return masks
 
 
-def finished(name, seed=0):
+def finished(name, seed=0, steps=STEPS):
     model = build()
     torch.manual_seed(0)
     pruner = Pruner(model, X, method(name), target=target(name), seed=seed, calibration=DATA)
     optimizer = optimizer_of(model)
-    masks = train(model, optimizer, pruner, 0, STEPS)
+    masks = train(model, optimizer, pruner, 0, steps)
     return model, optimizer, pruner, masks
 
 
@@ -92,15 +97,19 @@ every_method = pytest.mark.parametrize("name", sorted(METHODS))
 
 @every_method
 def test_it_reaches_its_target(name):
-    _, _, pruner, _ = finished(name)
+    _, _, pruner, masks = finished(name)
     report = pruner.finish().report
+    if name in DENSE_AGAIN:
+        assert report.asked is None and all(kept.all() for kept in masks[-1].values())
+        return
     assert report.reached == pytest.approx(target(name).value, rel=0.04 if name in COARSE else 0.02)
     assert report.verification is None or report.verification.passed
 
 
 @every_method
 def test_masked_weights_are_zero_and_kept_ones_are_not(name):
-    model, _optimizer, _pruner, masks = finished(name)
+    steps = 6 if name in DENSE_AGAIN else STEPS
+    model, _optimizer, _pruner, masks = finished(name, steps=steps)
     parameters = dict(model.named_parameters())
     dropped = 0
     for key, kept in masks[-1].items():
@@ -142,8 +151,8 @@ def test_a_mask_covers_parameters_and_never_inputs_or_classifier_outputs(name):
 
 @every_method
 def test_masks_are_nested_as_pruning_goes_on(name):
-    if name in COMES_BACK:
-        pytest.skip("filters may come back")
+    if name in COMES_BACK + DENSE_AGAIN:
+        pytest.skip("what it removes may come back")
     _, _, _, masks = finished(name)
     for before, after in itertools.pairwise(masks):
         assert not any(bool((~before[key] & after[key]).any()) for key in before)
@@ -293,6 +302,8 @@ def test_an_unknown_setting_is_refused(name):
         (lambda: gradual(initial=1.5), r"initial must be in \[0, 1\), got 1.5"),
         (lambda: gradual(curve="quartic"), "curve must be one of"),
         (lambda: gradual(end="1000"), "number with its unit"),
+        (lambda: gradual(order="random"), "order must be 'together' or 'layerwise', got 'random'"),
+        (lambda: gradual(order="layerwise", scope="global"), "'layerwise' needs scope 'layer'"),
     ],
 )
 def test_bad_settings_are_refused_with_the_rule(make, message):
@@ -316,3 +327,17 @@ def test_gradual_follows_the_cubic_of_zhu_and_gupta():
             zeros = int((model[3].weight == 0).sum())
             share = {100: 0.505859375, 200: 0.765625, 300: 0.861328125, 400: 0.875}[step]
             assert zeros == round(share * size)
+
+
+def test_layers_in_turn_each_follow_the_cubic_in_their_own_quarter():
+    model = build()
+    method = gradual(end="400it", every="50it", order="layerwise")
+    pruner = Pruner(model, X, method, target=Target(sparsity=0.8))
+    weights = [model[k].weight for k in (0, 3, 8, 10)]
+    for step in range(1, 401):
+        pruner.step()
+        if step % 50 == 0:
+            over = [min(1.0, max(0.0, step / 100 - k)) for k in range(4)]
+            expected = [0.8 * (1 - (1 - part) ** 3) for part in over]  # half of a turn: 0.7
+            found = [int((weight == 0).sum()) / weight.numel() for weight in weights]
+            assert found == pytest.approx(expected, abs=0.02)

@@ -1,34 +1,90 @@
-"""What training has brought to zero goes, or as much as a target asks for."""
+"""Thresholds in standard deviations, worked by hand."""
 
+import pytest
 import torch
 from torch import nn
 
-from prunus.selectors import Threshold, TopK
-from prunus.space import Structured, trace
+from prunus.criteria import Deviations, Evidence
+from prunus.errors import TargetError
+from prunus.selectors import Threshold
+from prunus.space import Unstructured, trace
 from prunus.types import Target
 
 
-def chain():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
-    space = trace(model, torch.ones(1, 2))
-    return space, Structured().groups(space)
+def network():
+    model = nn.Sequential(nn.Linear(4, 2, bias=False), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, -1.0, 3.0, -3.0], [2.0, -2.0, 2.0, -2.0]]))
+        model[1].weight.copy_(torch.tensor([[0.1, -0.1], [0.3, -0.3]]))
+    space = trace(model, torch.ones(1, 4))
+    return model, space, Unstructured().groups(space)
 
 
-SCORES = {"0": torch.tensor([0.0, 0.3, -0.1, 1e-9]), "2": torch.tensor([-2.0, -1.0, 0.0])}
+def decide(target=None, keep=None, **settings):
+    model, space, groups = network()
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    given = Evidence(weights, torch.Generator(), keep=keep or {})
+    scores = Deviations().score(groups, given)
+    kept = Threshold(**settings).select(space, groups, scores, target, given).keep
+    return {name: one.int().tolist() for name, one in kept.items()}
 
 
-def test_without_a_target_what_is_above_zero_stays_and_a_layer_keeps_its_largest():
-    keep = Threshold().select(*chain(), SCORES, None).keep
-    assert keep["0"].tolist() == [False, True, False, True]
-    assert keep["2"].tolist() == [False, False, True]
-    keep = Threshold(TopK(min_keep=3)).select(*chain(), SCORES, None).keep
-    assert keep["0"].tolist() == [True, True, False, True] and keep["2"].all()
+def test_what_is_smaller_than_q_deviations_goes():
+    # deviations: sqrt((2 + 18 + 16) / 8) = 2.12 and sqrt((0.02 + 0.18) / 4) = 0.224
+    kept = decide(q=0.9)  # thresholds 1.91 and 0.201
+    assert kept == {"0.weight": [0, 0, 1, 1, 1, 1, 1, 1], "1.weight": [0, 0, 1, 1]}
+    assert decide(q=1.0)["0.weight"] == [0, 0, 1, 1, 0, 0, 0, 0]  # 2.12
 
 
-def test_a_target_is_met_by_rank():
-    space, groups = chain()
-    target = Target(sparsity=3 / 7)
-    keep = Threshold(TopK(scope="global")).select(space, groups, SCORES, target).keep
-    assert keep["0"].tolist() == [True, True, False, True]
-    assert keep["2"].tolist() == [False, False, True]
+def test_the_deviation_is_that_of_what_is_left_and_nothing_returns():
+    present = {"0.weight": torch.tensor([True, True, False, False] + [True] * 4)}
+    # of 1 -1 2 -2 2 -2 it is 1.73, of all eight 2.12: with q = 0.9 the ones go, and the rest stays
+    assert decide(q=0.9, keep=present)["0.weight"] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert decide(q=0.0, keep=present)["0.weight"] == [1, 1, 0, 0, 1, 1, 1, 1]
+
+
+def test_each_layer_has_the_threshold_of_the_first_pattern_that_fits():
+    kept = decide(q={"1.*": 0.9, "*": 1.2})
+    assert kept == {"0.weight": [0, 0, 1, 1, 0, 0, 0, 0], "1.weight": [0, 0, 1, 1]}
+    assert decide(q={"1.*": 0.9})["0.weight"] == [1] * 8
+
+
+def test_a_target_is_met_exactly_by_moving_all_thresholds_alike():
+    # in deviations: 0.47 1.41 and 0.94 in the first layer, 0.45 1.34 in the second
+    assert decide(target=Target(sparsity=0.5)) == {
+        "0.weight": [0, 0, 1, 1, 1, 1, 0, 0],
+        "1.weight": [0, 0, 1, 1],
+    }
+    # with twice the threshold the second layer comes to 0.22 and 0.67, before the 0.94
+    kept = decide(target=Target(sparsity=0.5), q={"1.*": 2.0, "*": 1.0})
+    assert kept == {"0.weight": [0, 0, 1, 1, 1, 1, 1, 0], "1.weight": [0, 0, 1, 0]}
+
+
+def test_layers_with_the_threshold_zero_stay_whole():
+    kept = decide(target=Target(sparsity=0.25), q={"1.*": 1.0})
+    assert kept == {"0.weight": [1] * 8, "1.weight": [0, 0, 1, 0]}
+    with pytest.raises(TargetError, match=r"make at most a sparsity of 0\.250, with min_keep=1"):
+        decide(target=Target(sparsity=0.5), q={"1.*": 1.0})
+
+
+def test_a_layer_keeps_its_largest_weight_below_any_threshold():
+    assert decide(q=9.0) == {"0.weight": [0, 0, 1, 0, 0, 0, 0, 0], "1.weight": [0, 0, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"q": -1.0}, r"q\['\*'\] must be at least 0, got -1"),
+        ({"q": {"0.*": float("nan")}}, "must be at least 0, got nan"),
+        ({"min_keep": -1}, "min_keep must be at least 0, got -1"),
+        ({"q": {"layer9.*": 1.0}}, "q names 'layer9.*', which fits none of the 3 there are"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        decide(**settings)
+
+
+def test_costs_of_channels_are_refused():
+    with pytest.raises(TargetError, match="ask for sparsity"):
+        decide(target=Target(macs=0.5))

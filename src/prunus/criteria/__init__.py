@@ -15,6 +15,7 @@ from prunus.criteria.gradient import Taylor as Taylor
 from prunus.criteria.learned import Learned as Learned
 from prunus.criteria.norm import L1 as L1
 from prunus.criteria.norm import L2 as L2
+from prunus.criteria.norm import Deviations as Deviations
 from prunus.criteria.random import Random as Random
 from prunus.criteria.regrowth import DropGrow as DropGrow
 from prunus.criteria.scale import Scale as Scale
@@ -22,6 +23,7 @@ from prunus.criteria.scale import Scale as Scale
 CRITERIA: dict[str, type[Criterion]] = {
     "l1": L1,
     "l2": L2,
+    "deviations": Deviations,
     "random": Random,
     "taylor": Taylor,
     "connection": Connection,

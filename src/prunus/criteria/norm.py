@@ -63,6 +63,26 @@ class L2:
         return (norm / entries.shape[1] ** 0.5 if self.reduce == "mean" else norm).cpu()
 
 
+@dataclass(frozen=True)
+class Deviations:
+    """|w| in standard deviations of the layer's weights, so that one threshold fits all layers.
+
+    Source: Han, Pool, Tran and Dally, NeurIPS 2015, arXiv:1506.02626, section 3. The deviation is
+    that of the weights that are still there, around their mean; of kernels it is the mean |w|. What
+    the present decision has dropped scores -inf, so that it does not return.
+    """
+
+    def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
+        """Return each unit's size, float32, >= 0 or -inf."""
+        return {group.name: self._of(group, evidence) for group in groups}
+
+    def _of(self, group: UnitGroup, evidence: Evidence) -> Tensor:
+        entries = group.gather(evidence.weights).float().cpu()
+        present = evidence.keep.get(group.name, torch.ones(group.size, dtype=torch.bool))
+        spread = entries[present].std(correction=0).clamp_min(1e-12)
+        return (entries.abs().mean(dim=1) / spread).masked_fill(~present, -torch.inf)
+
+
 def _check_reduce(reduce: str) -> None:
     if reduce not in ("sum", "mean"):
         raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}.")

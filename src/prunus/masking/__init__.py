@@ -9,6 +9,8 @@ from prunus.masking.hard import Hard as Hard
 from prunus.masking.hard_concrete import HardConcrete as HardConcrete
 from prunus.masking.movement import Movement as Movement
 from prunus.masking.optimizer import carry_over as carry_over
+from prunus.masking.remember import Remember as Remember
+from prunus.masking.retrain import Retrain as Retrain
 from prunus.masking.scale import Scale as Scale
 from prunus.masking.shadow import Shadow as Shadow
 from prunus.masking.soft import Soft as Soft

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.space import Space, UnitGroup
-from prunus.types import Mask, Scores, Target
+from prunus.types import Example, Mask, Scores, Target
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Site:
         target: How small the network is to become.
         generator: Source of every random choice.
         end: Optimizer steps until the method's schedule ends.
+        example: An input of the model.
     """
 
     model: nn.Module
@@ -31,6 +32,7 @@ class Site:
     target: Target | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     end: int = 0
+    example: Example = ()
 
 
 class Masking(Protocol):

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from prunus.methods.apoz import apoz as apoz
 from prunus.methods.base import Method as Method
 from prunus.methods.distil import distil as distil
+from prunus.methods.drop import drop as drop
+from prunus.methods.dsd import dsd as dsd
 from prunus.methods.fpgm import fpgm as fpgm
 from prunus.methods.gate import gate as gate
 from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
 from prunus.methods.grasp import grasp as grasp
 from prunus.methods.group_lasso import group_lasso as group_lasso
+from prunus.methods.han import han as han
 from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l0 import l0 as l0
 from prunus.methods.l1_filter import l1_filter as l1_filter
@@ -34,6 +37,9 @@ METHODS: dict[str, Callable[..., Method]] = {
     "magnitude": magnitude,
     "gradual": gradual,
     "gibbs": gibbs,
+    "han": han,
+    "drop": drop,
+    "dsd": dsd,
     "slimming": slimming,
     "soft_filter": soft_filter,
     "group_lasso": group_lasso,

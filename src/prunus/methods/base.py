@@ -36,6 +36,7 @@ class Method:
             recipe does so.
         rewind: Where each update of the mask sends training back to; None to train on. The
             schedule then has `begin` and `every` at the length of one training.
+        temporary: Whether all that was masked is back at the end, so that there is no target.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Method:
     rounds: int = 1
     recalibrates: bool = False
     rewind: Rewind | None = None
+    temporary: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -65,8 +67,14 @@ class Method:
         """Refuse a target that this method cannot aim at.
 
         Raises:
-            TargetError: It is a time, or a cost of channels while the method prunes weights.
+            TargetError: It is a time, or a cost of channels while the method prunes weights, or
+                nothing is removed in the end.
         """
+        if self.temporary:
+            raise TargetError(
+                f"method {self.name!r} ends with every weight there again, so it has no target; "
+                f"leave {target.metric} out and set the method's own share."
+            )
         if target.metric in ("latency_ms", "speedup"):
             raise TargetError(
                 f"{target.metric} is no target that channels can be chosen for yet; ask for macs, "

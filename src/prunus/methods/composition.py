@@ -12,7 +12,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "how important": ("criterion", "rounds"),
     "which stay": ("selector", "target"),
     "when": ("schedule", "before_training"),
-    "what a mask does": ("masking", "penalty"),
+    "what a mask does": ("masking", "penalty", "temporary"),
     "how accuracy comes back": ("distillation", "recalibrates", "rewind"),
 }
 """Question -> the fields of `Method` that answer it."""

@@ -11,7 +11,7 @@ from prunus.criteria import L1
 from prunus.masking import Hard, Shadow
 from prunus.methods.base import Method
 from prunus.schedules import Schedule
-from prunus.selectors import TopK
+from prunus.selectors import InTurn, Selector, TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
@@ -25,6 +25,7 @@ def gradual(
     initial: float = 0.0,
     scope: Literal["global", "layer"] = "layer",
     shadow: bool = False,
+    order: Literal["together", "layerwise"] = "together",
     skip: tuple[str, ...] = (),
 ) -> Method:
     """Remove ever more of the smallest weights while the network trains, then let it recover.
@@ -38,15 +39,35 @@ def gradual(
         scope: The same sparsity in every layer (the paper), or one threshold over all.
         shadow: Keep the values of masked weights, frozen, so that they return when the others of
             their layer have shrunk below them.
+        order: All layers "together", or "layerwise": the time is divided among the layers, and each
+            goes from `initial` to its final sparsity in its own part of it, in order of use. That
+            is what the paper reports for translation; it needs several updates per layer.
         skip: Shell patterns of parameter names to leave whole; the paper leaves the first
             convolution and depthwise ones.
+
+    Raises:
+        ValueError: The order is unknown, or layers in turn are to share one threshold.
     """
+    if order not in ("together", "layerwise"):
+        raise ValueError(f"order must be 'together' or 'layerwise', got {order!r}.")
+    layerwise = order == "layerwise"
+    if layerwise and scope != "layer":
+        raise ValueError(f"order 'layerwise' needs scope 'layer', got {scope!r}.")
+    selector: Selector = TopK(scope=scope)
+    if layerwise:
+        selector = InTurn(of=selector, curve=curve, initial=initial)
     return Method(
         name="gradual",
         granularity=Unstructured(skip=skip),
         criterion=L1(),
-        selector=TopK(scope=scope),
+        selector=selector,
         masking=Shadow if shadow else Hard,
-        schedule=Schedule(curve=curve, begin=begin, end=end, every=every, initial=initial),
+        schedule=Schedule(
+            curve="constant" if layerwise else curve,
+            begin=begin,
+            end=end,
+            every=every,
+            initial=initial,
+        ),
         target=Target(sparsity=0.9),
     )

@@ -11,7 +11,7 @@ from prunus.criteria import Learned
 from prunus.masking import HardConcrete
 from prunus.methods.base import Method
 from prunus.schedules import Schedule
-from prunus.selectors import Threshold, TopK
+from prunus.selectors import AboveZero, TopK
 from prunus.space import Structured
 
 
@@ -45,7 +45,7 @@ def l0(
         name="l0",
         granularity=Structured(coupled=coupled, gated=True, skip=skip),
         criterion=Learned(),
-        selector=Threshold(TopK(round_to=round_to, min_keep=min_keep)),
+        selector=AboveZero(TopK(round_to=round_to, min_keep=min_keep)),
         masking=HardConcrete(strength=strength, dropped=dropped, speed=speed),
         schedule=Schedule(begin=begin),
     )

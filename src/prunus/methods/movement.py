@@ -11,7 +11,7 @@ from prunus.criteria import Learned
 from prunus.masking import Movement
 from prunus.methods.base import Method
 from prunus.schedules import Schedule
-from prunus.selectors import Threshold, TopK
+from prunus.selectors import AboveZero, TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
@@ -48,7 +48,7 @@ def movement(
         name="movement",
         granularity=Unstructured(skip=skip),
         criterion=Learned(),
-        selector=Threshold(TopK(scope=scope)),
+        selector=AboveZero(TopK(scope=scope)),
         masking=Movement(threshold=threshold, strength=strength, speed=speed),
         schedule=gradual if threshold is None else Schedule(begin=end),
         target=Target(sparsity=0.85) if threshold is None else None,

@@ -13,7 +13,7 @@ from prunus.criteria import Learned
 from prunus.masking import Scale
 from prunus.methods.base import Method
 from prunus.schedules import Schedule
-from prunus.selectors import Threshold, TopK
+from prunus.selectors import AboveZero, TopK
 from prunus.space import Branches, Structured
 
 
@@ -50,7 +50,7 @@ def sss(
         name="sss",
         granularity=Branches(skip=skip) if unit == "branch" else channels,
         criterion=Learned(),
-        selector=Threshold(TopK(round_to=round_to, min_keep=min_keep)),
+        selector=AboveZero(TopK(round_to=round_to, min_keep=min_keep)),
         masking=Scale(strength=strength, momentum=momentum),
         schedule=Schedule(begin=begin),
     )

@@ -107,6 +107,7 @@ class Pruner:
                 self.plan.target,
                 self._generator,
                 self._timeline.end,
+                example,
             )
         )
         self._parameters = dict(model.named_parameters())

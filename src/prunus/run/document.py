@@ -115,7 +115,7 @@ def _notes(recipe: Recipe, report: Mapping[str, Any]) -> list[str]:
         notes.append("the dense network was pruned as it was drawn, not trained")
     if report["form"] == "rewritten graph":
         notes.append("the smaller network is a rewritten graph, not of the original classes")
-    if report["form"] == "masked":
+    if report["form"] == "masked" and report["nonzero"] < report["costs"]["params"]["pruned"]:
         notes.append("single weights are zero, not gone: MACs and speed are those of dense kernels")
     return notes
 

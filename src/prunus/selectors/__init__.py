@@ -1,12 +1,17 @@
 """WHICH units stay: scores and an amount to a decision."""
 
+from prunus.selectors.above_zero import AboveZero as AboveZero
 from prunus.selectors.base import Decision as Decision
 from prunus.selectors.base import Selector as Selector
+from prunus.selectors.drop import DropOutIn as DropOutIn
 from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
+from prunus.selectors.in_turn import InTurn as InTurn
+from prunus.selectors.lifted import Lifted as Lifted
 from prunus.selectors.policy import PolicyGradient as PolicyGradient
 from prunus.selectors.rank import lowest as lowest
 from prunus.selectors.rates import Rates as Rates
 from prunus.selectors.reach import reach as reach
 from prunus.selectors.rows import Rows as Rows
+from prunus.selectors.sweep import Sweep as Sweep
 from prunus.selectors.threshold import Threshold as Threshold
 from prunus.selectors.topk import TopK as TopK

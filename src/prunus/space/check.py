@@ -195,7 +195,7 @@ class Reference:
         matter = ""
         for alternatives in resized(self.inputs[0]):
             for given in alternatives:
-                expected = self._taken(given)
+                expected = self.taken(given)
                 if expected is None:
                     continue
                 try:
@@ -209,8 +209,8 @@ class Reference:
                 break
         return matter
 
-    def _taken(self, given: Example) -> list[Tensor] | None:
-        """Return the outputs for an input that need not be taken; None where it is not."""
+    def taken(self, given: Example) -> list[Tensor] | None:
+        """Return the masked network's outputs for an input; None where it does not take it."""
         try:
             found = self._run(given)
         except Exception:
@@ -232,7 +232,7 @@ class Reference:
     def _outputs(self, k: int) -> list[Tensor] | None:
         """Return the outputs for an input; None where the network does not take it."""
         while len(self._found) <= k:  # random inputs; those required were run at the beginning
-            self._found.append(self._taken(self.inputs[len(self._found)]))
+            self._found.append(self.taken(self.inputs[len(self._found)]))
         return self._found[k]
 
     def _run(self, example: Example) -> list[Tensor]:

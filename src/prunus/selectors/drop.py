@@ -1,0 +1,109 @@
+"""Drop some of the smallest weights by chance, and let some others return."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prunus.criteria import Evidence
+from prunus.errors import TargetError
+from prunus.selectors.base import Decision
+from prunus.selectors.reach import top
+from prunus.space import Space, UnitGroup
+from prunus.types import Keep, Scores, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropOutIn:
+    """Each candidate goes with probability `p_out`, each weight that is gone returns with `p_in`.
+
+    Candidates are the share `q` of the present units that score lowest. In the long run as many
+    return as go: the sparsity s settles where q p_out (1 - s) = p_in s, and its distance to that
+    shrinks by the factor 1 - q p_out - p_in from one decision to the next. Source: Jia et al.,
+    "DropPruning for Model Compression", 2018, arXiv:1812.02035, for dropping out and in; the
+    probabilities as they are here are ours.
+
+    Args:
+        q: Share of the present units that are candidates, in (0, 1).
+        p_out: With which probability a candidate goes, in (0, 1].
+        p_in: With which probability one that is gone returns, in [0, 1]; None for that with which
+            the sparsity settles at the target, q p_out (1 - s) / s.
+        scope: Candidates are the lowest of each "layer", or of the whole network ("global").
+        settle: From this share of the schedule on nothing returns, and no more is gone than the
+            target says; the last decision meets it exactly, by score. Where chance has removed a
+            few too many by then, as many return.
+
+    Raises:
+        ValueError: A field is out of range.
+    """
+
+    q: float = 0.2
+    p_out: float = 0.5
+    p_in: float | None = None
+    scope: Literal["layer", "global"] = "layer"
+    settle: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.q < 1:
+            raise ValueError(f"q must be in (0, 1), got {self.q:g}.")
+        if not 0 < self.p_out <= 1:
+            raise ValueError(f"p_out must be in (0, 1], got {self.p_out:g}.")
+        if self.p_in is not None and not 0 <= self.p_in <= 1:
+            raise ValueError(f"p_in must be in [0, 1], got {self.p_in:g}.")
+        if self.scope not in ("layer", "global"):
+            raise ValueError(f"scope must be 'layer' or 'global', got {self.scope!r}.")
+        if not 0 <= self.settle <= 1:
+            raise ValueError(f"settle must be in [0, 1], got {self.settle:g}.")
+
+    def select(
+        self,
+        space: Space | None,
+        groups: Sequence[UnitGroup],
+        scores: Scores,
+        target: Target | None,
+        evidence: Evidence,
+    ) -> Decision:
+        """Choose.
+
+        Raises:
+            TargetError: The target is a cost, or missing.
+        """
+        if target is None or target.metric not in ("sparsity", "density"):
+            raise TargetError("weights drop out and in around a sparsity or density; ask for one.")
+        share = target.value if target.metric == "sparsity" else 1 - target.value
+        pools = [list(groups)] if self.scope == "global" else [[group] for group in groups]
+        keep: Keep = {}
+        for pool in pools:
+            whole = [torch.ones(group.size, dtype=torch.bool) for group in pool]
+            present = torch.cat(
+                [evidence.keep.get(g.name, all_) for g, all_ in zip(pool, whole, strict=True)]
+            )
+            score = torch.cat([scores[group.name] for group in pool])
+            chosen = self._chosen(score, present, share, evidence)
+            parts = torch.split(chosen, [group.size for group in pool])
+            keep |= {group.name: part for group, part in zip(pool, parts, strict=True)}
+        return Decision(keep)
+
+    def _chosen(self, score: Tensor, present: Tensor, share: float, evidence: Evidence) -> Tensor:
+        active, total = int(present.sum()), len(present)
+        settling = evidence.progress >= self.settle
+        chance = torch.rand(total, generator=evidence.generator)
+        rest = top(score.masked_fill(~present, -torch.inf), active - round(self.q * active))
+        dropped = present & ~rest & (chance < self.p_out)
+        returning = ~present & (chance < (0.0 if settling else self._p_in(share)))
+        keep = present & ~dropped | returning
+        goal = min(round(share * total), total - 1)
+        surplus = int((~keep).sum()) - goal
+        if settling and surplus > 0:
+            latest = torch.where(dropped, 1 + score, chance)  # those of this decision come first
+            return keep | top(latest.masked_fill(keep, -torch.inf), surplus)
+        if evidence.progress >= 1 or not keep.any():
+            return top(score.masked_fill(~keep, -torch.inf), total - goal)
+        return keep
+
+    def _p_in(self, share: float) -> float:
+        if self.p_in is not None:
+            return self.p_in
+        return min(1.0, self.q * self.p_out * (1 - share) / share) if share else 1.0
