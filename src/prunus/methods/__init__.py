@@ -19,6 +19,7 @@ from prunus.methods.snip import snip as snip
 from prunus.methods.soft_filter import soft_filter as soft_filter
 from prunus.methods.synflow import synflow as synflow
 from prunus.methods.taylor import taylor as taylor
+from prunus.methods.thinet import thinet as thinet
 from prunus.methods.wanda import wanda as wanda
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -39,4 +40,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "grasp": grasp,
     "synflow": synflow,
     "wanda": wanda,
+    "thinet": thinet,
 }

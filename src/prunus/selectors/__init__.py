@@ -5,7 +5,13 @@ from prunus.selectors.base import Selector as Selector
 from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
 from prunus.selectors.rank import lowest as lowest
 from prunus.selectors.reach import reach as reach
+from prunus.selectors.reconstruction import Greedy as Greedy
 from prunus.selectors.rows import Rows as Rows
 from prunus.selectors.topk import TopK as TopK
 
-SELECTORS: dict[str, type[Selector]] = {"topk": TopK, "rows": Rows, "erdos_renyi": ErdosRenyi}
+SELECTORS: dict[str, type[Selector]] = {
+    "topk": TopK,
+    "rows": Rows,
+    "erdos_renyi": ErdosRenyi,
+    "greedy": Greedy,
+}

@@ -1,0 +1,3 @@
+"""WHICH stay, found by rebuilding what the next layer computes, with new weights for what stays."""
+
+from prunus.selectors.reconstruction.greedy import Greedy as Greedy
