@@ -13,8 +13,9 @@ from prunus import Calibration, Target, prune
 from prunus.criteria import Evidence
 from prunus.methods import thinet
 from prunus.selectors import Greedy, TopK
+from prunus.selectors.reconstruction.contributions import contributions, draw
 from prunus.selectors.reconstruction.course import Course, in_order, readers
-from prunus.selectors.reconstruction.greedy import cheapest, contributions, scales
+from prunus.selectors.reconstruction.greedy import cheapest, scales
 from prunus.selectors.reconstruction.windows import outputs, windows
 from prunus.space import Structured, Unstructured, trace
 
@@ -71,17 +72,23 @@ def test_few_numbers_are_unrolled_at_a_time(monkeypatch):
     assert max(read.numel() for _, read in parts) <= 40
 
 
+def added(layer, weight, x, columns, count):
+    seen = windows(layer, x)
+    pairs = draw(seen, weight, count, torch.Generator().manual_seed(0))
+    return contributions(seen, weight, columns, pairs), pairs
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_contributions_add_up_to_the_output_before_its_activation(groups):
     layer = nn.Conv2d(6, 4, 3, padding=1, groups=groups)
     x = torch.randn(3, 6, 5, 5)
     columns = torch.arange(6 // groups)[:, None]
     weight = layer.weight.detach().double()
-    rows = contributions(layer, weight, x, columns, 20, torch.Generator().manual_seed(0))
+    rows, pairs = added(layer, weight, x, columns, 20)
     assert rows.shape == (60, 6 // groups)
-    made = (layer(x) - layer.bias.view(1, -1, 1, 1)).detach()
-    for k, row in enumerate(rows.sum(1)):
-        assert (made[k // 20] - row).abs().min() < 1e-5
+    made = (layer(x) - layer.bias.view(1, -1, 1, 1)).detach().flatten(2).double()
+    drawn = made[pairs.samples, pairs.outputs, pairs.positions]
+    torch.testing.assert_close(rows.sum(1), drawn, rtol=1e-5, atol=1e-5)
 
 
 def test_a_channel_behind_a_flatten_adds_what_all_its_columns_do():
@@ -89,18 +96,16 @@ def test_a_channel_behind_a_flatten_adds_what_all_its_columns_do():
     x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     columns = torch.tensor([[0, 1], [2, 3]])
     weight = torch.tensor([[1.0, 10.0, 100.0, 1000.0]]).double()
-    rows = contributions(layer, weight, x, columns, 2, torch.Generator())
+    rows, _ = added(layer, weight, x, columns, 2)
     assert rows.tolist() == [[21.0, 4300.0]] * 2
 
 
 def test_outputs_that_are_gone_are_not_drawn():
     layer, x = nn.Linear(2, 3), torch.tensor([[1.0, 1.0]])
     weight = torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]).double()
-    rows = contributions(layer, weight, x, torch.arange(2)[:, None], 8, torch.Generator())
-    assert rows.tolist() == [[1.0, 2.0]] * 8
-    assert not contributions(
-        layer, weight * 0, x, torch.arange(2)[:, None], 2, torch.Generator()
-    ).any()
+    columns = torch.arange(2)[:, None]
+    assert added(layer, weight, x, columns, 8)[0].tolist() == [[1.0, 2.0]] * 8
+    assert added(layer, weight * 0, x, columns, 2)[0].tolist() == [[0.0, 0.0]] * 2
 
 
 def direct_scan(x, count):

@@ -12,6 +12,7 @@ from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l1_filter import l1_filter as l1_filter
 from prunus.methods.magnitude import magnitude as magnitude
 from prunus.methods.obd import obd as obd
+from prunus.methods.regression import regression as regression
 from prunus.methods.rigl import rigl as rigl
 from prunus.methods.set import set_ as set_
 from prunus.methods.slimming import slimming as slimming
@@ -41,4 +42,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "synflow": synflow,
     "wanda": wanda,
     "thinet": thinet,
+    "regression": regression,
 }

@@ -6,6 +6,7 @@ from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
 from prunus.selectors.rank import lowest as lowest
 from prunus.selectors.reach import reach as reach
 from prunus.selectors.reconstruction import Greedy as Greedy
+from prunus.selectors.reconstruction import Regression as Regression
 from prunus.selectors.rows import Rows as Rows
 from prunus.selectors.topk import TopK as TopK
 
@@ -14,4 +15,5 @@ SELECTORS: dict[str, type[Selector]] = {
     "rows": Rows,
     "erdos_renyi": ErdosRenyi,
     "greedy": Greedy,
+    "regression": Regression,
 }

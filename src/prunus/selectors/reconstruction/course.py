@@ -85,14 +85,14 @@ def in_order(space: Space, groups: Sequence[UnitGroup]) -> list[UnitGroup]:
 def widths(
     amounts: TopK, space: Space, groups: Sequence[UnitGroup], target: Target | None
 ) -> dict[str, int]:
-    """Return how many units each group keeps where none counts more than another.
+    """Return how many units each group keeps, where none counts more than another.
 
     Raises:
         TargetError: The target is out of reach.
     """
     alike = {group.name: torch.zeros(group.size) for group in groups}
     chosen = amounts.select(space, groups, alike, target).keep
-    return {name: int(keep.sum()) for name, keep in chosen.items()}
+    return {g.name: int(chosen[g.name].sum()) if g.name in chosen else g.size for g in groups}
 
 
 def readers(group: UnitGroup, model: nn.Module) -> list[Reader]:
@@ -123,3 +123,16 @@ def readers(group: UnitGroup, model: nn.Module) -> list[Reader]:
             "at the weights."
         )
     return found
+
+
+def must_be_finite(reader: Reader, *tensors: Tensor) -> None:
+    """Refuse what NaN or infinities have got into.
+
+    Raises:
+        ValueError: Naming the layer.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise ValueError(
+            f"what {reader.layer!r} computes on the calibration is not finite; the weights or the "
+            "samples hold NaN or infinities."
+        )

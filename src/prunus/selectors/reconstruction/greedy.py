@@ -4,11 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunus.criteria import Evidence
 from prunus.selectors.base import Decision
-from prunus.selectors.reconstruction.course import Course, Reader, in_order, readers, widths
+from prunus.selectors.reconstruction.contributions import contributions, draw
+from prunus.selectors.reconstruction.course import (
+    Course,
+    Reader,
+    in_order,
+    must_be_finite,
+    readers,
+    widths,
+)
 from prunus.selectors.reconstruction.solve import toward
 from prunus.selectors.reconstruction.windows import windows
 from prunus.selectors.topk import TopK
@@ -63,7 +71,10 @@ class Greedy:
         """
         count = widths(self.amounts, space, groups, target)
         course = Course(space, evidence)
-        for group in in_order(space, [group for group in groups if group.name in count]):
+        for group in in_order(space, groups):
+            if count[group.name] == group.size:
+                course.settle(group, torch.ones(group.size, dtype=torch.bool), {})
+                continue
             reading = readers(group, course.model)
             grams = self._grams(group, reading, course)
             keep = ~cheapest(torch.stack(grams).sum(dim=0), group.size - count[group.name])
@@ -81,57 +92,14 @@ class Greedy:
         for found in course.evidence.inputs([reader.layer for reader in reading]):
             for reader, gram in zip(reading, grams, strict=True):
                 if reader.layer in found:
-                    layer = course.model.get_submodule(reader.layer)
                     weight = course.weight(reader.weight)
-                    x = found[reader.layer]
-                    rows = contributions(
-                        layer, weight, x, reader.columns, self.samples, course.evidence.generator
-                    )
+                    seen = windows(course.model.get_submodule(reader.layer), found[reader.layer])
+                    pairs = draw(seen, weight, self.samples, course.evidence.generator)
+                    rows = contributions(seen, weight, reader.columns, pairs)
                     gram += (rows.T @ rows).cpu()
         for reader, gram in zip(reading, grams, strict=True):
-            if not gram.isfinite().all():
-                raise ValueError(
-                    f"what {reader.layer!r} computes on the calibration is not finite; its weights "
-                    "or the samples hold NaN or infinities."
-                )
+            must_be_finite(reader, gram)
         return grams
-
-
-def contributions(
-    layer: nn.Module,
-    weight: Tensor,
-    x: Tensor,
-    columns: Tensor,
-    count: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """Draw outputs of a layer and return what each unit adds to them, float64 (outputs, units).
-
-    Outputs whose weights are all zero, because they are pruned, are not drawn.
-
-    Args:
-        layer: A linear layer or a convolution.
-        weight: Its weight, float64, shape (out, in / groups, *kernel).
-        x: What it is given.
-        columns: Where the units are among its inputs, (units, k).
-        count: Outputs of each sample.
-        generator: Of the choice.
-    """
-    seen = windows(layer, x)
-    samples, positions = seen.draw(count, generator)
-    filters = weight.flatten(2) if weight.ndim > 2 else weight[..., None]
-    live = filters.flatten(1).any(dim=1).nonzero().ravel()
-    rows = torch.zeros(len(samples), len(columns), dtype=torch.float64, device=x.device)
-    if not len(live):
-        return rows
-    drawn = torch.randint(len(live), samples.shape, generator=generator).to(x.device)
-    out, columns = live[drawn], columns.to(x.device)
-    per_group = len(filters) // seen.groups
-    for part, read in seen.parts(samples, positions):
-        own = read[torch.arange(len(read), device=x.device), out[part] // per_group]
-        added = (own * filters[out[part]]).sum(dim=2)  # outputs, channels of the group
-        rows[part] = added[:, columns].sum(dim=2)
-    return rows
 
 
 def cheapest(gram: Tensor, count: int) -> Tensor:
