@@ -27,7 +27,7 @@ COMES_BACK = ("soft_filter", "set", "rigl")  # what it removes may return
 COARSE = ("taylor", "group_lasso")  # one of its units is 3 % of a network as small as this
 LOOKS_AT_DATA = (
     *("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda"),
-    *("thinet", "regression"),
+    *("thinet", "regression", "sparsegpt"),
 )
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])

@@ -199,7 +199,9 @@ def test_errors_do_not_add_up():
 def test_bad_settings_and_samples_are_refused():
     with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
         Regression(samples=0)
-    with pytest.raises(ValueError, match="what '2' computes on the calibration is not finite"):
+    with pytest.raises(
+        ValueError, match="what '2' reads or computes on the calibration is not finite"
+    ):
         prune(
             *(chain(), torch.ones(1, 3).double()),
             method=regression(ratios={"0": 0.5}, round_to=1),

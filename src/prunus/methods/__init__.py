@@ -18,6 +18,7 @@ from prunus.methods.set import set_ as set_
 from prunus.methods.slimming import slimming as slimming
 from prunus.methods.snip import snip as snip
 from prunus.methods.soft_filter import soft_filter as soft_filter
+from prunus.methods.sparsegpt import sparsegpt as sparsegpt
 from prunus.methods.synflow import synflow as synflow
 from prunus.methods.taylor import taylor as taylor
 from prunus.methods.thinet import thinet as thinet
@@ -43,4 +44,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "wanda": wanda,
     "thinet": thinet,
     "regression": regression,
+    "sparsegpt": sparsegpt,
 }

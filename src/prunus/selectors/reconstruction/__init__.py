@@ -2,3 +2,4 @@
 
 from prunus.selectors.reconstruction.greedy import Greedy as Greedy
 from prunus.selectors.reconstruction.regression import Regression as Regression
+from prunus.selectors.reconstruction.sweep import ColumnSweep as ColumnSweep

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from prunus.criteria import Evidence
 from prunus.selectors.base import Decision
+from prunus.selectors.reconstruction.windows import has_windows
 from prunus.selectors.topk import TopK
 from prunus.space import Space, UnitGroup
 from prunus.space.check import apply_mask
@@ -113,8 +113,8 @@ def readers(group: UnitGroup, model: nn.Module) -> list[Reader]:
     found = []
     for member in group.group.members:
         layer = modules.get(member.layer)
-        plain = isinstance(layer, nn.Linear | _ConvNd) and not getattr(layer, "transposed", False)
-        if plain and not member.produces and member.dim == 1 and member.tensor.endswith(".weight"):
+        reads = not member.produces and member.dim == 1 and member.tensor.endswith(".weight")
+        if reads and has_windows(layer):
             found.append(Reader(member.layer, member.tensor, member.index))
     if not found:
         raise ValueError(
@@ -125,7 +125,7 @@ def readers(group: UnitGroup, model: nn.Module) -> list[Reader]:
     return found
 
 
-def must_be_finite(reader: Reader, *tensors: Tensor) -> None:
+def must_be_finite(layer: str, *tensors: Tensor) -> None:
     """Refuse what NaN or infinities have got into.
 
     Raises:
@@ -133,6 +133,6 @@ def must_be_finite(reader: Reader, *tensors: Tensor) -> None:
     """
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
         raise ValueError(
-            f"what {reader.layer!r} computes on the calibration is not finite; the weights or the "
-            "samples hold NaN or infinities."
+            f"what {layer!r} reads or computes on the calibration is not finite; the weights or "
+            "the samples hold NaN or infinities."
         )

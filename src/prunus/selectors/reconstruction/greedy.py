@@ -98,7 +98,7 @@ class Greedy:
                     rows = contributions(seen, weight, reader.columns, pairs)
                     gram += (rows.T @ rows).cpu()
         for reader, gram in zip(reading, grams, strict=True):
-            must_be_finite(reader, gram)
+            must_be_finite(reader.layer, gram)
         return grams
 
 

@@ -150,5 +150,5 @@ def _seen(
             if reader.layer in found and reader.layer in was:
                 layer, passage = course.model.get_submodule(reader.layer), found[reader.layer]
                 lacking, factor = missing(layer, was[reader.layer], passage)
-                must_be_finite(reader, passage.read, lacking)
+                must_be_finite(reader.layer, passage.read, lacking)
                 yield reader, windows(layer, passage.read), lacking, factor

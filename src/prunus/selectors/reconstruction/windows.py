@@ -66,18 +66,18 @@ class Windows:
             yield part, read.reshape(len(read), self.groups, -1, kernel)
 
 
-def windows(layer: nn.Module, x: Tensor) -> Windows:
-    """Return what a layer reads of its input `x`.
+def has_windows(layer: nn.Module | None) -> bool:
+    """Say whether a layer is linear, or a convolution that is not transposed."""
+    return isinstance(layer, nn.Linear | _ConvNd) and not getattr(layer, "transposed", False)
 
-    Raises:
-        ValueError: It is neither a linear layer nor a plain convolution.
-    """
+
+def windows(layer: nn.Module, x: Tensor) -> Windows:
+    """Return what a layer reads of its input `x`; it must have windows."""
     if isinstance(layer, nn.Linear):
         tokens = x.reshape(len(x) if x.ndim > 1 else 1, -1, x.shape[-1])
         points = torch.arange(tokens.shape[1], device=x.device)[:, None]
         return Windows(tokens.transpose(1, 2), points, 1)
-    if not isinstance(layer, _ConvNd) or layer.transposed:
-        raise ValueError(f"windows are of convolutions and linear layers, got {layer}.")
+    assert isinstance(layer, _ConvNd)
     dims = len(layer.kernel_size)
     x = x if x.ndim == dims + 2 else x[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
