@@ -9,12 +9,13 @@ from torch import nn
 
 from prunus import Calibration, Pruner, Target, prune
 from prunus.methods import METHODS, gradual, l1_filter, magnitude
-from prunus.space import Structured
+from prunus.space import Structured, verify
 
 # settings under which a method runs its course within few steps on a tiny network
 SHORT = {
     "gradual": {"begin": "2it", "end": "10it", "every": "2it"},
     **{key: {"round_to": 1} for key in ("l1_filter", "taylor", "fpgm", "hrank", "apoz", "distil")},
+    **{key: {"round_to": 1} for key in ("thinet", "regression")},
     **{key: {"begin": "2it", "end": "10it", "every": "2it"} for key in ("han", "drop")},
     "dsd": {"begin": "2it", "end": "10it"},
     "synflow": {"rounds": 5},
@@ -29,11 +30,14 @@ SHORT = {
 }
 TARGETS = {"structured": Target(macs=0.5), "weights": Target(sparsity=0.7)}
 STEPS = 12
-LOOKS = ("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda", "try_and_learn")
 RETRAINS = ("try_and_learn",)  # its decision comes with a network trained on
 COMES_BACK = ("soft_filter", "set", "rigl", "movement", "drop")  # what it removes may return
 DENSE_AGAIN = ("dsd",)  # nothing is removed in the end
 COARSE = ("taylor", "group_lasso")  # one of its units is 3 % of a network as small as this
+LOOKS_AT_DATA = (
+    *("taylor", "hrank", "apoz", "obd", "snip", "grasp", "wanda"),
+    *("thinet", "regression", "sparsegpt", "try_and_learn"),
+)
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 DATA = Calibration([(X, torch.tensor([0, 1, 2, 0])), (X.flip(0), torch.tensor([1, 2, 0, 1]))])
 
@@ -249,6 +253,17 @@ def test_its_one_shot_form_leaves_the_model_bit_identical(name):
 
 
 @every_method
+def test_mask_and_patch_on_the_original_are_the_small_network(name):
+    if method(name).during_training:
+        pytest.skip("the original has been trained on by then")
+    model = build()
+    result = prune(model, X, method=method(name), target=target(name), calibration=DATA)
+    mended = build()
+    mended.load_state_dict({**model.state_dict(), **result.patch})
+    assert verify(result.mask, result.model, X, model=mended).passed
+
+
+@every_method
 def test_finishing_too_early_is_an_error(name):
     model = build()
     pruner = Pruner(model, X, method(name), target=target(name), calibration=DATA)
@@ -265,9 +280,9 @@ def test_what_it_looks_at_is_there_or_it_says_so(name):
         Pruner(build(), X, method(name), target=target(name))
     except ValueError as error:
         assert "pass calibration=prunus.Calibration(batches" in str(error)
-        assert name in LOOKS
+        assert name in LOOKS_AT_DATA
     else:
-        assert name not in LOOKS
+        assert name not in LOOKS_AT_DATA
 
 
 @every_method

@@ -112,7 +112,7 @@ class Evidence:
         named: dict[str, Tensor] = {
             name: p for name, p in self.model.named_parameters() if p.is_floating_point()
         }
-        for inputs, targets in self._batches():
+        for inputs, targets in self.batches():
             if targets is None:
                 raise ValueError(
                     "this criterion looks at a loss, so the calibration must yield pairs "
@@ -148,7 +148,7 @@ class Evidence:
         Yields:
             Layer -> its first input; layers that a batch does not reach are left out.
         """
-        for inputs, _ in self._batches():
+        for inputs, _ in self.batches():
             found: dict[str, Tensor] = {}
 
             def keep(name: str, found: dict[str, Tensor] = found) -> Callable[..., None]:
@@ -166,7 +166,12 @@ class Evidence:
                 self.model(*args, **kwargs)
             yield found
 
-    def _batches(self) -> Iterator[tuple[Example, Any]]:
+    def batches(self) -> Iterator[tuple[Example, Any]]:
+        """Yield inputs and targets (None where there are none), on the model's device.
+
+        Raises:
+            ValueError: There is no calibration, or it is empty.
+        """
         if self.calibration is None:
             raise ValueError(
                 "this method looks at data; pass calibration=prunus.Calibration(batches), with "

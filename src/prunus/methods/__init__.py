@@ -21,14 +21,17 @@ from prunus.methods.lottery import lottery as lottery
 from prunus.methods.magnitude import magnitude as magnitude
 from prunus.methods.movement import movement as movement
 from prunus.methods.obd import obd as obd
+from prunus.methods.regression import regression as regression
 from prunus.methods.rigl import rigl as rigl
 from prunus.methods.set import set_ as set_
 from prunus.methods.slimming import slimming as slimming
 from prunus.methods.snip import snip as snip
 from prunus.methods.soft_filter import soft_filter as soft_filter
+from prunus.methods.sparsegpt import sparsegpt as sparsegpt
 from prunus.methods.sss import sss as sss
 from prunus.methods.synflow import synflow as synflow
 from prunus.methods.taylor import taylor as taylor
+from prunus.methods.thinet import thinet as thinet
 from prunus.methods.try_and_learn import try_and_learn as try_and_learn
 from prunus.methods.wanda import wanda as wanda
 
@@ -61,4 +64,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "try_and_learn": try_and_learn,
     "distil": distil,
     "lottery": lottery,
+    "thinet": thinet,
+    "regression": regression,
+    "sparsegpt": sparsegpt,
 }

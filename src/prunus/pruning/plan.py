@@ -16,7 +16,7 @@ from prunus.selectors import Decision
 from prunus.space import Frozen, Structured, Verification, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.graph_network import GraphNetwork
-from prunus.space.remove import copy_sliced, kept_index
+from prunus.space.remove import copy_sliced, kept_index, mend
 from prunus.space.shrink import inexpressible, shrink
 from prunus.types import Example, Keep, Mask, Scores, Target
 
@@ -252,14 +252,6 @@ class Plan:
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
         )
-
-
-@torch.no_grad()
-def mend(model: nn.Module, patch: Mapping[str, Tensor]) -> None:
-    """Give parameters and buffers the values that belong to a decision."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for name, values in patch.items():
-        tensors[name].copy_(values)
 
 
 _AVERAGED = (

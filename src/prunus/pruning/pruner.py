@@ -11,11 +11,12 @@ from prunus.criteria import Calibration
 from prunus.errors import CheckpointError, TargetError
 from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
-from prunus.pruning.plan import Plan, mend
+from prunus.pruning.plan import Plan
 from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
 from prunus.recovery import Rewinding
 from prunus.selectors import Decision
+from prunus.space.remove import mend
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
 

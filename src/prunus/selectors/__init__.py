@@ -11,6 +11,9 @@ from prunus.selectors.policy import PolicyGradient as PolicyGradient
 from prunus.selectors.rank import lowest as lowest
 from prunus.selectors.rates import Rates as Rates
 from prunus.selectors.reach import reach as reach
+from prunus.selectors.reconstruction import ColumnSweep as ColumnSweep
+from prunus.selectors.reconstruction import Greedy as Greedy
+from prunus.selectors.reconstruction import Regression as Regression
 from prunus.selectors.rows import Rows as Rows
 from prunus.selectors.sweep import Sweep as Sweep
 from prunus.selectors.threshold import Threshold as Threshold

@@ -32,13 +32,8 @@ class Rows:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        if self.pattern is None:
-            return
-        found = _PATTERN.fullmatch(self.pattern) if isinstance(self.pattern, str) else None
-        if found is None or int(found[1]) >= int(found[2]):
-            raise ValueError(
-                f"pattern must be 'N:M' with N below M, such as '2:4', got {self.pattern!r}."
-            )
+        if self.pattern is not None:
+            n_of_m(self.pattern)
 
     def select(
         self,
@@ -64,28 +59,48 @@ class Rows:
 
     def _chosen(self, table: Tensor, target: Target | None) -> Tensor:
         rows, length = table.shape
+        share = share_of(target, self.pattern)
         if self.pattern is None:
-            if target is None:
-                return torch.ones_like(table, dtype=torch.bool)
-            return _highest(table, max(1, length - round(_share(target) * length)))
-        count, of = map(int, self.pattern.split(":"))
-        if target is not None and abs(_share(target) - (1 - count / of)) > 1e-6:
-            raise TargetError(
-                f"{target.metric} {target.value:g} cannot be reached: the pattern {self.pattern} "
-                f"removes {1 - count / of:g} of the weights; ask for that, or take pattern=None."
-            )
+            return highest(table, max(1, length - round(share * length)))
+        count, of = n_of_m(self.pattern)
         if length % of:
             return torch.ones_like(table, dtype=torch.bool)
-        return _highest(table.reshape(-1, of), count).reshape(rows, length)
+        return highest(table.reshape(-1, of), count).reshape(rows, length)
 
 
-def _share(target: Target) -> float:
+def n_of_m(pattern: str) -> tuple[int, int]:
+    """Return N and M of "N:M".
+
+    Raises:
+        ValueError: It is something else, or N is not below M.
+    """
+    found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
+    if found is None or int(found[1]) >= int(found[2]):
+        raise ValueError(f"pattern must be 'N:M' with N below M, such as '2:4', got {pattern!r}.")
+    return int(found[1]), int(found[2])
+
+
+def share_of(target: Target | None, pattern: str | None) -> float:
+    """Return the share of weights that goes; without a target, that of the pattern, or none.
+
+    Raises:
+        TargetError: The target is a cost, or another share than the pattern's.
+    """
+    count, of = (1, 1) if pattern is None else n_of_m(pattern)
+    if target is None:
+        return 1 - count / of
     if target.metric not in ("sparsity", "density"):
         raise TargetError(f"{target.metric} is a cost of channels, and rows lose single weights.")
-    return target.value if target.metric == "sparsity" else 1 - target.value
+    share = target.value if target.metric == "sparsity" else 1 - target.value
+    if pattern is not None and abs(share - (1 - count / of)) > 1e-6:
+        raise TargetError(
+            f"{target.metric} {target.value:g} cannot be reached: the pattern {pattern} removes "
+            f"{1 - count / of:g} of the weights; ask for that, or take pattern=None."
+        )
+    return share
 
 
-def _highest(table: Tensor, count: int) -> Tensor:
+def highest(table: Tensor, count: int) -> Tensor:
     """Mark the `count` highest of each row; ties in order of index."""
     order = table.argsort(dim=1, descending=True, stable=True)[:, :count]
     return torch.zeros_like(table, dtype=torch.bool).scatter_(1, order, True)

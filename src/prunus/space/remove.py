@@ -1,6 +1,7 @@
 """Taking units out: a smaller network of the user's own classes, built beside the old one."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -93,3 +94,11 @@ def sliced(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(value, requires_grad=tensor.requires_grad)
     return value
+
+
+@torch.no_grad()
+def mend(model: nn.Module, patch: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers the values that belong to a decision."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, values in patch.items():
+        tensors[name].copy_(values)
