@@ -1,9 +1,15 @@
 """The papers' networks and data, by name."""
 
 from prunus.zoo.datasets import DATASETS, check_dataset, dataset
+from prunus.zoo.frankle_conv import FrankleConv
 from prunus.zoo.lenet import LeNet5, LeNet300
+from prunus.zoo.mobilenet_v1 import MobileNetV1
 from prunus.zoo.networks import NETWORKS, check_network, example, network, user_network
+from prunus.zoo.prunefl import PruneFLConv2, PruneFLVGG11
+from prunus.zoo.ptb_lstm import PtbLstm
 from prunus.zoo.resnet_cifar import CifarResNet
+from prunus.zoo.segmentation import FCN32s, SegNet
+from prunus.zoo.seq2seq import Seq2Seq
 from prunus.zoo.vgg_cifar import CifarVGG
 from prunus.zoo.weights import load_weights
 
@@ -12,8 +18,16 @@ __all__ = [
     "NETWORKS",
     "CifarResNet",
     "CifarVGG",
+    "FCN32s",
+    "FrankleConv",
     "LeNet5",
     "LeNet300",
+    "MobileNetV1",
+    "PruneFLConv2",
+    "PruneFLVGG11",
+    "PtbLstm",
+    "SegNet",
+    "Seq2Seq",
     "check_dataset",
     "check_network",
     "dataset",
