@@ -107,12 +107,10 @@ class Work:
         """One input, with a batch of one so that MACs are counted per sample."""
         model = self.recipe.model
         if model.input is not None:
-            shape = model.input
-        elif self.data is not None:
-            shape = self.data.shape
-        else:
-            return first_sample(zoo.example(str(model.name)))
-        return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+            return torch.randn(1, *model.input, generator=torch.Generator().manual_seed(0))
+        if self.data is not None:
+            return first_sample(next(self.data.eval_batches("train"))[0])
+        return first_sample(zoo.example(str(model.name)))
 
     def dense(self, directory: Path) -> dict[str, Any]:
         """Load the network's weights, or train it."""
@@ -325,7 +323,7 @@ class Work:
         }
         if self.data is not None:
             metrics = evaluate(model, self.data)
-            found |= {"accuracy": metrics.accuracy, "loss": metrics.loss}
+            found |= metrics.named(self.data.metric)
         return {**found, **trained}
 
 
