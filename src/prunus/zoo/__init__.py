@@ -1,6 +1,7 @@
 """The papers' networks and data, by name."""
 
-from prunus.zoo.datasets import DATASETS, check_dataset, dataset
+from prunus.zoo.datasets import DATASETS, LOCAL, check_dataset, dataset
+from prunus.zoo.federation import clients
 from prunus.zoo.frankle_conv import FrankleConv
 from prunus.zoo.lenet import LeNet5, LeNet300
 from prunus.zoo.mobilenet_v1 import MobileNetV1
@@ -10,11 +11,13 @@ from prunus.zoo.ptb_lstm import PtbLstm
 from prunus.zoo.resnet_cifar import CifarResNet
 from prunus.zoo.segmentation import FCN32s, SegNet
 from prunus.zoo.seq2seq import Seq2Seq
+from prunus.zoo.translation import bleu, translate
 from prunus.zoo.vgg_cifar import CifarVGG
 from prunus.zoo.weights import load_weights
 
 __all__ = [
     "DATASETS",
+    "LOCAL",
     "NETWORKS",
     "CifarResNet",
     "CifarVGG",
@@ -28,11 +31,14 @@ __all__ = [
     "PtbLstm",
     "SegNet",
     "Seq2Seq",
+    "bleu",
     "check_dataset",
     "check_network",
+    "clients",
     "dataset",
     "example",
     "load_weights",
     "network",
+    "translate",
     "user_network",
 ]
