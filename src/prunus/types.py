@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 Mask: TypeAlias = dict[str, Tensor]
 """Parameter or buffer name -> bool tensor of the same shape, True = kept."""
@@ -36,6 +37,14 @@ def call_arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
         "example must be a tensor, a tuple of positional inputs or a dict of keyword inputs, "
         f"got {type(example).__name__}."
     )
+
+
+def first_sample(example: Example, copies: int = 1) -> Example:
+    """Return the first sample of each tensor in `example`, so many times."""
+    found: Example = tree_map_only(
+        Tensor, lambda x: x[:1].expand(copies, *x.shape[1:]) if x.ndim else x, example
+    )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -175,7 +175,7 @@ def test_methods(say):
     assert code == 0
     assert {"l1_filter", "magnitude", "gradual"} <= found.keys()
     assert all(one["source"] and one["summary"] for one in found.values())
-    assert found["l1_filter"]["arguments"]["round_to"] == 8
+    assert found["l1_filter"]["arguments"]["min_keep"] == 1
     assert "l1_filter" in say("methods")[1]
     out = say("methods", "gradual")[1]
     assert "1710.01878" in out

@@ -36,6 +36,16 @@ def test_columns_compare_with_the_dense_network(resnet20):
     ]
 
 
+def test_pixels_and_words_have_columns_of_their_own():
+    dense = {"name": "dense", "accuracy": 0.8, "mean_iou": 0.5, "perplexity": 80.0}
+    grid = arms_grid({"arms": [dense, dense | {"mean_iou": 0.45, "perplexity": 83.125}]})
+    assert grid.headings == ("Arm", "Accuracy", "Mean IoU", "Perplexity")
+    assert [(cell.text, cell.note) for cell in grid.rows[1][2:]] == [
+        ("45.00 %", "-5.00 points"),
+        ("83.12", "+3.12"),
+    ]
+
+
 def test_only_columns_that_some_arm_has():
     result = {"arms": [{"name": "dense", "params": 1000}, {"name": "x", "params": None, "macs": 5}]}
     grid = arms_grid(result)

@@ -23,6 +23,11 @@ def unpooled(x: Tensor) -> Tensor:
     return F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2)
 
 
+def unpooled_beside(x: Tensor, y: Tensor) -> Tensor:
+    places = F.max_pool2d(y, 2, return_indices=True)[1]
+    return F.max_unpool2d(x, places, 2)
+
+
 def sampled(x: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(x, grid.tanh(), align_corners=False)
 
@@ -47,7 +52,9 @@ ROWS = [
     row("ab cd 5 -> ab cd 2", lambda x: F.adaptive_max_pool1d(x, 2)),
     row("ab cd 5 5 -> ab cd 2 2", lambda x: F.adaptive_max_pool2d(x, 2)),
     row("ab cd 5 5 5 -> ab cd 2 2 2", lambda x: F.adaptive_max_pool3d(x, 2)),
-    row("ab 2 4 4 -> ab 2 4 4", unpooled),
+    row("ab cd 4 4 -> ab cd 4 4", unpooled),
+    row("ab 4 4 -> ab 4 4", unpooled),
+    row("ab cd 2 2, ab cd 4 4 -> ab cd 4 4", unpooled_beside),
     row("ab cd 3 -> ab cd 6", resized("nearest")),
     row("ab cd 3 3 -> ab cd 6 6", resized("nearest")),
     row("ab cd 3 3 -> ab cd 6 6", resized("nearest-exact")),

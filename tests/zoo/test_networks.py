@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunus import zoo
+from prunus.types import call_arguments, first_sample
 from prunus.zoo.resnet_cifar import ZeroPadShortcut
 
 
@@ -25,6 +26,14 @@ def macs(model, x):
         ("vgg16", {}, 14_724_042, 313_201_664),
         ("vgg16", {"hidden_features": 512}, 14_986_698, 313_463_808),
         ("vgg19", {}, 20_035_018, None),
+        ("conv2", {}, 4_300_992 + 650, None),
+        ("conv4", {}, 2_425_024 + 906, None),
+        ("conv6", {}, 2_261_184 + 1418, None),
+        ("prunefl_conv2", {}, 6_603_710, None),
+        ("vgg11", {}, 9_750_922, None),
+        ("segnet", {}, 29_441_419, None),
+        ("fcn32s", {"classes": 21}, 134_346_581, None),
+        ("torchvision:alexnet", {}, 61_100_840, None),
     ],
 )
 def test_published_sizes(name, options, parameters, expected_macs):
@@ -39,15 +48,117 @@ def test_caffe_lenet5_has_430500_weights():
     assert sum(p.numel() for n, p in model.named_parameters() if n.endswith("weight")) == 430_500
 
 
+# The paper's table 6 rounds parameters to 0.1 M; its MACs are 569, 325, 149 and 41 M.
+@pytest.mark.parametrize(
+    ("width", "parameters", "millions"),
+    [(1, 4_231_976, 569), (0.75, 2_585_560, 325), (0.5, 1_331_592, 149), (0.25, 470_072, 41)],
+)
+def test_mobilenet_widths(width, parameters, millions):
+    model = zoo.network("mobilenet_v1", width=width)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert round(macs(model, zoo.example("mobilenet_v1")) / 1e6) == millions
+
+
+@pytest.mark.parametrize(
+    ("size", "units", "published"),
+    [("small", 200, 4.65), ("medium", 650, 19.78), ("large", 1500, 66.02)],
+)
+def test_zaremba_sizes(size, units, published):
+    with torch.device("meta"):
+        model = zoo.network("ptb_lstm", size=size)
+    second_biases = [p.numel() for n, p in model.named_parameters() if "bias_hh" in n]
+    assert second_biases == [4 * units, 4 * units]
+    parameters = sum(p.numel() for p in model.parameters()) - sum(second_biases)
+    assert round(parameters / 1e6, 2) == published
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutional", "weights"),
+    [("conv2", 38_592, 4_300_992), ("conv4", 259_776, 2_425_024), ("conv6", 1_144_512, 2_261_184)],
+)
+def test_frankle_weights(name, convolutional, weights):
+    model = zoo.network(name)
+    found = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert sum(w.numel() for w in found) == weights
+    assert sum(w.numel() for w in found if w.ndim == 4) == convolutional
+    first = model.classifier[0]
+    glorot = (2 / (first.in_features + first.out_features)) ** 0.5
+    assert first.weight.std().item() == pytest.approx(glorot, rel=0.01)
+    assert not first.bias.any()
+
+
+SMALL = {
+    "mobilenet_v1": {"width": 0.125},
+    "segnet": {"width": 0.0625},
+    "fcn32s": {"width": 0.0625},
+    "ptb_lstm": {"size": "small", "words": 150},
+    "seq2seq": {"source_words": 120, "target_words": 150, "embedding": 16, "units": 24},
+}
+WORDS = ("ptb_lstm", "seq2seq")
+
+
 @pytest.mark.parametrize("name", zoo.NETWORKS)
 def test_every_network_takes_its_example_and_other_batch_sizes(name):
-    model = zoo.network(name, classes=7).double().eval()
-    x = zoo.example(name).double()
+    options = SMALL.get(name, {}) | ({} if name in WORDS else {"classes": 7})
+    model = zoo.network(name, **options).double().eval()
+    x = zoo.example(name)
+    if name not in WORDS:
+        x = x.double()
     with torch.no_grad():
-        together, first = model(x), model(x[:1])
-    assert together.shape == (2, 7)
+        together = run(model, x)
+        first = run(model, first_sample(x))
+    classes = 150 if name in WORDS else 7
+    positions = {"segnet": (180, 240), "fcn32s": (180, 240), "ptb_lstm": (35,), "seq2seq": (20,)}
+    assert together.shape == (2, classes, *positions.get(name, ()))
     torch.testing.assert_close(together[:1], first)
-    assert torch.equal(x, zoo.example(name).double())
+
+
+def run(model, example):
+    args, kwargs = call_arguments(example)
+    return model(*args, **kwargs)
+
+
+def test_examples_are_always_the_same():
+    assert torch.equal(zoo.example("resnet20"), zoo.example("resnet20"))
+    assert all(map(torch.equal, zoo.example("seq2seq"), zoo.example("seq2seq")))
+
+
+def test_a_language_model_does_not_see_the_word_it_predicts():
+    model = zoo.network("ptb_lstm", size="small", words=50).eval()
+    words = torch.randint(50, (2, 9), generator=torch.Generator().manual_seed(0))
+    other = words.clone()
+    other[:, 5] = (other[:, 5] + 1) % 50
+    with torch.no_grad():
+        differs = (model(words) != model(other)).any(1)
+    assert differs.tolist() == [[k >= 5 for k in range(9)]] * 2
+
+
+def test_a_translator_ignores_padding_and_words_to_come():
+    model = zoo.network("seq2seq", **SMALL["seq2seq"]).double().eval()
+    source, target = zoo.example("seq2seq")
+    padded = torch.cat([source, torch.zeros(2, 6, dtype=torch.long)], dim=1)
+    with torch.no_grad():
+        torch.testing.assert_close(model(padded, target), model(source, target))
+        torch.testing.assert_close(model(source, target)[..., :4], model(source, target[:, :4]))
+        assert not torch.allclose(model(source.flip(1), target), model(source, target))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (45, 61), (180, 240)])
+@pytest.mark.parametrize("name", ["segnet", "fcn32s"])
+def test_every_pixel_gets_a_class(name, size):
+    model = zoo.network(name, **SMALL[name]).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, *size)).shape == (1, 11, *size)
+
+
+def test_dropout_of_lenet5_falls_between_its_linear_layers():
+    model = zoo.network("lenet5", dropout=0.5)
+    model.fc2.register_forward_pre_hook(lambda module, given: zeros.append(given[0] == 0))
+    zeros = []
+    for training in (False, True):
+        model.train(training)(zoo.example("lenet5"))
+    without, with_it = (found.double().mean().item() for found in zeros)
+    assert with_it == pytest.approx(without + (1 - without) * 0.5, abs=0.06)
 
 
 def test_cifar_networks_take_grey_images_of_28_pixels():

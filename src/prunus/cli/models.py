@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from prunus.types import Example
+
 _TIMM = "timm:"
 _INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*))?")
 
 
-def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Module, Tensor]":
+def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Module, Example]":
     """Build the network that the command line names, and one input for it, a batch of one.
 
     Args:
@@ -27,6 +29,7 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
 
     from prunus import saving, zoo
     from prunus.files import read_tensors
+    from prunus.types import first_sample
 
     from_timm = model.startswith(_TIMM)
     own = ":" in model and not from_timm and not model.startswith("torchvision:")
@@ -34,26 +37,28 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
         raise ValueError(
             f"network '{model}' is your own; give the shape of its input, as --input 3,32,32."
         )
-    example = None if shape is None else _input(shape)
+    example: Example | None = None if shape is None else _input(shape)
     torch.manual_seed(0)
     if from_timm:
         network = _timm_network(model)
     else:
         network = zoo.user_network(model) if own else zoo.network(model)
     if example is None:
-        example = _timm_input(model, network) if from_timm else zoo.example(model)[:1]
+        example = _timm_input(model, network) if from_timm else zoo.example(model)
     if weights is not None:
         safe = weights.suffix == ".safetensors"
         if safe and "plan" in read_tensors(weights)[1]:
             network = saving.load(weights, network, example)
         else:
             zoo.load_weights(network, weights)
-    return network, example
+    return network, first_sample(example)
 
 
-def pair(example: "Tensor") -> "Tensor":
+def pair(example: "Example") -> "Example":
     """Return the example twice: the exporter takes a batch of one for a constant."""
-    return example.expand(2, *example.shape[1:])
+    from prunus.types import first_sample
+
+    return first_sample(example, copies=2)
 
 
 def _input(text: str) -> "Tensor":

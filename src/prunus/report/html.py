@@ -77,12 +77,15 @@ def write_inspection(found: Inspection, path: Path | str) -> None:
     write_text(path, page)
 
 
+_QUALITY = ("accuracy", "mean_iou", "perplexity")
+
+
 def _page(result: Mapping[str, Any]) -> str:
     curves = result.get("curves") or {}
     groups = result.get("groups") or []
     charts = {
         "loss": figures.curves(curves, "train_loss"),
-        "accuracy": figures.curves(curves, "val_accuracy"),
+        **{name: figures.curves(curves, f"val_{name}") for name in _QUALITY},
         "widths": figures.widths(groups),
     }
     return _TEMPLATES.get_template("page.html").render(

@@ -161,9 +161,13 @@ def _of_dense(show: Callable[[float], str]) -> Callable[[Any, Any], Cell]:
     return cell
 
 
-def _accuracy(value: Any, dense: Any) -> Cell:
+def _share(value: Any, dense: Any) -> Cell:
     note = "" if dense in (None, value) else f"{100 * (value - dense):+.2f} points"
     return Cell(percent(value, 2), note)
+
+
+def _perplexity(value: Any, dense: Any) -> Cell:
+    return Cell(f"{value:.2f}", "" if dense in (None, value) else f"{value - dense:+.2f}")
 
 
 def _latency(value: Any, dense: Any) -> Cell:
@@ -178,7 +182,9 @@ def _speedup(value: Any, dense: Any) -> Cell:
 
 _COLUMNS: dict[str, _Column] = {
     "name": _Column("Arm", lambda value, dense: Cell(str(value))),
-    "accuracy": _Column("Accuracy", _accuracy),
+    "accuracy": _Column("Accuracy", _share),
+    "mean_iou": _Column("Mean IoU", _share),
+    "perplexity": _Column("Perplexity", _perplexity),
     "params": _Column("Parameters", _of_dense(count)),
     "nonzero": _Column("Non-zero", _of_dense(count)),
     "macs": _Column("MACs", _of_dense(count)),

@@ -18,6 +18,8 @@ from prunus.training import early_stop
 Results = Mapping[str, Mapping[str, Any]]
 """Stage -> what it found; stages that the recipe does not have are absent."""
 
+_QUALITY = ("accuracy", "mean_iou", "perplexity", "loss")
+
 
 def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -> dict[str, Any]:
     """Gather what the stages found.
@@ -92,7 +94,7 @@ def _early_stop(result: Mapping[str, Any]) -> int | None:
 
 
 def _arm(name: str, result: Mapping[str, Any], macs: int) -> dict[str, Any]:
-    found = {key: result.get(key) for key in ("accuracy", "loss", "params", "nonzero", "epochs")}
+    found = {key: result.get(key) for key in (*_QUALITY, "params", "nonzero", "epochs")}
     return {"name": name, "macs": macs, **found}
 
 

@@ -32,7 +32,7 @@ from prunus.schedules import iterations
 from prunus.space import Space, trace
 from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, Objective, TrainSettings, evaluate, fit
-from prunus.types import Keep, Mask
+from prunus.types import Example, Keep, Mask, first_sample
 
 _CALIBRATION = 10  # batches
 _RECALIBRATION = 50  # batches
@@ -103,16 +103,14 @@ class Work:
         )
 
     @cached_property
-    def example(self) -> Tensor:
-        """One input, shape (1, *sample), so that MACs are counted per sample."""
+    def example(self) -> Example:
+        """One input, with a batch of one so that MACs are counted per sample."""
         model = self.recipe.model
         if model.input is not None:
-            shape = model.input
-        elif self.data is not None:
-            shape = self.data.shape
-        else:
-            return zoo.example(str(model.name))[:1]
-        return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+            return torch.randn(1, *model.input, generator=torch.Generator().manual_seed(0))
+        if self.data is not None:
+            return first_sample(next(self.data.eval_batches("train"))[0])
+        return first_sample(zoo.example(str(model.name)))
 
     def dense(self, directory: Path) -> dict[str, Any]:
         """Load the network's weights, or train it."""
@@ -191,7 +189,7 @@ class Work:
         if not self.recipe.export.onnx:
             return {}
         open_batch = self.recipe.export.dynamic_batch
-        example = self.example.expand(2 if open_batch else 1, *self.example.shape[1:])
+        example = first_sample(self.example, copies=2 if open_batch else 1)
         return {
             name: export_onnx(
                 network, example, directory / f"{name}.onnx", dynamic_batch=open_batch
@@ -325,7 +323,7 @@ class Work:
         }
         if self.data is not None:
             metrics = evaluate(model, self.data)
-            found |= {"accuracy": metrics.accuracy, "loss": metrics.loss}
+            found |= metrics.named(self.data.metric)
         return {**found, **trained}
 
 

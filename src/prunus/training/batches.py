@@ -10,6 +10,9 @@ from torch.nn import functional
 
 Split = Literal["train", "val", "test"]
 
+IGNORED = -100
+"""The label of what does not count; also what PyTorch's cross-entropy leaves out by default."""
+
 
 def generator(*key: int) -> torch.Generator:
     """Return a CPU random generator seeded from several non-negative integers."""

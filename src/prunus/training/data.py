@@ -3,16 +3,27 @@
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import InitVar, dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from prunus.errors import DataError
-from prunus.training.batches import Split, batch_bounds, crop_and_flip, generator, normalise
+from prunus.training.batches import (
+    IGNORED,
+    Split,
+    batch_bounds,
+    crop_and_flip,
+    generator,
+    normalise,
+)
 from prunus.training.folder import FolderData
+from prunus.types import Example
 
-__all__ = ["ArrayData", "Data", "FolderData", "Split"]
+__all__ = ["ArrayData", "Data", "FolderData", "Metric", "Split"]
+
+Metric = Literal["accuracy", "mean_iou", "perplexity"]
+"""What decides which weights are best."""
 
 
 class Data(Protocol):
@@ -20,7 +31,8 @@ class Data(Protocol):
 
     Attributes:
         name: What it is called in messages and checkpoints.
-        classes: Number of classes; labels are in [0, classes).
+        classes: Number of classes; labels are in [0, classes), or -100 where they do not count.
+        metric: What decides which weights are best.
         shape: One sample's shape, such as (channels, height, width).
         batch_size: Samples in a training batch.
         steps_per_epoch: Training batches in an epoch.
@@ -31,24 +43,27 @@ class Data(Protocol):
     @property
     def classes(self) -> int: ...  # noqa: D102
     @property
+    def metric(self) -> Metric: ...  # noqa: D102
+    @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def batch_size(self) -> int: ...  # noqa: D102
     @property
     def steps_per_epoch(self) -> int: ...  # noqa: D102
 
-    def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Example, Tensor]]:
         """Yield the shuffled, augmented batches of an epoch, from batch `start` on.
 
         Batch i is a pure function of (the dataset's seed, epoch, i), which lets a run resume in the
         middle of an epoch. The global random state is neither read nor changed.
 
         Yields:
-            Inputs, float32 (batch, *shape), and labels, int64 (batch,).
+            Inputs, float32 (batch, *shape) or another thing that a model takes, and labels, int64:
+            (batch,), or (batch, height, width) for pixels and (batch, time) for text.
         """
         ...
 
-    def eval_batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    def eval_batches(self, split: Split) -> Iterator[tuple[Example, Tensor]]:
         """Yield every sample of a split once, in order and without augmentation.
 
         Yields:
@@ -64,7 +79,8 @@ class ArrayData:
     Args:
         name: What it is called in messages and checkpoints.
         train: Samples (count, channels, height, width) or (count, features), uint8 (then divided by
-            255) or floating; and integer labels (count,).
+            255) or floating; and integer labels (count,), or (count, height, width) with -100 for
+            pixels that do not count.
         test: As `train`; never used to train or to choose anything.
         classes: Number of classes.
         mean: Per channel, or one for all; subtracted from the samples.
@@ -74,6 +90,7 @@ class ArrayData:
         crop_padding: Pixels of zeros added at each side before a random crop to the old size.
         flip: Mirror half of the training images left to right, at random.
         seed: Of the validation split, the order and the augmentation.
+        val: As `train`: a validation split of its own, instead of `val_size`.
 
     Raises:
         DataError: Samples are missing or inconsistent, or a label is out of range.
@@ -91,33 +108,44 @@ class ArrayData:
     crop_padding: int = 0
     flip: bool = False
     seed: int = 0
+    val: InitVar[tuple[Tensor, Tensor] | None] = None
+    metric: Metric = field(init=False)
     shape: tuple[int, ...] = field(init=False)
     _samples: dict[Split, tuple[Tensor, Tensor]] = field(init=False, repr=False)
     _members: dict[Split, Tensor] = field(init=False, repr=False)
 
-    def __post_init__(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> None:
-        for split, (samples, labels) in {"train": train, "test": test}.items():
+    def __post_init__(
+        self,
+        train: tuple[Tensor, Tensor],
+        test: tuple[Tensor, Tensor],
+        val: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        given: dict[Split, tuple[Tensor, Tensor]] = {"train": train, "test": test}
+        if val is not None:
+            given["val"] = val
+        for split, (samples, labels) in given.items():
             _check_samples(f"{self.name} {split}", samples, labels, self.classes)
-        if train[0].shape[1:] != test[0].shape[1:] or train[0].dtype != test[0].dtype:
-            raise DataError(
-                f"{self.name}: train and test samples must have one shape and type, got "
-                f"{tuple(train[0].shape[1:])} {train[0].dtype} and {tuple(test[0].shape[1:])} "
-                f"{test[0].dtype}."
-            )
+            if train[0].shape[1:] != samples.shape[1:] or train[0].dtype != samples.dtype:
+                raise DataError(
+                    f"{self.name}: train and {split} samples must have one shape and type, got "
+                    f"{tuple(train[0].shape[1:])} {train[0].dtype} and "
+                    f"{tuple(samples.shape[1:])} {samples.dtype}."
+                )
+        self.metric = "accuracy" if train[1].ndim == 1 else "mean_iou"
         self.shape = tuple(train[0].shape[1:])
         self._check_settings(len(train[0]))
+        if val is not None and self.val_size:
+            raise ValueError(
+                f"{self.name} has validation samples of its own; leave val_size out, got "
+                f"{self.val_size}."
+            )
         order = torch.randperm(len(train[0]), generator=generator(self.seed))
-        self._members = {
-            "train": order[self.val_size :].sort().values,
-            "val": order[: self.val_size].sort().values,
-            "test": torch.arange(len(test[0])),
-        }
-        stored = (_channels_inside(train[0]), train[1].long())
-        self._samples = {
-            "train": stored,
-            "val": stored,
-            "test": (_channels_inside(test[0]), test[1].long()),
-        }
+        self._members = {split: torch.arange(len(labels)) for split, (_, labels) in given.items()}
+        self._samples = {split: (_channels_inside(x), y.long()) for split, (x, y) in given.items()}
+        if val is None:
+            self._members["train"] = order[self.val_size :].sort().values
+            self._members["val"] = order[: self.val_size].sort().values
+            self._samples["val"] = self._samples["train"]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -163,11 +191,15 @@ class ArrayData:
         bounds = batch_bounds(len(members), self.batch_size)
         for batch, (begin, end) in enumerate(bounds[start:], start):
             chosen = members[order[begin:end]]
-            images = samples.index_select(0, chosen)
+            images, wanted = samples.index_select(0, chosen), labels[chosen]
             if self.crop_padding or self.flip:
                 random = generator(self.seed, epoch, batch)
                 images = crop_and_flip(images, self.crop_padding, self.flip, random)
-            yield normalise(images, self.mean, self.std), labels[chosen]
+            if self.flip and wanted.ndim == 3:
+                # From the same random numbers, so that the labels stay with their pixels.
+                random = generator(self.seed, epoch, batch)
+                wanted = crop_and_flip(wanted.unsqueeze(3), 0, True, random).squeeze(3)
+            yield normalise(images, self.mean, self.std), wanted
 
     def eval_batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the samples of a split in order; see `Data`."""
@@ -199,6 +231,11 @@ class ArrayData:
                 "crop_padding and flip need samples of shape (channels, height, width), got "
                 f"{self.shape}; leave them out."
             )
+        if self.crop_padding and self.metric == "mean_iou":
+            raise ValueError(
+                f"crop_padding is for images with one label each, got {self.crop_padding}; leave "
+                "it out."
+            )
         if not 0 <= self.val_size < count:
             raise ValueError(
                 f"val_size must be at least 0 and below the {count} training samples of "
@@ -214,14 +251,16 @@ def _check_samples(name: str, samples: Tensor, labels: Tensor, classes: int) -> 
         )
     if samples.dtype != torch.uint8 and not samples.is_floating_point():
         raise DataError(f"{name} samples must be uint8 or floating, got {samples.dtype}.")
-    if labels.ndim != 1 or labels.is_floating_point() or len(samples) != len(labels):
+    pixels = samples.shape[:1] + samples.shape[2:]
+    if labels.is_floating_point() or labels.shape not in (samples.shape[:1], pixels):
         raise DataError(
-            f"{name} must have one integer label for each of its {len(samples)} samples, got "
-            f"{labels.dtype} of shape {tuple(labels.shape)}."
+            f"{name} must have one integer label for each of its {len(samples)} samples, or for "
+            f"each of their pixels, got {labels.dtype} of shape {tuple(labels.shape)}."
         )
     if not len(samples):
         raise DataError(f"{name} has no samples.")
-    low, high = int(labels.min()), int(labels.max())
+    known = labels[labels != IGNORED]
+    low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
     if low < 0 or high >= classes:
         raise DataError(f"{name} labels must be in [0, {classes}), got {low} to {high}.")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class FolderData:
                 f"{image_size}, {batch_size}, {workers} and {seed}."
             )
         root = Path(root)
+        self.metric: Literal["accuracy"] = "accuracy"
         self.name = root.name
         self.shape: tuple[int, ...] = (3, image_size, image_size)
         self.batch_size = batch_size

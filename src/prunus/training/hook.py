@@ -8,8 +8,11 @@ from torch.optim import Optimizer
 
 from prunus.training.checkpoint import Value
 
-Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(model, inputs, labels) -> mean loss of the batch, a scalar to differentiate."""
+Objective = Callable[[nn.Module, Any, Tensor], Tensor]
+"""(model, inputs, labels) -> mean loss of the batch, a scalar to differentiate.
+
+Inputs are as the data yields them: one tensor, or a tuple of several.
+"""
 
 
 class Hook(Protocol):

@@ -26,11 +26,12 @@ class History:
 
     Args:
         records: One per evaluation, with the keys step, epoch (fractional), train_loss (mean since
-            the last evaluation, without the hook's penalty), val_loss, val_accuracy (in [0, 1];
-            both None without a validation split) and lr.
+            the last evaluation, without the hook's penalty), val_loss, val_accuracy (in [0, 1])
+            and val_mean_iou or val_perplexity where that is the data's metric (all None without a
+            validation split), and lr.
         steps: The step reached; an early stop may come before the length asked for, and a hook that
             rewinds makes it a multiple.
-        best: The record with the best validation accuracy, None without a validation split.
+        best: The record with the best validation metric, None without a validation split.
         final: The record of the weights that the model now holds.
     """
 
@@ -64,7 +65,9 @@ def fit(
     checkpoint after the present step before it interrupts; a second one interrupts at once.
 
     Args:
-        model: A classifier; it stays a plain module with the same state-dict keys.
+        model: What maps inputs to one logit per class, classes in dimension 1: (batch, classes) for
+            images, (batch, classes, height, width) for pixels, (batch, words, time) for text. It
+            stays a plain module with the same state-dict keys.
         data: Training batches and the validation split; the test split is not touched.
         settings: Length, optimizer, schedule and so on; where the hook rewinds, of one training.
         seed: Of dropout and whatever else draws from the global random state.
@@ -74,7 +77,7 @@ def fit(
         name: Names those files and the progress bar.
         progress: Draw a progress bar with the time left, on the first rank.
         objective: Gives the loss of a batch from the model, inputs and labels; None for the
-            cross-entropy.
+            cross-entropy over all labels but those of -100.
 
     Raises:
         CheckpointError: The directory cannot be written, or its checkpoint is damaged or was made
@@ -129,4 +132,4 @@ def fit(
 
         run.train(after_step)
         final = run.finish()
-    return History(run.log.records, run.step, best_record(run.log.records), final)
+    return History(run.log.records, run.step, best_record(run.log.records, data.metric), final)

@@ -1,69 +1,31 @@
-"""Evaluation, the records of a run, and the average training loss."""
+"""The records of a run, and the average training loss."""
 
 import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from prunus.errors import CheckpointError, DataError, TrainingError
-from prunus.recovery.modes import modes_kept
-from prunus.training.batches import Split
-from prunus.training.data import Data
+from prunus.errors import CheckpointError, TrainingError
+from prunus.training.data import Metric
 
 Record: TypeAlias = dict[str, Any]
-"""One evaluation: step, epoch, train_loss, val_loss, val_accuracy (None without a split), lr."""
+"""One evaluation: step, epoch, train_loss, val_loss, val_accuracy (None without a split), lr; and
+val_mean_iou or val_perplexity for data with that metric."""
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """What an evaluation found.
+def best_record(records: list[Record], metric: Metric = "accuracy") -> Record | None:
+    """Return the first record with the best value of the metric, then the lowest val_loss, if any.
 
-    Args:
-        loss: Mean cross-entropy per sample, in nats.
-        accuracy: Share of samples classified rightly, in [0, 1].
-        count: Samples.
+    The best accuracy or mean IoU is the highest, the best perplexity the lowest.
     """
-
-    loss: float
-    accuracy: float
-    count: int
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, data: Data, split: Split = "test") -> Metrics:
-    """Evaluate a classifier, in evaluation mode, on the device where it is.
-
-    Every submodule is put back into the mode it was in.
-
-    Raises:
-        DataError: The split has no samples.
-    """
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    loss, right, count = 0.0, 0, 0
-    with modes_kept(model):
-        model.eval()
-        for inputs, labels in data.eval_batches(split):
-            labels = labels.to(device)
-            outputs = model(inputs.to(device)).float()
-            loss += float(functional.cross_entropy(outputs, labels, reduction="sum"))
-            right += int((outputs.argmax(1) == labels).sum())
-            count += len(labels)
-    if not count:
-        raise DataError(f"{data.name} has no {split} samples; give it a {split} split.")
-    return Metrics(loss / count, right / count, count)
-
-
-def best_record(records: list[Record]) -> Record | None:
-    """Return the first record with the highest val_accuracy, then the lowest val_loss, if any."""
-    known = [record for record in records if record["val_accuracy"] is not None]
-    return min(known, key=lambda r: (-r["val_accuracy"], r["val_loss"]), default=None)
+    sign = 1 if metric == "perplexity" else -1
+    known = [record for record in records if record[f"val_{metric}"] is not None]
+    return min(known, key=lambda r: (sign * r[f"val_{metric}"], r["val_loss"]), default=None)
 
 
 def early_stop(records: Sequence[Record]) -> Record | None:

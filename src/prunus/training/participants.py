@@ -1,13 +1,17 @@
 """Device, precision and ranks, from Lightning Fabric."""
 
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+Batch = TypeVar("Batch")
 
 
 def launch(precision: str) -> "Fabric":
@@ -47,9 +51,12 @@ def _multiplies_bf16(device: str) -> bool:
     return any(bool(able.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def share(fabric: "Fabric", batch: Tensor) -> Tensor:
-    """Return this rank's part of a batch, the same on every rank before."""
-    return batch if fabric.world_size == 1 else batch[fabric.global_rank :: fabric.world_size]
+def share(fabric: "Fabric", batch: Batch) -> Batch:
+    """Return this rank's part of a batch, a tensor or several, the same on every rank before."""
+    if fabric.world_size == 1:
+        return batch
+    rank, ranks = fabric.global_rank, fabric.world_size
+    return cast(Batch, tree_map_only(Tensor, lambda x: x[rank::ranks], batch))
 
 
 def synchronise_buffers(fabric: "Fabric", model: nn.Module) -> None:

@@ -1,15 +1,19 @@
-"""Where a model's tensors lie while it trains: device and memory layout, put back afterwards."""
+"""Where the tensors of a model and its inputs lie: device and memory layout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from prunus.types import Example, call_arguments
 
 
 @contextmanager
 def placed(model: nn.Module, device: torch.device, layout: torch.memory_format) -> Iterator[None]:
-    """Move a model, in place, for the duration of the block.
+    """Move a model, in place, for the duration of the block, and back afterwards.
 
     The layout matters afterwards as well: kernels for different layouts round differently, so a
     model that kept the layout of its training would not agree bit for bit with the same weights
@@ -31,3 +35,24 @@ def placed(model: nn.Module, device: torch.device, layout: torch.memory_format) 
         model.to(before).to(
             memory_format=torch.channels_last if strided else torch.contiguous_format
         )
+
+
+def moved(
+    inputs: Example,
+    device: torch.device,
+    layout: torch.memory_format = torch.preserve_format,
+) -> Example:
+    """Return inputs on the device, those of four dimensions in the layout."""
+
+    def move(x: Tensor) -> Tensor:
+        x = x.to(device, non_blocking=True)
+        return x.to(memory_format=layout) if x.ndim == 4 else x
+
+    found: Example = tree_map_only(Tensor, move, inputs)
+    return found
+
+
+def answer(model: nn.Module, inputs: Example) -> Any:
+    """Return what the model makes of one input, several, or named ones."""
+    args, kwargs = call_arguments(inputs)
+    return model(*args, **kwargs)

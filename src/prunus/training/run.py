@@ -11,9 +11,11 @@ from torch.nn import functional
 
 from prunus.errors import DataError
 from prunus.schedules import iterations
+from prunus.training.batches import IGNORED
 from prunus.training.checkpoint import Checkpoint, RunFiles, Value
 from prunus.training.data import Data
 from prunus.training.ema import Ema
+from prunus.training.evaluation import evaluate
 from prunus.training.hook import Hook, Objective, Rewinder
 from prunus.training.metrics import (
     LossMeter,
@@ -21,7 +23,6 @@ from prunus.training.metrics import (
     RecordLog,
     append_line,
     best_record,
-    evaluate,
 )
 from prunus.training.optimizers import (
     LearningRate,
@@ -37,7 +38,9 @@ from prunus.training.participants import (
     share,
     synchronise_buffers,
 )
+from prunus.training.placement import answer, moved
 from prunus.training.settings import TrainSettings
+from prunus.types import Example
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -94,7 +97,7 @@ class Run:
         self._optimizer = build_optimizer(model, settings)
         self._ema = None if settings.ema is None else Ema(model, settings.ema)
         self._best: dict[str, Tensor] = {}
-        self._in_use: tuple[Tensor, ...] = ()
+        self._in_use: tuple[Example, ...] = ()
         self._losses = LossMeter(fabric.device)
         self._eval_every = self._interval("eval_every")
         self._checkpoint_every = self._interval("checkpoint_every")
@@ -108,7 +111,7 @@ class Run:
             )
 
     def finished(self) -> bool:
-        """Whether the last step was taken, or the validation accuracy has stopped rising."""
+        """Whether the last step was taken, or the metric has stopped getting better."""
         return self.position >= self.rate.total or self._stalled()
 
     def train(self, after_step: Callable[[], None]) -> None:
@@ -189,7 +192,7 @@ class Run:
         """Give the model the weights that the settings ask for; return their record."""
         self._optimizer.zero_grad()
         self._in_use = ()
-        best = best_record(self.log.records)
+        best = best_record(self.log.records, self._data.metric)
         if self._settings.keep == "best" and best is not None:
             self._model.load_state_dict(self._best)
             return best
@@ -198,18 +201,19 @@ class Run:
         synchronise_buffers(self._fabric, self._model)
         return self.log.records[-1]
 
-    def _update(self, inputs: Tensor, labels: Tensor) -> bool:
+    def _update(self, inputs: Example, labels: Tensor) -> bool:
         """Make one step; say whether the hook is now to send training back."""
         rate = self.rate(self.position)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        whole = len(labels)
-        inputs, labels = self._place(share(self._fabric, inputs)), share(self._fabric, labels)
+        whole, labels = labels, share(self._fabric, labels)
         if not len(labels):
             raise DataError(
-                f"a batch of {whole} cannot be shared by {self._fabric.world_size} ranks; use "
+                f"a batch of {len(whole)} cannot be shared by {self._fabric.world_size} ranks; use "
                 "fewer ranks or larger batches."
             )
+        weight = self._weight(labels, whole)
+        inputs = moved(share(self._fabric, inputs), self._fabric.device, self._layout)
         labels = labels.to(self._fabric.device, non_blocking=True)
         self._optimizer.zero_grad()
         with self._fabric.autocast():  # of other networks that the objective may ask, too
@@ -220,8 +224,6 @@ class Run:
         # Kept until the next step so that the allocator does not return the memory around them to
         # the system in between; doing so costs about 3 % of a step in page faults.
         self._in_use = (inputs, loss)
-        # Ranks are averaged with equal weight; a larger share of the batch has to count for more.
-        weight = len(labels) * self._fabric.world_size / whole
         self._fabric.backward(objective if weight == 1 else objective * weight)
         if self._settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm)
@@ -249,6 +251,13 @@ class Run:
         if self._settings.ema is not None:
             self._ema = Ema(self._model, self._settings.ema)
 
+    def _weight(self, labels: Tensor, whole: Tensor) -> float:
+        """Return what this rank's mean counts for: ranks, averaged alike, have unequal shares."""
+        ranks = self._fabric.world_size
+        if ranks == 1:
+            return 1
+        return int((labels != IGNORED).sum()) * ranks / int((whole != IGNORED).sum())
+
     def _evaluate(self) -> None:
         seconds = time.perf_counter() - self._clock
         record: Record = {
@@ -257,16 +266,19 @@ class Run:
             "train_loss": mean_over_ranks(self._fabric, self._losses.mean()),
             "val_loss": None,
             "val_accuracy": None,
+            f"val_{self._data.metric}": None,
             "lr": self.rate(self.position - 1),
         }
         with self._ema.given() if self._ema is not None else nullcontext():
             synchronise_buffers(self._fabric, self._model)
             if self._fabric.is_global_zero and self._has_val:
                 metrics = evaluate(self._model, self._data, "val")
-                record |= {"val_loss": metrics.loss, "val_accuracy": metrics.accuracy}
+                found = metrics.named(self._data.metric)
+                record |= {f"val_{name}": value for name, value in found.items()}
             record = self._fabric.broadcast(record)
             self.log.append(record)
-            if self._settings.keep == "best" and best_record(self.log.records) is record:
+            best = best_record(self.log.records, self._data.metric)
+            if self._settings.keep == "best" and best is record:
                 state = self._model.state_dict()
                 self._best = {name: value.detach().clone() for name, value in state.items()}
         if self._files is not None and self._fabric.is_global_zero:
@@ -275,18 +287,14 @@ class Run:
 
     def _stalled(self) -> bool:
         patience, records = self._settings.early_stop, self.log.records
-        best = best_record(records)
+        best = best_record(records, self._data.metric)
         if patience is None or best is None:
             return False
         return len(records) - 1 - records.index(best) >= patience
 
-    def _cross_entropy(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    def _cross_entropy(self, model: nn.Module, inputs: Example, labels: Tensor) -> Tensor:
         smoothing = self._settings.label_smoothing
-        return functional.cross_entropy(model(inputs), labels, label_smoothing=smoothing)
-
-    def _place(self, inputs: Tensor) -> Tensor:
-        inputs = inputs.to(self._fabric.device, non_blocking=True)
-        return inputs.contiguous(memory_format=self._layout) if inputs.ndim == 4 else inputs
+        return functional.cross_entropy(answer(model, inputs), labels, label_smoothing=smoothing)
 
     def _interval(self, setting: str) -> int:
         steps = iterations(getattr(self._settings, setting), self._data.steps_per_epoch)

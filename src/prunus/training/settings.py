@@ -44,8 +44,9 @@ class TrainSettings(BaseModel):
         clip_norm: Largest L2 norm of all gradients together.
         label_smoothing: Share of the target spread evenly over all classes.
         eval_every: Interval of evaluations on the validation split.
-        early_stop: Stop after this many evaluations without a better validation accuracy.
-        keep: Return the last weights or those with the best validation accuracy. With a mask that
+        early_stop: Stop after this many evaluations without a better validation accuracy, or what
+            else is the data's metric.
+        keep: Return the last weights or the best ones by that metric. With a mask that
             still changes during the run, the best weights may belong to an earlier mask.
         checkpoint_every: Interval of checkpoints.
 

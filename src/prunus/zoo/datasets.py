@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torchvision import datasets
 from prunus.errors import DataError
 from prunus.names import did_you_mean
 from prunus.training.data import ArrayData, Data, FolderData
+from prunus.zoo import omniglot, shakespeare
+from prunus.zoo.camvid import camvid
 from prunus.zoo.readers import (
     Images,
     Split,
@@ -19,6 +22,8 @@ from prunus.zoo.readers import (
     read_idx,
     read_torchvision,
 )
+from prunus.zoo.tokens import ptb
+from prunus.zoo.translation import multi30k
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,31 @@ DATASETS = {
         flip=True,
     ),
 }
-"""The datasets of the papers, by name; each has ten classes."""
+"""The images of the papers, by name; each dataset has ten classes."""
+
+
+@dataclass(frozen=True)
+class LocalEntry:
+    """One row of `LOCAL`.
+
+    Args:
+        folder: Name of its folder below the data folder.
+        load: Reads that folder, given batch_size, seed and augment.
+    """
+
+    folder: str
+    load: Callable[..., Data]
+
+
+LOCAL = {
+    "camvid": LocalEntry("camvid", camvid),
+    "ptb": LocalEntry("ptb", ptb),
+    "multi30k-de-en": LocalEntry("multi30k", partial(multi30k, "de", "en")),
+    "multi30k-en-de": LocalEntry("multi30k", partial(multi30k, "en", "de")),
+    "omniglot": LocalEntry("omniglot", omniglot.omniglot),
+    "shakespeare": LocalEntry("shakespeare", shakespeare.shakespeare),
+}
+"""Pixels, words and characters, by name: not downloaded, and with splits of their own."""
 
 
 def dataset(
@@ -119,16 +148,18 @@ def dataset(
     names, each in the layout `mnist/*.gz`, `fashion-mnist/*.gz`, `cifar10/*.webp` or in
     torchvision's own; then in the cache (`$XDG_CACHE_HOME/prunus` or `~/.cache/prunus`), to which
     torchvision downloads what is missing. CIFAR-10 is normalised with ImageNet's mean and standard
-    deviation, and augmented with random crops of the 4-padded image and mirror images; the others
-    are not augmented.
+    deviation, and augmented with random crops of the 4-padded image and mirror images; CamVid is
+    mirrored; the others are not augmented. Those of `LOCAL` are not downloaded.
 
     Args:
-        name: A key of `DATASETS`, or "folder:PATH" for a folder of one folder of images per class.
-            "fashion-mnist-embedded" needs no files: 8,000 and 2,000 images inside this package.
-        batch_size: Images per batch.
+        name: A key of `DATASETS` or `LOCAL`, or "folder:PATH" for a folder of one folder of images
+            per class. "fashion-mnist-embedded" needs no files: 8,000 and 2,000 images inside this
+            package.
+        batch_size: Images, sentences or pieces of text per batch.
         seed: Of the validation split, the order and the augmentation.
         val_size: Images held out from the training data; None for the dataset's default: 5,000,
-            1,000 of the embedded data, or a tenth of a folder without validation images.
+            1,000 of the embedded data, or a tenth of a folder without validation images. Not for
+            those of `LOCAL`.
         root: The first folder to look in; for "folder:PATH", what a relative PATH is relative to.
         augment: Whether training images are augmented.
         image_size: Height and width in pixels to which the images of a folder are brought; None
@@ -148,11 +179,19 @@ def dataset(
             workers=min(4, os.cpu_count() or 1),
             seed=seed,
         )
-    entry = _entry(name)
     if image_size is not None:
+        check_dataset(name)
         raise ValueError(
             f"image_size is for 'folder:PATH' only, got {image_size} for {name!r}; leave it out."
         )
+    if name in LOCAL:
+        if val_size is not None:
+            raise ValueError(
+                f"{name!r} has splits of its own, got val_size {val_size}; leave it out."
+            )
+        folder = local_folder(name, LOCAL[name].folder, root)
+        return LOCAL[name].load(folder, batch_size=batch_size, seed=seed, augment=augment)
+    entry = _entry(name)
     train, test = _read(name, entry.files, root)
     return ArrayData(
         name,
@@ -175,15 +214,32 @@ def check_dataset(name: str) -> None:
     Raises:
         ValueError: There is no such dataset.
     """
-    if not name.startswith("folder:"):
+    if not name.startswith("folder:") and name not in LOCAL:
         _entry(name)
+
+
+def local_folder(name: str, folder: str, root: Path | str | None) -> Path:
+    """Return where the folder of a dataset is that is not downloaded.
+
+    Raises:
+        DataError: It is nowhere.
+    """
+    for place in _local_folders(root):
+        if (place / folder).is_dir():
+            return place / folder
+    raise DataError(
+        f"dataset {name!r} was found neither in root nor in PRUNUS_DATA, and is not downloaded; "
+        f"put its files into a folder '{folder}', and give the folder above as root or in "
+        "PRUNUS_DATA."
+    )
 
 
 def _entry(name: str) -> DatasetEntry:
     if name not in DATASETS:
+        known = (*DATASETS, *LOCAL)
         raise ValueError(
-            f"dataset {name!r} is unknown.{did_you_mean(name, DATASETS)} Known are "
-            f"{', '.join(DATASETS)} and 'folder:PATH'."
+            f"dataset {name!r} is unknown.{did_you_mean(name, known)} Known are "
+            f"{', '.join(known)} and 'folder:PATH'."
         )
     return DATASETS[name]
 

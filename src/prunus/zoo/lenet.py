@@ -44,18 +44,21 @@ class LeNet5(nn.Module):
 
     Args:
         classes: Outputs of the last layer.
+        dropout: Share of the 500 units dropped while training; Caffe's network has none, Han et
+            al. retrain with less of it the more they pruned.
     """
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 20, 5)
         self.conv2 = nn.Conv2d(20, 50, 5)
         self.fc1 = nn.Linear(50 * 4 * 4, 500)
+        self.dropout = nn.Dropout(dropout)
         self.fc2 = nn.Linear(500, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (batch, 1, 28, 28) to logits (batch, classes)."""
         x = F.max_pool2d(self.conv1(x), 2)
         x = F.max_pool2d(self.conv2(x), 2)
-        logits: Tensor = self.fc2(F.relu(self.fc1(torch.flatten(x, 1))))
+        logits: Tensor = self.fc2(self.dropout(F.relu(self.fc1(torch.flatten(x, 1)))))
         return logits

@@ -8,12 +8,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
 from prunus.names import did_you_mean
+from prunus.types import Example
+from prunus.zoo.frankle_conv import FrankleConv
 from prunus.zoo.lenet import LeNet5, LeNet300
+from prunus.zoo.mobilenet_v1 import MobileNetV1
+from prunus.zoo.prunefl import PruneFLConv2, PruneFLVGG11
+from prunus.zoo.ptb_lstm import PtbLstm
 from prunus.zoo.resnet_cifar import CifarResNet
+from prunus.zoo.segmentation import FCN32s, SegNet
+from prunus.zoo.seq2seq import Seq2Seq
 from prunus.zoo.vgg_cifar import CifarVGG
 
 
@@ -23,25 +30,39 @@ class NetworkEntry:
 
     Args:
         build: Makes the network with random weights; keyword options change it.
-        shape: Of one input image, (channels, height, width).
+        shape: Of one input: (channels, height, width) of an image, or (time,) of words.
+        inputs: How many such inputs the network takes.
     """
 
     build: Callable[..., nn.Module]
     shape: tuple[int, ...]
+    inputs: int = 1
 
 
 NETWORKS = {
     "lenet300": NetworkEntry(LeNet300, (1, 28, 28)),
     "lenet5": NetworkEntry(LeNet5, (1, 28, 28)),
+    "conv2": NetworkEntry(partial(FrankleConv, 2), (3, 32, 32)),
+    "conv4": NetworkEntry(partial(FrankleConv, 4), (3, 32, 32)),
+    "conv6": NetworkEntry(partial(FrankleConv, 6), (3, 32, 32)),
     "resnet20": NetworkEntry(partial(CifarResNet, 20), (3, 32, 32)),
     "resnet32": NetworkEntry(partial(CifarResNet, 32), (3, 32, 32)),
     "resnet44": NetworkEntry(partial(CifarResNet, 44), (3, 32, 32)),
     "resnet56": NetworkEntry(partial(CifarResNet, 56), (3, 32, 32)),
     "resnet110": NetworkEntry(partial(CifarResNet, 110), (3, 32, 32)),
+    "vgg11": NetworkEntry(PruneFLVGG11, (3, 32, 32)),
     "vgg16": NetworkEntry(partial(CifarVGG, 16), (3, 32, 32)),
     "vgg19": NetworkEntry(partial(CifarVGG, 19), (3, 32, 32)),
+    "prunefl_conv2": NetworkEntry(PruneFLConv2, (1, 28, 28)),
+    "mobilenet_v1": NetworkEntry(MobileNetV1, (3, 224, 224)),
+    "segnet": NetworkEntry(SegNet, (3, 180, 240)),
+    "fcn32s": NetworkEntry(FCN32s, (3, 180, 240)),
+    "ptb_lstm": NetworkEntry(PtbLstm, (35,)),
+    "seq2seq": NetworkEntry(Seq2Seq, (20,), inputs=2),
 }
 """The networks of the papers, by name."""
+
+_WORDS = 100  # of the examples, few enough for any vocabulary
 
 
 def network(name: str, **options: Any) -> nn.Module:
@@ -88,18 +109,24 @@ def check_network(name: str) -> None:
         _torchvision_builder(inner)
 
 
-def example(name: str) -> Tensor:
-    """Return an input for the network `name`: two images of normal noise, always the same.
+def example(name: str) -> Example:
+    """Return an input for the network `name`: two samples, always the same.
 
     Returns:
-        Float32 tensor (2, channels, height, width); torchvision's networks get 224x224 pixels.
+        Images of normal noise, float32 (2, channels, height, width); torchvision's networks get
+        224x224 pixels. Networks of words get random ones, int64 (2, time), or a tuple of those.
 
     Raises:
         ValueError: There is no such network, or it does not take one batch of images.
     """
     inner = _torchvision_name(name)
     shape = _entry(name).shape if inner is None else _torchvision_shape(inner)
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    if len(shape) == 3:
+        return torch.randn(2, *shape, generator=generator)
+    count = _entry(name).inputs
+    words = torch.randint(1, _WORDS, (count, 2, *shape), generator=generator)
+    return words[0] if count == 1 else tuple(words)
 
 
 def user_network(factory: str, options: Mapping[str, Any] | None = None) -> nn.Module:

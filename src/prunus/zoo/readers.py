@@ -34,6 +34,23 @@ def read_idx(folder: Path, split: Split) -> Images:
     return images.unsqueeze(1), labels.long()
 
 
+def read_writers(folder: Path) -> Tensor:
+    """Read who wrote each of MNIST's training images, int64 (60000,), from QMNIST's labels.
+
+    Source: Yadav and Bottou, NeurIPS 2019, arXiv:1905.10498.
+
+    Raises:
+        DataError: The file is missing, truncated, or not IDX.
+    """
+    path = folder / "qmnist-train-labels-idx2-int.gz"
+    raw = _unzipped(path)
+    rows, columns = np.frombuffer(raw[4:12], ">u4").tolist() if len(raw) >= 12 else (0, 0)
+    if raw[:4] != bytes([0, 0, 12, 2]) or len(raw) != 12 + 4 * rows * columns or columns < 3:
+        raise DataError(f"{path} is not an IDX file of 2-dimensional integers.")
+    table = np.frombuffer(raw[12:], ">i4").reshape(rows, columns)
+    return torch.from_numpy(table[:, 2].astype(np.int64))
+
+
 def read_cifar10_sheets(folder: Path, split: Split) -> Images:
     """Read CIFAR-10 as lossless WebP sheets of 100 x 100 images, with labels as `.npy`.
 
@@ -92,15 +109,19 @@ def read_torchvision(
 
 def _idx(path: Path, dimensions: int) -> Tensor:
     """Read unsigned bytes: magic number 0 0 8 `dimensions`, big-endian sizes, then the data."""
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+    raw = _unzipped(path)
     start = 4 + 4 * dimensions
     shape = np.frombuffer(raw[4:start], ">u4").astype(np.int64).tolist()
     if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) != start + np.prod(shape):
         raise DataError(f"{path} is not an IDX file of {dimensions}-dimensional unsigned bytes.")
     return torch.frombuffer(bytearray(raw[start:]), dtype=torch.uint8).reshape(shape)
+
+
+def _unzipped(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
 
 
 def _sheet(path: Path, size: int) -> Tensor:

@@ -57,6 +57,7 @@ _OPERATIONS: dict[str, Rule] = {
     "_softmax": reduction.softmax,
     "_log_softmax": reduction.softmax,
     **dict.fromkeys(window.TREATED, window.window),
+    "max_unpool2d": window.unpool,
     "torchvision::roi_align": window.regions,
     "torchvision::roi_pool": window.regions,
     "im2col": window.im2col,

@@ -25,7 +25,7 @@ TREATED = (
         "_upsample_bilinear2d_aa",
         "upsample_trilinear3d",
     ),
-    *("upsample_bicubic2d", "_upsample_bicubic2d_aa", "max_unpool2d"),
+    *("upsample_bicubic2d", "_upsample_bicubic2d_aa"),
     *("reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
     *("replication_pad1d", "replication_pad2d", "replication_pad3d", "grid_sampler_2d"),
 )
@@ -47,6 +47,17 @@ def window(tracer: Tracer, call: Call) -> None:
     for out in tree_leaves(call.out):
         if isinstance(out, Tensor):
             tracer.assign(out, [*labels[:-spatial], *fixed])
+
+
+def unpool(tracer: Tracer, call: Call) -> None:
+    """max_unpool2d: each channel goes to the places of the channel that was pooled."""
+    data, places = tracer.of(call["self"]), tracer.of(call["indices"])
+    for label, place in zip(data[:-2], places[:-2], strict=True):
+        tracer.labels.join(label, place)
+    for label in (*data[-2:], *places[-2:]):
+        tracer.labels.freeze(label, "is a spatial position")
+    fixed: list[Label] = ["is a spatial position"] * 2
+    tracer.assign(call.out, [*data[:-2], *fixed])
 
 
 def regions(tracer: Tracer, call: Call) -> None:
