@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from prunus.criteria.base import Evidence
 from prunus.space import UnitGroup
-from prunus.space.granularity import Channels, WeightGroup
+from prunus.space.unit_groups import Channels, WeightGroup
 from prunus.types import Scores
 
 

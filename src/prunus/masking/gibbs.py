@@ -15,7 +15,7 @@ from prunus.masking.hard import Hard
 from prunus.masking.ising import chromatic, coupled, independent, quantile
 from prunus.masking.substitution import Substitution
 from prunus.space import UnitGroup
-from prunus.space.granularity import Channels, WeightGroup
+from prunus.space.unit_groups import Channels, WeightGroup
 from prunus.types import Keep, Mask, Scores
 
 Hamiltonian = Literal["weight", "kernel", "filter"]

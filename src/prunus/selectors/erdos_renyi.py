@@ -9,7 +9,7 @@ from prunus.errors import TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.reach import top
 from prunus.space import Space, UnitGroup
-from prunus.space.granularity import WeightGroup
+from prunus.space.unit_groups import WeightGroup
 from prunus.types import Keep, Scores, Target
 
 

@@ -11,7 +11,7 @@ from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.selectors.base import Decision
 from prunus.space import Space, UnitGroup
-from prunus.space.granularity import WeightGroup
+from prunus.space.unit_groups import WeightGroup
 from prunus.types import Keep, Scores, Target
 
 _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")

@@ -7,12 +7,12 @@ from prunus.space.cost import Cost as Cost
 from prunus.space.granularity import Branches as Branches
 from prunus.space.granularity import Granularity as Granularity
 from prunus.space.granularity import Structured as Structured
-from prunus.space.granularity import UnitGroup as UnitGroup
 from prunus.space.granularity import Unstructured as Unstructured
 from prunus.space.granularity import matches as matches
 from prunus.space.granularity import must_match as must_match
 from prunus.space.remove import remove as remove
 from prunus.space.space import Space as Space
 from prunus.space.space import trace as trace
+from prunus.space.unit_groups import UnitGroup as UnitGroup
 from prunus.space.units import ChannelGroup as ChannelGroup
 from prunus.space.units import Frozen as Frozen
