@@ -117,6 +117,24 @@ def test_inspect_writes_a_page_and_what_it_prints_as_json(say, tmp_path):
     assert out.endswith("page: a.html\n")
 
 
+def test_inspect_measures_how_sensitive_each_layer_is(say, tmp_path):
+    arguments = ["--sensitivity", "--data", "fashion-mnist-embedded", "--samples", "200"]
+    code, out, _ = say("inspect", "lenet300", *arguments, "--json", "--html", "page.html")
+    assert code == 0
+    found = json.loads(out)["sensitivity"]
+    assert [layer["name"] for layer in found["layers"]] == [
+        "fc1.weight",
+        "fc2.weight",
+        "fc3.weight",
+    ]
+    assert all(len(layer["values"]) == len(found["sparsities"]) == 10 for layer in found["layers"])
+    assert found["dense"] * 200 == pytest.approx(round(found["dense"] * 200))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('<polyline class="course"') == 3
+    code, out, _ = say("inspect", "lenet300", *arguments, "--method", "l1_filter")
+    assert "Accuracy in % with one layer pruned" in out and " limit " in out
+
+
 def test_inspect_coverage(say):
     code, out, _ = say("inspect", "lenet300", "--coverage")
     assert code == 0
@@ -232,6 +250,7 @@ def checkpoints(folder):
         ("shrink test_cli:fails --input 4", "the fuse is blown"),
         ("shrink test_cli:none --input 4", "has no function 'none'"),
         ("shrink nowhere:none --input 4", "there is no module 'nowhere'"),
+        ("inspect lenet300 --sensitivity", "name a dataset, as --data cifar10"),
         ("inspect lenet300 --weights missing.pt", "1 missing: "),
         ("inspect lenet300 --weights extra.pt", "1 unknown: odd.weight"),
         ("inspect lenet300 --weights code.pt", "was refused: unpickling it would call"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from prunus.cli.models import build, pair
+from prunus.cli.scan import print_sensitivity, scan
 from prunus.cli.show import Json, print_json, print_table
 
 # torch is imported where it is needed, so that --help comes at once.
@@ -78,6 +79,10 @@ def inspect(
     shape: Shape = None,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
     coverage: Annotated[bool, Parameter(negative="")] = False,
+    sensitivity: Annotated[bool, Parameter(negative="")] = False,
+    data: str | None = None,
+    samples: int = 1000,
+    method: str = "magnitude",
     html: Path | None = None,
     json_file: Path | None = None,
     json: Json = False,
@@ -93,21 +98,29 @@ def inspect(
     prunus inspect torchvision:mobilenet_v2 --coverage
     prunus inspect torchvision:vit_b_16 --html vit.html
     prunus inspect package.nets:build --input 128:below=30522 --json
+    prunus inspect resnet20 --weights resnet20.th --sensitivity --data cifar10 --html scan.html
     ```
 
     Args:
         model: As for `prunus shrink`.
-        weights: As for `prunus shrink`; only their fit matters here.
+        weights: As for `prunus shrink`; only --sensitivity asks for more than their fit.
         shape: As for `prunus shrink`.
         every: List every layer of repeated blocks.
         coverage: Only how much can go, which is 1 - cost(one unit in every group) / cost(dense) of
             the parameters and of the multiply-accumulates, and what stays, by reason: its channels,
             and the parameters in tensors that stay whole.
+        sensitivity: Also the accuracy with each layer alone pruned, at several sparsities, without
+            training; and for single weights the threshold q that `han` takes for the most that a
+            layer can lose at 1 % of accuracy.
+        data: With --sensitivity: a dataset, as for recipes. Its validation samples are used, which
+            are held out of the training data: weights from elsewhere may have seen them.
+        samples: With --sensitivity: on how many of them.
+        method: With --sensitivity: whose units go, and by which criterion.
         html: Write a page with the network drawn, and all the tables.
         json_file: Write what --json prints.
         json: Print everything as JSON, nothing collapsed: model, params, macs, bytes, coverage,
             groups (each with its units, coupled and reading layers, and the cost of one unit),
-            frozen, layers, unknown.
+            frozen, layers, unknown, and sensitivity where it was asked for.
     """
     from prunus.files import write_json
     from prunus.report import inspection, write_inspection
@@ -115,12 +128,16 @@ def inspect(
 
     network, example = build(model, weights, shape)
     found = inspection(model, network, trace(network, example))
+    scanned = scan(network, example, data, samples, method) if sensitivity else None
+    document = found.to_dict()
+    if scanned is not None:
+        document["sensitivity"] = scanned.to_dict()
     if html is not None:
-        write_inspection(found, html)
+        write_inspection(found, html, scanned)
     if json_file is not None:
-        write_json(json_file, found.to_dict())
+        write_json(json_file, document)
     if json:
-        print_json(found.to_dict())
+        print_json(document)
         return
     costs = found.coverage.params.dense, found.coverage.macs.dense, found.bytes
     print("{:,} params, {:,} macs, {:,} bytes".format(*costs))
@@ -128,6 +145,8 @@ def inspect(
         _print_coverage(found)
     else:
         _print_units(found, every)
+    if scanned is not None:
+        print_sensitivity(scanned)
     for operation, times in found.unknown.items():
         print(f"no rule for {operation} (met {times} times): what it touches stays whole")
     if html is not None:

@@ -6,3 +6,5 @@ from prunus.pruning.plan import resolve as resolve
 from prunus.pruning.pruner import Pruner as Pruner
 from prunus.pruning.result import Report as Report
 from prunus.pruning.result import Result as Result
+from prunus.pruning.scan import Sensitivity as Sensitivity
+from prunus.pruning.scan import sensitivity as sensitivity

@@ -10,11 +10,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from prunus.files import write_text
+from prunus.pruning import Sensitivity
 from prunus.report import figures, quantities
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
 from prunus.report.lines import Line, branch_lines, frozen_lines, group_lines, layer_lines
+from prunus.report.sensitivity import HEIGHT, TOLERANCE, WIDTH, panels
 from prunus.report.table import arms_grid, levels_grid, with_interval
 
 _TEMPLATES = Environment(
@@ -48,12 +50,15 @@ def write_report(result: Mapping[str, Any], path: Path | str) -> None:
     write_text(path, _page(result))
 
 
-def write_inspection(found: Inspection, path: Path | str) -> None:
+def write_inspection(
+    found: Inspection, path: Path | str, sensitivity: Sensitivity | None = None
+) -> None:
     """Write the page of an inspection, with the network drawn, atomically.
 
     Args:
         found: What can be removed from a network.
         path: Where to; usually ends in `.html`.
+        sensitivity: Accuracies with each layer alone pruned, drawn as well.
 
     Raises:
         OSError: `path` cannot be written.
@@ -73,6 +78,10 @@ def write_inspection(found: Inspection, path: Path | str) -> None:
         every=group_lines(found, every=True),
         branches=branch_lines(found),
         frozen=reasons,
+        scan=None if sensitivity is None else panels(sensitivity),
+        tolerance=TOLERANCE,
+        width=WIDTH,
+        height=HEIGHT,
     )
     write_text(path, page)
 

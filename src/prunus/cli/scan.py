@@ -1,0 +1,83 @@
+"""`prunus inspect --sensitivity`: the scan, and its table."""
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from prunus.cli.show import print_table
+
+# torch is imported where it is needed, so that --help comes at once.
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from prunus.pruning import Sensitivity
+
+
+def scan(
+    network: "nn.Module", example: "Tensor", data: str | None, samples: int, method: str
+) -> "Sensitivity":
+    """Measure the accuracy on validation samples with each layer alone pruned.
+
+    Args:
+        network: The trained network.
+        example: An input of it.
+        data: A dataset of the zoo, or "folder:PATH".
+        samples: How many to measure on; all of the split where it has fewer.
+        method: Its units and its criterion.
+
+    Raises:
+        ValueError: No data were named, or there are no validation samples.
+    """
+    import torch
+
+    from prunus import zoo
+    from prunus.criteria import Calibration
+    from prunus.pruning import sensitivity
+    from prunus.recovery.modes import modes_kept
+
+    if data is None:
+        raise ValueError("--sensitivity measures accuracy; name a dataset, as --data cifar10.")
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}.")
+    source = zoo.dataset(data, batch_size=min(samples, 100))
+    batches = list(islice(source.eval_batches("val"), -(-samples // min(samples, 100))))
+    if not batches:
+        raise ValueError(f"{source.name} has no validation samples to measure accuracy on.")
+
+    @torch.no_grad()
+    def accuracy(model: "nn.Module") -> float:
+        with modes_kept(model):
+            model.eval()
+            right = sum(int((model(x).argmax(dim=1) == y).sum()) for x, y in batches)
+        return right / sum(len(y) for _, y in batches)
+
+    calibration = Calibration(list(islice(source.train_batches(0), 10)))
+    return sensitivity(network, example, accuracy, method=method, calibration=calibration)
+
+
+def print_sensitivity(found: "Sensitivity") -> None:
+    """Print every other accuracy in per cent, and how far each layer can go alone."""
+    from prunus.report.quantities import percent
+    from prunus.report.sensitivity import TOLERANCE
+
+    largest = found.largest(TOLERANCE)
+    single = all(layer.thresholds for layer in found.layers)
+    q = found.q(TOLERANCE) if single else {}
+    print_table(
+        f"Accuracy in % with one layer pruned, without training (dense {100 * found.dense:.1f}); "
+        f"limit: up to there at most {percent(TOLERANCE, 0)} is lost",
+        (
+            "layer",
+            *(f"{100 * share:g} %" for share in found.sparsities[1::2]),
+            "limit",
+            *(["q"] if single else []),
+        ),
+        [
+            (
+                layer.name,
+                *(f"{100 * value:.1f}" for value in layer.values[1::2]),
+                percent(largest[layer.name], 0),
+                *([f"{q[layer.name]:.2f}"] if single else []),
+            )
+            for layer in found.layers
+        ],
+    )
