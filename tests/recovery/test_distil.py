@@ -22,6 +22,29 @@ def gradient(soft, z, answers, labels=None):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1, 4, 20])
+class Sum(nn.Module):
+    """Reads two inputs and answers for each of several positions."""
+
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = nn.Conv1d(2, 3, 1)
+
+    def forward(self, a, b):
+        return self.layer(a + b)
+
+
+def test_several_inputs_and_positions_that_do_not_count():
+    teacher, student = Sum(0), Sum(1)
+    given = torch.randn(2, 2, 5), torch.randn(2, 2, 5)
+    labels = torch.randint(3, (2, 5))
+    labels[:, 3:] = -100
+    objective = Distillation(teacher, SoftTargets(temperature=2.0, hard_weight=0.3))
+    found = objective(student, given, labels)
+    cut = tuple(x[..., :3] for x in given)
+    assert torch.allclose(found, objective(student, cut, labels[:, :3]))
+
+
 def test_the_gradient_is_that_of_the_paper(temperature):
     z, v = logits(3, 5), logits(3, 5, seed=1)
     found = gradient(SoftTargets(temperature=temperature, hard_weight=0), z, [v])

@@ -21,9 +21,9 @@ def share_right(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         outputs: Scores of the classes, shape (batch, classes, ...).
-        targets: Class numbers, shape (batch, ...).
+        targets: Class numbers, shape (batch, ...); -100 does not count.
     """
-    return (outputs.argmax(dim=1) == targets).float().mean()
+    return (outputs.argmax(dim=1) == targets)[targets != -100].float().mean()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from prunus.types import Example, call_arguments
+
 Combination = Literal["arithmetic", "geometric"]
 
 
@@ -74,7 +76,7 @@ class SoftTargets:
         Args:
             logits: The student's, (batch, classes, ...).
             answers: Each teacher's, of the same shape.
-            labels: (batch, ...).
+            labels: (batch, ...); -100 does not count.
 
         Raises:
             ValueError: The teachers' logits are of another shape.
@@ -85,6 +87,11 @@ class SoftTargets:
                     "a teacher must give logits of the student's shape, "
                     f"{tuple(logits.shape)}, got {tuple(answer.shape)}."
                 )
+        counted = labels != -100
+        if not counted.all():
+            logits = logits.movedim(1, -1)[counted]
+            answers = [answer.movedim(1, -1)[counted] for answer in answers]
+            labels = labels[counted]
         together = torch.stack(list(answers)).to(logits.dtype)
         if math.isinf(self.temperature):
             # Nearly uniform distributions have one mean, arithmetic or geometric: that of logits.
@@ -130,11 +137,12 @@ class Distillation:
         self._teachers.eval().requires_grad_(False)
         self._device: torch.device | None = None
 
-    def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, inputs: Example, labels: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
-        if self._device != inputs.device:
-            self._teachers.to(inputs.device)
-            self._device = inputs.device
+        if self._device != labels.device:
+            self._teachers.to(labels.device)
+            self._device = labels.device
+        args, kwargs = call_arguments(inputs)
         with torch.no_grad():
-            answers = [teacher(inputs) for teacher in self._teachers]
-        return self._soft.loss(model(inputs), answers, labels)
+            answers = [teacher(*args, **kwargs) for teacher in self._teachers]
+        return self._soft.loss(model(*args, **kwargs), answers, labels)
