@@ -21,7 +21,6 @@ def gradient(soft, z, answers, labels=None):
     return z.grad
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1, 4, 20])
 class Sum(nn.Module):
     """Reads two inputs and answers for each of several positions."""
 
@@ -45,6 +44,7 @@ def test_several_inputs_and_positions_that_do_not_count():
     assert torch.allclose(found, objective(student, cut, labels[:, :3]))
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1, 4, 20])
 def test_the_gradient_is_that_of_the_paper(temperature):
     z, v = logits(3, 5), logits(3, 5, seed=1)
     found = gradient(SoftTargets(temperature=temperature, hard_weight=0), z, [v])

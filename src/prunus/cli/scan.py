@@ -7,13 +7,14 @@ from prunus.cli.show import print_table
 
 # torch is imported where it is needed, so that --help comes at once.
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from prunus.pruning import Sensitivity
+    from prunus.types import Example
 
 
 def scan(
-    network: "nn.Module", example: "Tensor", data: str | None, samples: int, method: str
+    network: "nn.Module", example: "Example", data: str | None, samples: int, method: str
 ) -> "Sensitivity":
     """Measure the accuracy on validation samples with each layer alone pruned.
 

@@ -12,7 +12,7 @@ from prunus.errors import TargetError
 from prunus.schedules import CURVES
 from prunus.selectors.base import Decision, Selector
 from prunus.space import Space, UnitGroup
-from prunus.space.granularity import WeightGroup
+from prunus.space.unit_groups import WeightGroup
 from prunus.types import Keep, Scores, Target
 
 

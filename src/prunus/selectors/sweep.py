@@ -13,8 +13,8 @@ from prunus.criteria import Evidence
 from prunus.selectors.base import Decision, Selector
 from prunus.space import Space, UnitGroup
 from prunus.space.check import Reference, apply_mask
-from prunus.space.granularity import WeightGroup
 from prunus.space.remove import copy_sliced
+from prunus.space.unit_groups import WeightGroup
 from prunus.space.units import ChannelGroup, Member
 from prunus.types import Mask, Scores, Target
 

@@ -12,8 +12,8 @@ from prunus.selectors.reconstruction.windows import has_windows
 from prunus.selectors.topk import TopK
 from prunus.space import Space, UnitGroup
 from prunus.space.check import apply_mask
-from prunus.space.granularity import Channels
 from prunus.space.remove import copy_sliced, mend
+from prunus.space.unit_groups import Channels
 from prunus.types import Keep, Target
 
 

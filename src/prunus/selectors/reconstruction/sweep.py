@@ -13,7 +13,7 @@ from prunus.selectors.reconstruction.course import Course, must_be_finite
 from prunus.selectors.reconstruction.windows import has_windows, windows
 from prunus.selectors.rows import highest, n_of_m, share_of
 from prunus.space import Space, UnitGroup
-from prunus.space.granularity import WeightGroup
+from prunus.space.unit_groups import WeightGroup
 from prunus.types import Scores, Target
 
 
