@@ -10,7 +10,7 @@ from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.methods import magnitude, sparsegpt
 from prunus.selectors import ColumnSweep
-from prunus.selectors.reconstruction.sweep import sweep
+from prunus.selectors.reconstruction.column_sweep import sweep
 from prunus.space import Structured, trace
 
 
