@@ -13,6 +13,7 @@ from prunus.selectors.rates import Rates as Rates
 from prunus.selectors.reach import reach as reach
 from prunus.selectors.reconstruction import ColumnSweep as ColumnSweep
 from prunus.selectors.reconstruction import Greedy as Greedy
+from prunus.selectors.reconstruction import LayerByLayer as LayerByLayer
 from prunus.selectors.reconstruction import Regression as Regression
 from prunus.selectors.rows import Rows as Rows
 from prunus.selectors.sweep import Sweep as Sweep

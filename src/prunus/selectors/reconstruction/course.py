@@ -13,7 +13,7 @@ from prunus.selectors.topk import TopK
 from prunus.space import Space, UnitGroup
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, mend
-from prunus.space.unit_groups import Channels
+from prunus.space.unit_groups import Channels, WeightGroup
 from prunus.types import Keep, Target
 
 
@@ -48,10 +48,11 @@ class Course:
     def __init__(self, space: Space, evidence: Evidence) -> None:
         self._space = space
         self.model = copy_sliced(evidence.model, {})
-        self.evidence = replace(evidence, model=self.model)
+        self._parameters = dict(self.model.named_parameters())
+        now = {name: p.detach() for name, p in self._parameters.items()}
+        self.evidence = replace(evidence, model=self.model, weights=now)
         self.keep: Keep = {}
         self.patch: dict[str, Tensor] = {}
-        self._parameters = dict(self.model.named_parameters())
 
     def weight(self, name: str) -> Tensor:
         """Return a parameter as it is by now, float64."""
@@ -63,6 +64,8 @@ class Course:
         mend(self.model, patch)
         if isinstance(group, Channels):
             apply_mask(self.model, self._space.mask(self.keep))
+        elif isinstance(group, WeightGroup):
+            apply_mask(self.model, {group.name: group.expand(keep)})
         for name in patch:
             self.patch[name] = self._parameters[name].detach().clone()
 
