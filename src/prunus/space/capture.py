@@ -21,7 +21,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakIdKeyDictionary
 
-from prunus.errors import EquivalenceError
 from prunus.space.numbers import Ratio, Size, plain_number, tracked
 from prunus.space.recorder import looked_inside, record
 from prunus.space.recording import Applied, Recording, Seen
@@ -63,6 +62,8 @@ class GraphRecorder(TorchFunctionMode):
         self._tracer = tracer
         self._products = len(tracer.products)
         self._inside = False  # a layer or function that is taken as a whole
+        self._stopped = False
+        self._unknown = 0
         self._nodes: Any = WeakIdKeyDictionary()
         self._paths = {id(module): name for name, module in model.named_modules()}
         self._names = {
@@ -80,13 +81,18 @@ class GraphRecorder(TorchFunctionMode):
 
     def _attempt(self, work: Callable[..., Any], *args: Any) -> Any:
         """Do one step of the recording; once one fails there is no graph, but the model runs on."""
-        if self.recording.failure:
+        if self._stopped:
             return None
         try:
             return work(*args)
         except Exception as error:
-            self.recording.failure = str(error) or type(error).__name__
+            self._stopped = True
+            self._fail(str(error) or type(error).__name__)
             return None
+
+    def _fail(self, reason: str) -> None:
+        """Note why there is no graph; the calls go on being recorded, to be compared."""
+        self.recording.failure = self.recording.failure or reason
 
     def _take(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = inspect.signature(model.forward).bind(*args, **kwargs)
@@ -281,7 +287,8 @@ class GraphRecorder(TorchFunctionMode):
             return slice(*map(self._argument, (value.start, value.stop, value.step)))
         if isinstance(value, _CONSTANT):
             return value
-        raise EquivalenceError(f"a call is given a {kind.__name__}, which no graph can hold")
+        self._fail(f"a call is given a {kind.__name__}, which no graph can hold")
+        return f"<{kind.__name__}>"
 
     def _tensor(self, tensor: Tensor) -> fx.Node:
         if tensor in self._nodes:
@@ -293,11 +300,11 @@ class GraphRecorder(TorchFunctionMode):
             self._nodes[tensor] = (node, ())
             return node  # type: ignore[no-any-return]
         name = self._names.get(id(tensor))
-        if name is None:
-            if id(tensor) not in self._held:
-                raise EquivalenceError(
-                    "it uses a tensor that no call of PyTorch's has made while it was recorded"
-                )
+        if name is None and id(tensor) not in self._held:
+            self._fail("it uses a tensor that no call of PyTorch's has made while it was recorded")
+            name = f"_unknown{self._unknown}"
+            self._unknown += 1
+        elif name is None:
             name = f"{self._constant}{len(self.recording.constants)}"
             self.recording.constants[name] = tensor
         node = self.graph.create_node("get_attr", name)

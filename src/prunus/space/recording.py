@@ -98,5 +98,5 @@ class Recording:
     def copy(self) -> "Recording":
         """Return the same with a graph of its own, to be changed."""
         graph = fx.Graph()
-        graph.output(graph.graph_copy(self.required().graph, {}))
+        graph.output(graph.graph_copy(self.graph, {}))
         return replace(self, graph=graph)

@@ -25,7 +25,7 @@ from prunus.space.precision import Named, follow_parameters, named
 from prunus.space.recording import Recording
 from prunus.space.remove import kept_index
 from prunus.space.running import held_tensors, preserved
-from prunus.space.sizes import REWRITES, After
+from prunus.space.sizes import After, follow
 from prunus.space.space import Space
 from prunus.space.tracer import Tracer
 from prunus.types import Example, Keep
@@ -64,7 +64,7 @@ def graph_over(
     Raises:
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
-    evaluating = (recording or _recorded(model, example)).copy()
+    evaluating = (recording or _recorded(model, example)).required().copy()
     training = _in_training(model, example, evaluating)
     unread: list[set[str]] = []
     for each, mode in ((evaluating, False), (training, True)):
@@ -188,8 +188,8 @@ def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> N
         return {}  # it has operations that know no float64, and keeps the precision it has
 
 
-def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
-    """Let every size in the graph be what it is without the removed positions."""
+def what_stays(recording: Recording, index: dict[str, dict[int, Tensor]]) -> After:
+    """Return what tensors and numbers of a recording are where only `index` stays."""
     tracer = recording.tracer
     gone = [tracer.labels.new(0)]
     for name, dims in index.items():
@@ -197,18 +197,11 @@ def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
             label = tracer.slots[name, dim].label
             if not isinstance(label, str):
                 gone.append(np.delete(label, positions.numpy()))
-    after = After(recording, tracer.labels.followers(np.concatenate(gone)))
+    return After(recording, tracer.labels.followers(np.concatenate(gone)))
+
+
+def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
+    """Let every size in the graph be what it is without the removed positions."""
+    after = what_stays(recording, index)
     for node in recording.graph.nodes:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-        rewriting = REWRITES.get(name.strip("_")) if node.op.startswith("call_") else None
-        if "size" in node.meta:
-            after.evaluate(node)
-        elif rewriting is None or node.op == "call_module":
-            after.keep_numbers(node)
-        else:
-            try:
-                rewriting(node, after)
-            except Exception as error:
-                raise EquivalenceError(
-                    f"its call {node.format_node()} cannot be rewritten."
-                ) from error
+        follow(node, after)
