@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from prunus.errors import EquivalenceError, UntraceableError
 from prunus.space.branches import drop, without
 from prunus.space.capture import recorded
+from prunus.space.decisions import put_in
 from prunus.space.graph_network import GraphNetwork, Program
 from prunus.space.inputs import doubled
 from prunus.space.precision import Named, follow_parameters, named
-from prunus.space.recording import Recording
+from prunus.space.recording import Recording, Seen
 from prunus.space.remove import kept_index
 from prunus.space.running import held_tensors, preserved
 from prunus.space.sizes import After, follow
@@ -70,9 +71,11 @@ def graph_over(
     for each, mode in ((evaluating, False), (training, True)):
         if mode and training is evaluating:
             break
+        instead = _as_large(each) if gone else {}
         unread.append(without(each, model, gone))
         in_double = partial(_named_in_double, model, example, training=mode)
         follow_parameters(each.graph, model, in_double, unread[-1])
+        put_in(each.graph, each.sizes(), instead)
         _follow(each, index)
         each.graph.lint()
     drop(small, set.intersection(*unread))
@@ -82,7 +85,7 @@ def graph_over(
         programs[id(evaluating)],
         programs[id(training)],
         evaluating.constants | training.constants,
-        tuple(sorted(evaluating.decisions | training.decisions)),
+        tuple(dict.fromkeys((*evaluating.ways(), *training.ways()))),
         _since_dense(model, index),
         (*(model.gone if isinstance(model, GraphNetwork) else ()), *gone),
         _evaluating_in_training(model),
@@ -186,6 +189,19 @@ def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> N
         return named(_recorded(copy.deepcopy(model).double(), given, training=training).graph)
     except EquivalenceError:
         return {}  # it has operations that know no float64, and keeps the precision it has
+
+
+def _as_large(recording: Recording) -> dict[str, list[str]]:
+    """Return for each call its inputs of the same shape, one of which a branch leaves over."""
+
+    def shape(node: fx.Node) -> Any:
+        seen = recording.seen.get(node.name)
+        return seen.shape if isinstance(seen, Seen) else None
+
+    return {
+        node.name: [x.name for x in node.all_input_nodes if shape(x) == shape(node) is not None]
+        for node in recording.graph.nodes
+    }
 
 
 def what_stays(recording: Recording, index: dict[str, dict[int, Tensor]]) -> After:

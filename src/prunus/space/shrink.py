@@ -219,13 +219,16 @@ def _check_further(
 ) -> None:
     """Prove what the comparison in eval mode does not show: training, and other sizes of a graph.
 
-    A graph that is right for the sizes of the example only will take no others.
+    A graph that is right for the sizes of the example only will take no others. The user's own
+    classes cannot refuse any, so they must be right for others, too, where they ask about sizes.
 
     Raises:
-        EquivalenceError: The small network is wrong in train mode.
+        EquivalenceError: The small network is wrong in train mode, or for other sizes.
     """
-    if isinstance(small, GraphNetwork):
+    if isinstance(small, GraphNetwork) or space.recording.sizes():
         matter = reference.sizes_that_matter(small)
+        if matter and not isinstance(small, GraphNetwork):
+            raise EquivalenceError(f"it is wrong for other {matter.replace('batch', 'batches')}")
         if matter:
             small.hold_to(example, batch=matter == "batch")
     reference.release()
