@@ -5,6 +5,7 @@ it must be refused or take nothing else than what it is right for.
 """
 
 import functools
+import math
 import pickle
 import random
 from collections.abc import Callable
@@ -240,7 +241,7 @@ class Rounds(Base):
         return self.head(state)
 
 
-@pytest.mark.parametrize("make", [Reciprocal, Threshold, Rounds])
+@pytest.mark.parametrize("make", [Reciprocal, Rounds])
 def test_a_graph_takes_only_the_sizes_it_is_right_for(make: type[Base]) -> None:
     torch.manual_seed(0)
     model = make()
@@ -258,10 +259,35 @@ class Alone(Base):
         return self.head(x - x.mean(0) if x.shape[0] > 1 else x)
 
 
-def test_another_batch_is_refused_where_it_goes_another_way() -> None:
-    shrunk = without_the_branch(Alone())
-    with pytest.raises(ValueError, match=r"right for \(2, 5, 8\) only"):
-        shrunk.model(torch.randn(1, 5, 8))
+class Padded(Base):
+    """Pads to a multiple of four, in two ways."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        more = -x.shape[1] % 4
+        if more:
+            x = F.pad(x, (0, 0, 0, more))
+        parts = math.ceil(x.size(1) / 4)
+        return self.head(self.body(self.stem(x)).view(len(x), parts, -1).sum(1).view(-1, 4, 8))
+
+
+@pytest.mark.parametrize(
+    ("make", "right", "wrong", "asked"),
+    [
+        (Alone, (7, 3, 8), (1, 5, 8), r"\.shape\[0\] > 1: True; here the numbers are 1, 1"),
+        (Threshold, (1, 9, 8), (2, 3, 8), r"\.shape\[1\] > 3: True; here the numbers are 3, 3"),
+        (Padded, (3, 9, 8), (2, 8, 8), r"neg\(x\.shape\[1\]\) % 4 is not 0: True; .* are 0"),
+    ],
+)
+def test_a_graph_asks_of_sizes_what_the_forward_asks(
+    make: type[Base], right: tuple[int, ...], wrong: tuple[int, ...], asked: str
+) -> None:
+    torch.manual_seed(0)
+    model = make()
+    shrunk = without_the_branch(model)
+
+    agree(model, shrunk.model, torch.randn(right))
+    with pytest.raises(ValueError, match=asked):
+        shrunk.model(torch.randn(wrong))
 
 
 class Half(Base):
@@ -386,9 +412,7 @@ def test_a_report_says_what_was_decided_and_for_which_sizes() -> None:
     report = prunus.prune(Looks(), X, method=depth, target=prunus.Target(density=0.01)).report
     assert report.only == [[None, 5, 8]]
     assert "for inputs of shape [any, 5, 8] only" in str(report)
-    assert "decided by values: the graph holds the way that the example took (__bool__)" in str(
-        report
-    )
+    assert "holds only the way that the example took, decided by __bool__" in str(report)
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,8 @@ def test_an_output_of_any_kind_is_frozen_and_compared() -> None:
 
     assert [group.name for group in space.groups] == ["first"]
     with pytest.raises(EquivalenceError, match="outputs differ by"):
-        shrink(Wrapped(by_width, Output), space, {"first": keep(0, 2, size=6)}, X)
+        other = Wrapped(by_width, Output)
+        shrink(other, trace(other, X), {"first": keep(0, 2, size=6)}, X)
     with pytest.raises(UntraceableError, match="returns no tensor"):
         trace(Wrapped(after=lambda y: None), X)
 

@@ -246,12 +246,20 @@ class Plan:
                 )
             ],
             form=form,
-            decisions=list(getattr(small, "decisions", ())),
+            decisions=self._ways(small),
             only=None if only is None else [[*shape] for shape in only],
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
         )
+
+    def _ways(self, small: nn.Module) -> list[str]:
+        """Return what decided the way that was followed; single weights go whatever the way."""
+        if not self.method.structured:
+            return []
+        if isinstance(small, GraphNetwork):
+            return list(small.decisions)
+        return self.space.recording.ways()
 
 
 _AVERAGED = (

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from prunus.space import Verification
 from prunus.types import Mask, Target
 
+_SHOWN = 8  # of what decided the way are printed
+
 
 @dataclass(frozen=True)
 class Report:
@@ -24,8 +26,10 @@ class Report:
         branches: Residual branches that are gone, by name.
         frozen: Per layer with channels that may not go: name, channels, reason.
         form: "original classes" or "rewritten graph"; "masked" for single weights.
-        decisions: Where the form is a graph, calls by which the forward looked at values ("item",
-            "__bool__"): of such branches it holds the one that the example took.
+        decisions: What decided the way that the forward took, so that no other way was followed:
+            calls that look at values ("item", "__bool__"), questions about sizes
+            ("x.shape[3] > 64: False"), plain inputs ("reverse=False"). A graph holds that way only
+            and refuses other answers about sizes, and other plain inputs.
         only: Shapes of the inputs that a graph takes, where its forward does something else for
             others; None for any size.
         verification: The comparison with the masked network; None where nothing was removed or
@@ -92,9 +96,11 @@ class Report:
             shapes = ", ".join(str(shape).replace("None", "any") for shape in self.only)
             lines.append(f"  for inputs of shape {shapes} only: others take another way")
         if self.decisions:
+            graph = self.form == "rewritten graph"
+            shown = [*self.decisions[:_SHOWN], *["..."] * (len(self.decisions) > _SHOWN)]
             lines.append(
-                f"  decided by values: the graph holds the way that the example took "
-                f"({', '.join(self.decisions)})"
+                f"  {'holds' if graph else 'followed'} only the way that the example took, decided "
+                f"by {', '.join(shown)}"
             )
         if self.unseen:
             lines.append(

@@ -8,6 +8,7 @@ graph takes other batch and image sizes. The small network runs the text of that
 
 import inspect
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -18,10 +19,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_structure
 from torch.utils.weak import WeakIdKeyDictionary
 
-from prunus.errors import EquivalenceError
+from prunus.space.decisions import take_out
 from prunus.space.numbers import Ratio, Size, plain_number, tracked
 from prunus.space.recorder import looked_inside, record
 from prunus.space.recording import Applied, Recording, Seen
@@ -63,6 +64,10 @@ class GraphRecorder(TorchFunctionMode):
         self._tracer = tracer
         self._products = len(tracer.products)
         self._inside = False  # a layer or function that is taken as a whole
+        self._stopped = False
+        self._busy = True  # in PyTorch's own code, whose questions are asked again when it runs
+        self._asked: list[tuple[fx.Node, bool]] = []
+        self._unknown = 0
         self._nodes: Any = WeakIdKeyDictionary()
         self._paths = {id(module): name for name, module in model.named_modules()}
         self._names = {
@@ -74,19 +79,27 @@ class GraphRecorder(TorchFunctionMode):
         """Call the model and complete the graph."""
         self._attempt(self._take, model, args, kwargs)
         with self, self._wholes():
+            self._busy = False
             out = model(*args, **kwargs)
+            self._busy = True
+        self.recording.asked = take_out(self.graph, self._asked)
         self._attempt(self._give, out)
         return out
 
     def _attempt(self, work: Callable[..., Any], *args: Any) -> Any:
         """Do one step of the recording; once one fails there is no graph, but the model runs on."""
-        if self.recording.failure:
+        if self._stopped:
             return None
         try:
             return work(*args)
         except Exception as error:
-            self.recording.failure = str(error) or type(error).__name__
+            self._stopped = True
+            self._fail(str(error) or type(error).__name__)
             return None
+
+    def _fail(self, reason: str) -> None:
+        """Note why there is no graph; the calls go on being recorded, to be compared."""
+        self.recording.failure = self.recording.failure or reason
 
     def _take(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = inspect.signature(model.forward).bind(*args, **kwargs)
@@ -103,6 +116,8 @@ class GraphRecorder(TorchFunctionMode):
             self._place(self.graph.placeholder(name), value)
             if isinstance(value, int | float | str | None):
                 self.recording.fixed[name] = value
+            elif isinstance(value, dict | list | tuple):
+                self.recording.nested[name] = tree_structure(value)
 
     def _give(self, out: Any) -> None:
         leaves, self.recording.spec = tree_flatten(out)
@@ -126,7 +141,11 @@ class GraphRecorder(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "multi_head_attention_forward":  # it holds the number of heads: look inside
             return looked_inside(self, func, args, kwargs)
-        out = func(*args, **kwargs)
+        before, self._busy = self._busy, True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self._busy = before
         if name == "__get__" and func.__self__.__name__ == "shape":
             return self._sizes(args[0])
         if name == "size":
@@ -135,7 +154,8 @@ class GraphRecorder(TorchFunctionMode):
             return sizes if dim is None else sizes[dim]
         if name in ("numel", "nelement"):
             source = args[0]
-            return tracked(out, lambda: self.graph.call_method("numel", (self._argument(source),)))
+            node = partial(self.graph.call_method, "numel")
+            return tracked(out, lambda: node((self._argument(source),)), self._decide)
         if name in _DECIDING:
             self.recording.decisions.add(name)
         if name == "__setitem__" or tensors_in(out):
@@ -255,8 +275,23 @@ class GraphRecorder(TorchFunctionMode):
             return lambda: self.graph.call_method("size", (self._argument(tensor), dim))
 
         return torch.Size(  # a tuple of numbers that know where they come from
-            [tracked(size, recipe(dim)) for dim, size in enumerate(tensor.shape)]
+            [tracked(size, recipe(dim), self._decide) for dim, size in enumerate(tensor.shape)]
         )
+
+    def _decide(self, question: Any, operands: tuple[Any, ...], answer: bool) -> None:
+        """Record what the forward asks of sizes."""
+        asking = sys._getframe(2).f_globals.get("__name__", "")
+        if not (self._busy or self._inside or asking.startswith("torch.")):
+            self._attempt(self._ask, question, operands, answer)
+
+    def _ask(self, question: Any, operands: tuple[Any, ...], answer: bool) -> None:
+        self._busy = True
+        try:
+            node = self.graph.call_function(question, self._argument(operands))
+        finally:
+            self._busy = False
+        node.meta["asked"] = answer
+        self._asked.append((node, answer))
 
     def _argument(self, value: Any) -> Any:
         """Return what stands for a value in the graph."""
@@ -281,7 +316,8 @@ class GraphRecorder(TorchFunctionMode):
             return slice(*map(self._argument, (value.start, value.stop, value.step)))
         if isinstance(value, _CONSTANT):
             return value
-        raise EquivalenceError(f"a call is given a {kind.__name__}, which no graph can hold")
+        self._fail(f"a call is given a {kind.__name__}, which no graph can hold")
+        return f"<{kind.__name__}>"
 
     def _tensor(self, tensor: Tensor) -> fx.Node:
         if tensor in self._nodes:
@@ -293,11 +329,11 @@ class GraphRecorder(TorchFunctionMode):
             self._nodes[tensor] = (node, ())
             return node  # type: ignore[no-any-return]
         name = self._names.get(id(tensor))
-        if name is None:
-            if id(tensor) not in self._held:
-                raise EquivalenceError(
-                    "it uses a tensor that no call of PyTorch's has made while it was recorded"
-                )
+        if name is None and id(tensor) not in self._held:
+            self._fail("it uses a tensor that no call of PyTorch's has made while it was recorded")
+            name = f"_unknown{self._unknown}"
+            self._unknown += 1
+        elif name is None:
             name = f"{self._constant}{len(self.recording.constants)}"
             self.recording.constants[name] = tensor
         node = self.graph.create_node("get_attr", name)

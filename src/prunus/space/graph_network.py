@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_structure, tree_unflatten
 
+from prunus.space.decisions import Refused
 from prunus.space.recording import Recording
 from prunus.space.running import tensors_in
 from prunus.types import Example, call_arguments
@@ -24,6 +25,7 @@ class Program:
         fixed: Input -> the value that it was recorded with and must be given again.
         parameters: The inputs of the original forward, where it names them.
         spec: How the outputs are nested.
+        nested: Input -> how the tensors in it are nested, where it is no tensor itself.
     """
 
     source: str
@@ -32,6 +34,7 @@ class Program:
     fixed: dict[str, Any]
     parameters: tuple[inspect.Parameter, ...]
     spec: TreeSpec
+    nested: dict[str, TreeSpec]
 
     @staticmethod
     def of(recording: Recording) -> "Program":
@@ -40,9 +43,8 @@ class Program:
         names = dict(code.globals)
         exec(compile(code.src, "<rewritten graph>", "exec"), names)
         assert recording.spec is not None
-        inputs = tuple(str(n.target) for n in recording.graph.nodes if n.op == "placeholder")
-        given = (inputs, recording.fixed, recording.parameters)
-        return Program(code.src, names["forward"], *given, recording.spec)
+        given = (recording.inputs, recording.fixed, recording.parameters)
+        return Program(code.src, names["forward"], *given, recording.spec, recording.nested)
 
     def signature(self) -> Callable[..., Any]:
         """Return a forward with the original's inputs and defaults that runs a `GraphNetwork`.
@@ -68,14 +70,21 @@ class Program:
         """Run it on a network's submodules.
 
         Raises:
-            ValueError: An input has another value than the one the graph was recorded with.
+            Refused: An input has another value than the one the graph was recorded with.
         """
         unseen = {p.name: p.default for p in self.parameters if p.name not in self.inputs}
         for name, value in (self.fixed | unseen).items():
             if given[name] is not value and not _equal(given[name], value):
-                raise ValueError(
+                raise Refused(
                     f"{name}={given[name]!r} cannot be given: this network is a graph that was "
                     f"recorded with {name}={value!r}. Prune with an example that has it."
+                )
+        for name, spec in self.nested.items():
+            if tree_structure(given[name]) != spec:
+                raise Refused(
+                    f"{name} cannot be given with {tree_structure(given[name]).num_leaves} entries "
+                    f"in this order or nesting: this network is a graph that was recorded with "
+                    f"{spec.num_leaves}. Prune with an example that has them."
                 )
         return tree_unflatten(self.function(network, *(given[x] for x in self.inputs)), self.spec)
 
@@ -109,7 +118,7 @@ class GraphNetwork(nn.Module):
         evaluating: What runs in eval mode.
         training: What runs in train mode.
         constants: Further tensors that the graphs read, by name.
-        decisions: Calls by which the forward looked at values, so that only one branch is here.
+        decisions: What decided the way that the forward took, so that only that is here.
         kept: Of the model that was recorded, tensor name -> dimension -> positions that stay.
         gone: Names of the residual branches that it lacks.
         evaluating_always: Modules that stay in eval mode when it is trained.
@@ -169,13 +178,13 @@ class GraphNetwork(nn.Module):
         """Run the graph of the present mode.
 
         Raises:
-            ValueError: It is right for other sizes, or other plain values, only.
+            Refused: It is right for other sizes, or other plain values, only.
         """
         if self.only is not None:
             shapes = [tuple(x.shape) for x in tensors_in(given)]
             if len(shapes) != len(self.only) or not all(map(_fits, shapes, self.only)):
                 held = ", ".join(str(shape).replace("None", "any") for shape in self.only)
-                raise ValueError(
+                raise Refused(
                     f"inputs of shape {', '.join(map(str, shapes))} cannot be given: this network "
                     f"is a graph that is right for {held} only, since its forward does something "
                     "else for other sizes. Prune with an example of the size you need."

@@ -1,16 +1,21 @@
 """Numbers that know how they were computed: sizes of tensors, and what was made of them."""
 
+import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import fx
+
+Decide: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], bool], None]
+"""Told of a question that Python asks of numbers: which function, of what, and the answer."""
 
 
 class Number:
     """A number that knows the node that computes it: a size, or what was computed from sizes."""
 
     recipe: Callable[[], fx.Node]
+    decide: Decide
     _node: fx.Node | None = None
 
     def __reduce__(self) -> Any:
@@ -41,12 +46,12 @@ def plain_number(value: Any) -> Any:
     return value
 
 
-def tracked(value: Any, recipe: Callable[[], fx.Node]) -> Any:
-    """Return a number with the recipe for the node that computes it."""
+def tracked(value: Any, recipe: Callable[[], fx.Node], decide: Decide) -> Any:
+    """Return a number with the recipe for the node that computes it, and whom it tells what."""
     if type(value) not in (int, float):
         return value
     number: Any = Size(value) if type(value) is int else Ratio(value)
-    number.recipe = recipe
+    number.recipe, number.decide = recipe, decide
     return number
 
 
@@ -64,13 +69,34 @@ def _arithmetic(operation: Callable[..., Any], *, swapped: bool = False) -> Call
             node: fx.Node = self.node.graph.call_function(operation, tuple(arguments))
             return node
 
-        return tracked(value, recipe)
+        return tracked(value, recipe, self.decide)
 
     return method
 
+
+def _question(operation: Callable[..., bool]) -> Callable[..., Any]:
+    def method(self: Any, *others: Any) -> Any:
+        if not all(isinstance(other, int | float) for other in others):
+            return NotImplemented
+        answer = operation(plain_number(self), *map(plain_number, others))
+        self.decide(operation, (self, *others), answer)
+        return answer
+
+    return method
+
+
+_ROUNDED: dict[str, Callable[..., Any]] = {
+    **{"ceil": math.ceil, "floor": math.floor, "trunc": math.trunc, "round": round, "abs": abs}
+}
 
 for _kind in (Size, Ratio):
     for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow"):
         setattr(_kind, f"__{_name}__", _arithmetic(getattr(operator, _name)))
         setattr(_kind, f"__r{_name}__", _arithmetic(getattr(operator, _name), swapped=True))
     setattr(_kind, "__neg__", _arithmetic(operator.neg))  # noqa: B010
+    for _name, _rounded in _ROUNDED.items():
+        setattr(_kind, f"__{_name}__", _arithmetic(_rounded))
+    for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+        setattr(_kind, f"__{_name}__", _question(getattr(operator, _name)))
+    setattr(_kind, "__bool__", _question(operator.truth))  # noqa: B010
+    setattr(_kind, "__hash__", _kind.__mro__[2].__hash__)  # noqa: B010

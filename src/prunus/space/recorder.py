@@ -39,6 +39,10 @@ def schema(func: OpOverload) -> Schema:
     return Schema(known.name.removeprefix("aten::"), defaults, known.is_mutable)
 
 
+_READS = ("numpy", "tolist", "__array__", "__dlpack__", "apply_", "map_", "map2_")
+"""Calls that hand all entries of a tensor to something else than PyTorch."""
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs each operation and hands it to its rule."""
 
@@ -55,21 +59,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **(kwargs or {}))
         known = schema(func)
         if known.mutates:
-            self._refuse_writes(func, args)
+            self._refuse_writes(func, args, kwargs or {})
         out = func(*args, **(kwargs or {}))
         leaves = tensors_in(out)
-        if not leaves:
-            return out
         name = known.name
+        if not leaves and (func.namespace == "aten" or not tensors_in(args)) and not known.mutates:
+            return out  # a single entry, or a statement about the whole
         given = known.defaults | dict(zip(known.defaults, args, strict=False)) | (kwargs or {})
         call = Call(name, given, out, known.mutates)
         operations = self.rules.operations
         rule = operations.get(name) or operations.get(name.rstrip("_"))
-        if rule is None and is_pointwise(func):
+        if rule is None and leaves and is_pointwise(func):
             rule = operations["pointwise"]
         zero = self.rules.keeps_zero(self.tracer, call)
         if call.mutates and not zero:
-            self.tracer.overwrite(call.tensors[0])
+            for tensor in call.tensors[: 1 if leaves else None]:
+                self.tracer.overwrite(tensor)
         try:
             if rule is None:
                 raise NotImplementedError
@@ -82,12 +87,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.tracer.set_zero(leaf, zero)
         return out
 
-    def _refuse_writes(self, func: OpOverload, args: Any) -> None:
+    def _refuse_writes(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> None:
         """Refuse a forward that changes a parameter: the model would not stay as it was."""
-        for argument, value in zip(func._schema.arguments, args, strict=False):
+        arguments = func._schema.arguments
+        given = {x.name: value for x, value in zip(arguments, args, strict=False)} | kwargs
+        for argument in arguments:
             written = argument.alias_info is not None and argument.alias_info.is_write
-            if written and isinstance(value, Tensor) and self.tracer.origin(value) is not None:
-                name = self.tracer.owner(value)
+            for value in tensors_in(given.get(argument.name)) if written else ():
+                name = self.tracer.owner(value) if self.tracer.origin(value) is not None else None
                 if name is not None:
                     raise UntraceableError(
                         f"its forward writes into the parameter {name!r} ({func._schema.name}); do "
@@ -110,6 +117,10 @@ class Functions(TorchFunctionMode):
         if name == "multi_head_attention_forward":
             return looked_inside(self, func, args, kwargs)
         rule = self.rules.get(name)
+        if name in _READS and not self.tracer.silent:
+            for tensor in tensors_in(args):
+                for label in self.tracer.of(tensor):
+                    self.tracer.labels.freeze(label, f"is read by {name}")
         if rule is None or self.tracer.silent:
             return func(*args, **kwargs)
         self.tracer.silent = True

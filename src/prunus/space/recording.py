@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec
 
 from prunus.errors import EquivalenceError
+from prunus.space.decisions import Decision
 from prunus.space.labels import Label
 from prunus.space.tracer import Tracer
 
@@ -46,10 +47,12 @@ class Recording:
             are its own, as a range.
         constants: Tensors that the forward takes from elsewhere, by the name they get.
         decisions: Calls that brought values into Python, each once.
+        asked: What Python has concluded from sizes.
         spec: How the outputs are nested.
         failure: Why there is no graph; empty where there is one.
         device: Where the model's first tensor is.
         fixed: Input -> the plain value that it was given, which the graph holds.
+        nested: Input -> how the tensors in it are nested, where it is no tensor itself.
         parameters: The inputs of the forward, where it names them.
     """
 
@@ -58,10 +61,12 @@ class Recording:
     seen: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Tensor] = field(default_factory=dict)
     decisions: set[str] = field(default_factory=set)
+    asked: list[Decision] = field(default_factory=list)
     spec: TreeSpec | None = None
     failure: str = ""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     fixed: dict[str, Any] = field(default_factory=dict)
+    nested: dict[str, TreeSpec] = field(default_factory=dict)
     parameters: tuple[inspect.Parameter, ...] = ()
 
     def text(self) -> list[tuple[Any, ...]]:
@@ -85,6 +90,28 @@ class Recording:
             found.append((node.name, node.op, target, given, tuple(node.kwargs)))
         return found
 
+    def counts_channels(self, size: tuple[Any, ...]) -> bool:
+        """Say whether a size that was asked about counts channels: no input changes it."""
+        seen = self.seen.get(size[1])
+        labels = [seen.labels[k] for k in size[3:]] if isinstance(seen, Seen) else []
+        free = self.tracer.labels.free
+        return any(not isinstance(x, str) and bool(free(x).any()) for x in labels)
+
+    def sizes(self) -> list[Decision]:
+        """Return what was asked about sizes that other inputs can have."""
+        return [x for x in self.asked if not all(map(self.counts_channels, x.sources))]
+
+    def ways(self) -> list[str]:
+        """Return what decided the way that the forward took: values, sizes and plain inputs."""
+        given = {p.name: p.default for p in self.parameters if p.name not in self.inputs}
+        plain = [f"{name}={value!r}" for name, value in (given | self.fixed).items()]
+        return [*sorted(self.decisions), *map(str, self.sizes()), *plain]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that were given."""
+        return tuple(str(node.target) for node in self.graph.nodes if node.op == "placeholder")
+
     def required(self) -> "Recording":
         """Return the recording itself.
 
@@ -98,5 +125,5 @@ class Recording:
     def copy(self) -> "Recording":
         """Return the same with a graph of its own, to be changed."""
         graph = fx.Graph()
-        graph.output(graph.graph_copy(self.required().graph, {}))
+        graph.output(graph.graph_copy(self.graph, {}))
         return replace(self, graph=graph)

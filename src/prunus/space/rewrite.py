@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from prunus.errors import EquivalenceError, UntraceableError
 from prunus.space.branches import drop, without
 from prunus.space.capture import recorded
+from prunus.space.decisions import put_in
 from prunus.space.graph_network import GraphNetwork, Program
 from prunus.space.inputs import doubled
 from prunus.space.precision import Named, follow_parameters, named
-from prunus.space.recording import Recording
+from prunus.space.recording import Recording, Seen
 from prunus.space.remove import kept_index
 from prunus.space.running import held_tensors, preserved
-from prunus.space.sizes import REWRITES, After
+from prunus.space.sizes import After, follow
 from prunus.space.space import Space
 from prunus.space.tracer import Tracer
 from prunus.types import Example, Keep
@@ -64,15 +65,17 @@ def graph_over(
     Raises:
         EquivalenceError: The forward cannot be recorded as a graph, or a size in it cannot follow.
     """
-    evaluating = (recording or _recorded(model, example)).copy()
+    evaluating = (recording or _recorded(model, example)).required().copy()
     training = _in_training(model, example, evaluating)
     unread: list[set[str]] = []
     for each, mode in ((evaluating, False), (training, True)):
         if mode and training is evaluating:
             break
+        instead = _as_large(each) if gone else {}
         unread.append(without(each, model, gone))
         in_double = partial(_named_in_double, model, example, training=mode)
         follow_parameters(each.graph, model, in_double, unread[-1])
+        put_in(each.graph, each.sizes(), instead)
         _follow(each, index)
         each.graph.lint()
     drop(small, set.intersection(*unread))
@@ -82,7 +85,7 @@ def graph_over(
         programs[id(evaluating)],
         programs[id(training)],
         evaluating.constants | training.constants,
-        tuple(sorted(evaluating.decisions | training.decisions)),
+        tuple(dict.fromkeys((*evaluating.ways(), *training.ways()))),
         _since_dense(model, index),
         (*(model.gone if isinstance(model, GraphNetwork) else ()), *gone),
         _evaluating_in_training(model),
@@ -188,8 +191,21 @@ def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> N
         return {}  # it has operations that know no float64, and keeps the precision it has
 
 
-def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
-    """Let every size in the graph be what it is without the removed positions."""
+def _as_large(recording: Recording) -> dict[str, list[str]]:
+    """Return for each call its inputs of the same shape, one of which a branch leaves over."""
+
+    def shape(node: fx.Node) -> Any:
+        seen = recording.seen.get(node.name)
+        return seen.shape if isinstance(seen, Seen) else None
+
+    return {
+        node.name: [x.name for x in node.all_input_nodes if shape(x) == shape(node) is not None]
+        for node in recording.graph.nodes
+    }
+
+
+def what_stays(recording: Recording, index: dict[str, dict[int, Tensor]]) -> After:
+    """Return what tensors and numbers of a recording are where only `index` stays."""
     tracer = recording.tracer
     gone = [tracer.labels.new(0)]
     for name, dims in index.items():
@@ -197,18 +213,11 @@ def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
             label = tracer.slots[name, dim].label
             if not isinstance(label, str):
                 gone.append(np.delete(label, positions.numpy()))
-    after = After(recording, tracer.labels.followers(np.concatenate(gone)))
+    return After(recording, tracer.labels.followers(np.concatenate(gone)))
+
+
+def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
+    """Let every size in the graph be what it is without the removed positions."""
+    after = what_stays(recording, index)
     for node in recording.graph.nodes:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-        rewriting = REWRITES.get(name.strip("_")) if node.op.startswith("call_") else None
-        if "size" in node.meta:
-            after.evaluate(node)
-        elif rewriting is None or node.op == "call_module":
-            after.keep_numbers(node)
-        else:
-            try:
-                rewriting(node, after)
-            except Exception as error:
-                raise EquivalenceError(
-                    f"its call {node.format_node()} cannot be rewritten."
-                ) from error
+        follow(node, after)

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prunus.errors import EquivalenceError
-from prunus.space.check import Reference, Verification
+from prunus.errors import EquivalenceError, UntraceableError
+from prunus.space.capture import recorded
+from prunus.space.check import Reference, Verification, apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.in_training import check_training
 from prunus.space.inputs import cloned, doubled, varied
-from prunus.space.remove import kept_index, remove, sliced
-from prunus.space.rewrite import rewrite
+from prunus.space.remove import copy_sliced, kept_index, remove, sliced
+from prunus.space.rewrite import rewrite, what_stays
 from prunus.space.running import output_tensors, preserved
 from prunus.space.space import Space
+from prunus.space.structure import another_call
 from prunus.types import Example, Keep, call_arguments
 
 
@@ -123,10 +125,29 @@ def _unchanged(
     """Return the user's own classes.
 
     Raises:
-        EquivalenceError: Residual branches are to go.
+        EquivalenceError: Residual branches are to go, or the calls are others than in the dense
+            network.
     """
     if space.gone(keep):
         raise EquivalenceError("its forward runs the residual branches that are to go")
+    try:
+        calls = recorded(small, example, labelled=False)
+    except UntraceableError as error:
+        if space.recording.failure:  # it cannot be watched
+            return small
+        raise EquivalenceError(
+            f"the small network fails where the dense one runs: {error}"
+        ) from error
+    index = kept_index(space, keep)
+    dense = space.recording.copy()
+    other = another_call(dense, what_stays(dense, index), calls)
+    if other and space.recording.decisions:  # with zeros for what goes, it may go another way
+        masked = copy_sliced(model, {})
+        apply_mask(masked, space.mask(keep))
+        dense = recorded(masked, example, exact=space.recording.tracer.exact)
+        other = another_call(dense, what_stays(dense, index), calls)
+    if other:
+        raise EquivalenceError(other)
     return small
 
 
@@ -198,13 +219,16 @@ def _check_further(
 ) -> None:
     """Prove what the comparison in eval mode does not show: training, and other sizes of a graph.
 
-    A graph that is right for the sizes of the example only will take no others.
+    A graph that is right for the sizes of the example only will take no others. The user's own
+    classes cannot refuse any, so they must be right for others, too, where they ask about sizes.
 
     Raises:
-        EquivalenceError: The small network is wrong in train mode.
+        EquivalenceError: The small network is wrong in train mode, or for other sizes.
     """
-    if isinstance(small, GraphNetwork):
+    if isinstance(small, GraphNetwork) or space.recording.sizes():
         matter = reference.sizes_that_matter(small)
+        if matter and not isinstance(small, GraphNetwork):
+            raise EquivalenceError(f"it is wrong for other {matter.replace('batch', 'batches')}")
         if matter:
             small.hold_to(example, batch=matter == "batch")
     reference.release()

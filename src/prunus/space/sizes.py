@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
+from prunus.errors import EquivalenceError
 from prunus.space.labels import Label
 from prunus.space.recording import Recording, Seen
 
@@ -47,11 +48,7 @@ class After:
             stays = self.stays(seen.labels[dim])
             self._sizes[node] = seen.shape[dim] if stays is None else int(stays.sum())
         elif node.target == "numel":
-            seen = self.seen(node.args[0])
-            counts = zip(map(self.stays, seen.labels), seen.shape, strict=True)
-            self._sizes[node] = prod(
-                n if stays is None else int(stays.sum()) for stays, n in counts
-            )
+            self._sizes[node] = prod(self.shape(self.seen(node.args[0])))
         else:
             numbers = [self._sizes.get(x, x) for x in node.args]
             self._sizes[node] = node.target(*numbers)
@@ -80,6 +77,22 @@ class After:
         if self._sizes.get(size, wanted) == wanted:
             return size
         return self._scaled(self._restored(size), wanted, size.meta["size"])
+
+    def value(self, number: Any) -> Any:
+        """Return what a number, which may stand as a node, is without the removed positions."""
+        if not isinstance(number, fx.Node):
+            return number
+        if number in self._sizes:
+            return self._sizes[number]
+        return number.target(*map(self.value, number.args))  # type: ignore[operator]
+
+    def shape(self, seen: Seen) -> tuple[int, ...]:
+        """Return the shape of a tensor without the removed positions."""
+        stays = map(self.stays, seen.labels)
+        return tuple(
+            n if left is None else int(left.sum())
+            for left, n in zip(stays, seen.shape, strict=True)
+        )
 
     def number(self, value: Any) -> Any:
         """Return what a number that is no size, such as a scale, was in the dense network."""
@@ -182,17 +195,23 @@ def _narrowed(node: Any, after: After) -> None:
         node.kwargs = {}
 
 
+def subscripts(index: Any, dims: int) -> list[Any]:
+    """Return what stands between the brackets, one by one, with slices for an ellipsis."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if any(item is Ellipsis for item in items):
+        at = next(k for k, item in enumerate(items) if item is Ellipsis)
+        missing = dims - sum(item is not None for item in items) + 1
+        items[at : at + 1] = [slice(None)] * missing
+    return items
+
+
 def _bounds(node: Any, after: After) -> None:
     """Slices: bounds count the survivors before them."""
     source, index, *value = node.args
     tensor = after.seen(source)
     if not isinstance(tensor, Seen):
         return
-    items = list(index) if isinstance(index, tuple) else [index]
-    if any(item is Ellipsis for item in items):
-        at = next(k for k, item in enumerate(items) if item is Ellipsis)
-        missing = len(tensor.labels) - sum(item is not None for item in items) + 1
-        items[at : at + 1] = [slice(None)] * missing
+    items = subscripts(index, len(tensor.labels))
     dim = 0
     for k, item in enumerate(items):
         if item is None:
@@ -301,3 +320,18 @@ REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
     "pad": _padded,
     "group_norm": _group_norm,
 }
+
+
+def follow(node: Any, after: After) -> None:
+    """Let the numbers that a call is given be what they are without the removed positions."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    rewriting = REWRITES.get(name.strip("_")) if node.op.startswith("call_") else None
+    if "size" in node.meta:
+        after.evaluate(node)
+    elif rewriting is None or node.op == "call_module":
+        after.keep_numbers(node)
+    else:
+        try:
+            rewriting(node, after)
+        except Exception as error:
+            raise EquivalenceError(f"its call {node.format_node()} cannot be rewritten.") from error

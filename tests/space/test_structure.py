@@ -1,0 +1,111 @@
+"""The user's classes are returned only where they make the dense network's calls on what is left.
+
+Numbers show no difference here: what the networks do wrongly happens for large inputs only.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from comparison import difference
+from prunus.space import trace
+from prunus.space.shrink import Shrunk, shrink
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+UNEVEN = torch.arange(32) % 16 >= torch.tensor([12, 4]).repeat_interleave(16)
+"""A quarter of the first half stays, and three quarters of the second."""
+
+
+class Cut(nn.Module):
+    """Clips large values of some channels, which are counted from the channels there are."""
+
+    def __init__(self, clip: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.clip = clip
+        self.a, self.b = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.clip(self.a(x)))
+
+
+def halves(h: Tensor) -> Tensor:
+    k = h.shape[1] // 2
+    return torch.cat([F.relu6(h[:, :k]), F.relu(h[:, k:])], 1)
+
+
+def written(h: Tensor) -> Tensor:
+    h = h.clone()
+    h[:, h.shape[1] // 2 :, ...] = h[:, h.shape[1] // 2 :].clamp(max=6.0)
+    return h
+
+
+def narrowed(h: Tensor) -> Tensor:
+    k = h.size(1) // 2
+    return torch.cat([h.narrow(1, 0, k).clamp(max=6.0), h.narrow(1, k, k)], 1)
+
+
+def chunked(h: Tensor) -> Tensor:
+    first, second = h.chunk(2, 1)
+    return torch.cat([first.clamp(max=6.0), second], 1)
+
+
+def wide(h: Tensor) -> Tensor:
+    return h.clamp(max=6.0) if h.shape[1] > 16 else h
+
+
+def scaled(h: Tensor) -> Tensor:
+    return h.clamp(max=6.0 * (h.shape[1] // 32))
+
+
+def removed(model: nn.Module) -> Shrunk:
+    return shrink(model, trace(model, X), {"a": UNEVEN}, X)
+
+
+@pytest.mark.parametrize("clip", [halves, written, narrowed, chunked, wide, scaled])
+def test_what_is_counted_anew_needs_a_graph(clip: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model = Cut(clip)
+    shrunk = removed(model)
+
+    assert shrunk.form == "rewritten graph"
+    mask = trace(model, X).mask({"a": UNEVEN})
+    assert difference(model, shrunk.model, mask, 100 * X) <= 1e-9
+
+
+def gated(h: Tensor) -> Tensor:
+    grid = F.affine_grid(h.new_ones(len(h), 2, 3), h.shape, align_corners=False)
+    return grid.mean() + h * h.sigmoid()[:, :, 1:, 1:].mean((2, 3), keepdim=True)
+
+
+def reshaped(h: Tensor) -> Tensor:
+    b, c, *image = h.shape
+    return h.view(b, c, -1).split(c, 1)[0].softmax(-1).reshape(b, c, *image)[..., :]
+
+
+@pytest.mark.parametrize("clip", [F.relu, gated, reshaped])
+def test_what_follows_the_channels_stays_the_users_own(clip: Callable[[Tensor], Tensor]) -> None:
+    assert removed(Cut(clip)).form == "original classes"
+
+
+class Either(nn.Module):
+    """Goes one way where it is large; without what is masked it is not, nor is the small one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 32), nn.Linear(32, 2)
+        with torch.no_grad():
+            self.a.bias.copy_(~UNEVEN * 10.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.a(x))
+        return self.b(h.sqrt() if h.sum() > 400 else h)
+
+
+def test_a_way_that_only_the_masked_network_takes_is_followed() -> None:
+    model, x = Either(), X.reshape(-1, 8)[:4]
+    shrunk = shrink(model, trace(model, x), {"a": UNEVEN}, x)
+    assert shrunk.form == "original classes"
