@@ -445,6 +445,13 @@ HARD: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
         lambda: nn.Sequential(nn.Linear(6, 4), SelfAttention(4, 4, False), nn.Linear(4, 2)),
         TOKENS,
     ),
+    "a call that only single precision makes": (
+        lambda: Middle(
+            lambda h: (h.contiguous() if h.dtype == torch.float32 else h)
+            + torch.zeros(6, dtype=h.dtype)
+        ),
+        X,
+    ),
     "a strided slice that ends before the last channel": (
         lambda: Middle(lambda h: torch.cat([h[:, 0:4:2], h[:, 1:4:2], h[:, 4:]], 1)),
         X,
