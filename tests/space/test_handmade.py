@@ -20,15 +20,8 @@ UNPRUNABLE = {
 HALF = {"method": l1_filter(coupled=True, round_to=1), "target": Target(sparsity=0.5)}
 
 
-def marked(name: str) -> object:
-    if name == "instance_norm":
-        reason = "it has no tensor, so its num_features is not corrected, and PyTorch warns"
-        return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
-    return name
-
-
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@pytest.mark.parametrize("name", [marked(name) for name in NETWORKS if name not in UNPRUNABLE])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in UNPRUNABLE])
 def test_half_of_the_channels_go(name: str) -> None:
     model, example = NETWORKS[name]()
     model = randomised(model, 0)

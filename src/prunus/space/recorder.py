@@ -143,6 +143,19 @@ def is_pointwise(func: OpOverload) -> bool:
     )
 
 
+def _watch_bare_norms(model: nn.Module, tracer: Tracer, modes: ExitStack) -> None:
+    """Tell the tracer what norms without tensors read, as long as `modes` are entered."""
+    for name in tracer.sizes:
+
+        def note(norm: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+            given = tensors_in([*args, *kwargs.values()])
+            if given and not tracer.silent:
+                tracer.normalise(name, norm, given[0])
+
+        hook = model.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
+        modes.callback(hook.remove)
+
+
 def record(
     model: nn.Module,
     example: Example,
@@ -180,6 +193,7 @@ def record(
             tracer.assign(leaf, ["is the network's input"] * leaf.ndim)
     with preserved(model, training=training), ExitStack() as modes:
         if labelled:
+            _watch_bare_norms(model, tracer, modes)
             modes.enter_context(Functions(tracer, rules.functions))
             modes.enter_context(Recorder(tracer, rules))
         try:

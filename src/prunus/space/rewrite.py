@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -190,14 +189,7 @@ def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> N
 
 def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:
     """Let every size in the graph be what it is without the removed positions."""
-    tracer = recording.tracer
-    gone = [tracer.labels.new(0)]
-    for name, dims in index.items():
-        for dim, positions in dims.items():
-            label = tracer.slots[name, dim].label
-            if not isinstance(label, str):
-                gone.append(np.delete(label, positions.numpy()))
-    after = After(recording, tracer.labels.followers(np.concatenate(gone)))
+    after = After(recording, recording.tracer.lost(index))
     for node in recording.graph.nodes:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
         rewriting = REWRITES.get(name.strip("_")) if node.op.startswith("call_") else None

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from prunus.space.attributes import bare_norms, sized_dims, sizes
 from prunus.space.labels import Label, Labels
 from prunus.space.running import tensors_in
 
@@ -68,6 +71,7 @@ class Tracer:
     Attributes:
         labels: The identities themselves.
         slots: Every dimension of every parameter and buffer.
+        sizes: Norm without tensors -> what its sizes count.
         producers: Slots that make channels (outputs of a product with a parameter) with the number
             of positions (pixels, tokens, times the batch) at which they do.
         products: Where multiply-accumulates are spent.
@@ -84,6 +88,7 @@ class Tracer:
 
     labels: Labels = field(default_factory=Labels)
     slots: dict[tuple[str, int], Slot] = field(default_factory=dict)
+    sizes: dict[str, list[Label]] = field(default_factory=dict)
     producers: dict[tuple[str, int], int] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
@@ -106,13 +111,23 @@ class Tracer:
         self._memory = {self._storage(p): name for name, p in model.named_parameters()}
         self.parameters = {name for name, _ in model.named_parameters()}
         for name, tensor in named:
-            labels: list[Label] = []
-            for dim, size in enumerate(tensor.shape):
-                labels.append(self.labels.new(size) if size > 1 else "has a single position")
-                self.slots[name, dim] = Slot(name, dim, labels[-1])
+            labels = self._fresh(tensor.shape)
+            for dim, label in enumerate(labels):
+                self.slots[name, dim] = Slot(name, dim, label)
             self.assign(tensor, labels)
             self._origin[tensor] = [(name, dim) for dim in range(tensor.ndim)]
             self.set_zero(tensor)
+        self.sizes = {name: self._fresh(sizes(norm)) for name, norm in bare_norms(model).items()}
+
+    def _fresh(self, shape: Sequence[int]) -> list[Label]:
+        return [self.labels.new(size) if size > 1 else "has a single position" for size in shape]
+
+    def normalise(self, name: str, norm: nn.Module, read: Tensor) -> None:
+        """Note what a norm without tensors reads: its sizes are of that."""
+        labels = self.of(read)
+        for own, dim in zip(self.sizes[name], sized_dims(norm, len(labels)), strict=True):
+            if isinstance(own, str) or isinstance(labels[dim], str) or len(own) == len(labels[dim]):
+                self.labels.join(own, labels[dim])
 
     def of(self, tensor: Tensor) -> list[Label]:
         """Return one label per dimension of `tensor`."""
@@ -185,6 +200,20 @@ class Tracer:
             return tensor.untyped_storage().data_ptr()
         except NotImplementedError:  # sparse tensors have none
             return 0
+
+    def lost(self, index: Mapping[str, Mapping[int, Tensor]]) -> NDArray[np.bool_]:
+        """Return of each atom whether it goes where tensors are reduced to `index`.
+
+        Args:
+            index: Tensor name -> dimension -> positions that stay.
+        """
+        gone = [self.labels.new(0)]
+        for name, dims in index.items():
+            for dim, positions in dims.items():
+                label = self.slots[name, dim].label
+                if not isinstance(label, str):
+                    gone.append(np.delete(label, positions.numpy()))
+        return self.labels.followers(np.concatenate(gone))
 
     def owner(self, tensor: Tensor) -> str | None:
         """Return the parameter whose memory `tensor` shares."""
