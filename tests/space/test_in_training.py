@@ -39,9 +39,9 @@ class Base(nn.Module):
         return self.head(self.body(self.stem(x)))
 
 
-def without_the_branch(model: nn.Module, example: Any = X) -> Shrunk:
+def without_the_branch(model: nn.Module, example: Any = X, also: Any = ()) -> Shrunk:
     keep = {"f2:branch": torch.tensor([False])}
-    return shrink(model, trace(model, example), keep, example)
+    return shrink(model, trace(model, example, also=also), keep, example)
 
 
 def masked(model: nn.Module) -> nn.Module:
@@ -252,6 +252,29 @@ def test_a_graph_takes_only_the_sizes_it_is_right_for(make: type[Base]) -> None:
         shrunk.model(torch.randn(2, 9, 8))
 
 
+class Later(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(self.stem(x))
+        return self.head(x.amax(1) if self.training and x.shape[1] > 6 else x.mean(1))
+
+
+def test_a_graph_takes_the_further_inputs_that_it_was_proved_on(tmp_path: Path) -> None:
+    model = Threshold()
+    shrunk = without_the_branch(model, also=[torch.randn(2, 9, 8)])
+    prunus.save(shrunk.model, tmp_path / "small.safetensors")
+
+    for small in (shrunk.model, prunus.load(tmp_path / "small.safetensors", model, X)):
+        agree(model, small, torch.randn(3, 9, 8))
+        agree(model, small, torch.randn(7, 5, 8))
+        with pytest.raises(ValueError, match=r"right for \(any, 5, 8\) or \(any, 9, 8\) only"):
+            small(torch.randn(2, 8, 8))
+
+
+def test_further_inputs_must_be_right_in_training_too() -> None:
+    with pytest.raises(EquivalenceError, match="in train mode"):
+        without_the_branch(Later(), also=[torch.randn(2, 9, 8)])
+
+
 class Alone(Base):
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(self.stem(x))
@@ -384,7 +407,7 @@ def test_a_report_says_what_was_decided_and_for_which_sizes() -> None:
         name="depth", granularity=Branches(), criterion=L1(reduce="mean"), selector=TopK()
     )
     report = prunus.prune(Looks(), X, method=depth, target=prunus.Target(density=0.01)).report
-    assert report.only == [[None, 5, 8]]
+    assert report.only == [[[None, 5, 8]]]
     assert "for inputs of shape [any, 5, 8] only" in str(report)
     assert "decided by values: the graph holds the way that the example took (__bool__)" in str(
         report

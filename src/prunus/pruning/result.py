@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunus.space import Verification
+from prunus.space.graph_network import written
 from prunus.types import Mask, Target
 
 
@@ -26,8 +27,8 @@ class Report:
         form: "original classes" or "rewritten graph"; "masked" for single weights.
         decisions: Where the form is a graph, calls by which the forward looked at values ("item",
             "__bool__"): of such branches it holds the one that the example took.
-        only: Shapes of the inputs that a graph takes, where its forward does something else for
-            others; None for any size.
+        only: Shapes of the inputs that a graph takes (one list for the example, one for each of
+            `also`), where its forward does something else for others; None for any size.
         verification: The comparison with the masked network; None where nothing was removed or
             the check was turned off.
         unknown: ATen operations without a rule, with how often they were met.
@@ -44,7 +45,7 @@ class Report:
     frozen: list[dict[str, Any]]
     form: str
     decisions: list[str]
-    only: list[list[int | None]] | None
+    only: list[list[list[int | None]]] | None
     verification: Verification | None
     unknown: dict[str, int]
     unseen: list[str]
@@ -89,7 +90,7 @@ class Report:
                 f"({proof.dtype}, {proof.inputs} inputs)"
             )
         if self.only is not None:
-            shapes = ", ".join(str(shape).replace("None", "any") for shape in self.only)
+            shapes = written(self.only)
             lines.append(f"  for inputs of shape {shapes} only: others take another way")
         if self.decisions:
             lines.append(

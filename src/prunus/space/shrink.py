@@ -203,23 +203,25 @@ def _check_further(
     Raises:
         EquivalenceError: The small network is wrong in train mode.
     """
+    examples = [example, *space.also] if isinstance(small, GraphNetwork) else [example]
     if isinstance(small, GraphNetwork):
         matter = reference.sizes_that_matter(small)
         if matter:
-            small.hold_to(example, batch=matter == "batch")
+            small.hold_to(examples, batch=matter == "batch")
     reference.release()
     if any(not k.all() for _, kept in space.remaining(keep) for k in kept.values()):
         _check_runs(model, small, example, training=True)  # batch statistics have another meaning
         return
     mask, index = space.mask(keep), kept_index(space, keep)
-    check_training(model, mask, small, index, example, reference.dtype)
+    for given in examples:
+        check_training(model, mask, small, index, given, reference.dtype)
     if isinstance(small, GraphNetwork):
         _check_precision(model, small, example)
         if small.in_training is not small.evaluating:
             try:
                 check_training(model, mask, small, index, varied(example), reference.dtype)
             except EquivalenceError:
-                small.hold_to(example, batch=True)
+                small.hold_to(examples, batch=True)
 
 
 def _check_precision(model: nn.Module, small: nn.Module, example: Example) -> None:
