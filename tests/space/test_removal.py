@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from networks import Residual, randomised
 from prunus.errors import EmptyLayerError, EquivalenceError, PrunusError, UntraceableError
@@ -41,6 +42,25 @@ def test_the_small_network_has_the_users_classes_with_corrected_attributes() -> 
     assert torch.equal(small[0].weight, net[0].weight[[1, 4, 6]])
     assert torch.equal(small[3].weight, net[3].weight[:, [1, 4, 6]])
     assert small.state_dict().keys() == net.state_dict().keys()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", [parametrizations.spectral_norm, parametrizations.weight_norm])
+def test_parametrised_layers_of_a_new_network_are_corrected_and_not_run(
+    kind: Callable[[nn.Module], nn.Module], bias: bool
+) -> None:
+    torch.manual_seed(0)
+    first, last = kind(nn.Linear(4, 6, bias=bias)), kind(nn.Linear(6, 2, bias=bias))
+    net = nn.Sequential(first, nn.ReLU(), last)  # in train mode, as it is made
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.randn(3, 4)
+
+    small = shrink(net, trace(net, x), {"0.parametrizations.weight": keep(0, 2, size=6)}, x).model
+
+    assert (small[0].out_features, small[2].in_features) == (2, 2)
+    assert all(module.training for module in small.modules())
+    for name, value in small.state_dict().items():
+        assert value.shape != before[name].shape or torch.equal(value, before[name])
 
 
 def test_the_small_network_shares_no_memory_and_trains() -> None:

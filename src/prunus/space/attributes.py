@@ -3,13 +3,15 @@
 A norm without weights repeats the shape of what it reads: it is corrected by what was recorded.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils import parametrize
 
 
 def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tensor]]) -> None:
@@ -19,15 +21,37 @@ def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tens
         model: The smaller network; modules of PyTorch's own layer classes are corrected in place.
         changed: `id` of every tensor whose shape changed -> dimension -> positions that stayed.
     """
-    for module in model.modules():
-        own = (*module._parameters.values(), *module._buffers.values())
-        if any(id(tensor) in changed for tensor in own if tensor is not None):
-            for kind, correct in ATTRIBUTES.items():
-                if isinstance(module, kind):
-                    correct(module)
-                    break
-            if isinstance(module, nn.GroupNorm) and module.weight is not None:
-                _group_norm(module, changed[id(module.weight)][0])
+    with _without_updates(model):
+        for module in model.modules():
+            if any(id(tensor) in changed for tensor in _own(module)):
+                for kind, correct in ATTRIBUTES.items():
+                    if isinstance(module, kind):
+                        correct(module)
+                        break
+                if isinstance(module, nn.GroupNorm) and module.weight is not None:
+                    _group_norm(module, changed[id(module.weight)][0])
+
+
+def _own(module: nn.Module) -> list[Tensor]:
+    """Return the tensors that a layer holds itself, or of which its own are computed."""
+    held = [*module._parameters.values(), *module._buffers.values()]
+    if parametrize.is_parametrized(module):
+        held += [*module.parametrizations.parameters(), *module.parametrizations.buffers()]
+    return [tensor for tensor in held if tensor is not None]
+
+
+@contextmanager
+def _without_updates(model: nn.Module) -> Iterator[None]:
+    """Let parametrised weights be read: in train mode that moves a spectral norm's vectors."""
+    parametrised = [m.parametrizations for m in model.modules() if parametrize.is_parametrized(m)]
+    training = [part for whole in parametrised for part in whole.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def bare_norms(model: nn.Module) -> dict[str, Any]:
