@@ -287,6 +287,30 @@ def test_another_batch_is_refused_where_it_goes_another_way() -> None:
         shrunk.model(torch.randn(1, 5, 8))
 
 
+class Steps(nn.Module):
+    """Recurrent over dimension 0, with a state whose width is written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(8, 12), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(x.shape[1], 12)
+        for step in x:
+            state = self.cell(step, state)
+        return self.head(state)
+
+
+def test_a_loop_over_the_first_dimension_is_held_to_its_length() -> None:
+    model, half = Steps(), {"cell": torch.arange(12) < 6}
+    shrunk = shrink(model, trace(model, X), half, X)
+
+    assert shrunk.form == "rewritten graph"
+    assert shrunk.model(X).shape == (5, 2)
+    with pytest.raises(ValueError, match=r"right for \(2, 5, 8\) only"):
+        shrunk.model(torch.randn(3, 5, 8))
+
+
 class Half(Base):
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(self.stem(x))
