@@ -147,6 +147,14 @@ class Tracer:
             raise ValueError(f"labels do not fit a tensor of shape {tuple(tensor.shape)}")
         self._of[tensor] = list(labels)
 
+    def alias(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the same memory, with all that is known of this one."""
+        made = tensor.detach()
+        for known in (self._of, self._origin, self._zero):
+            if tensor in known:
+                known[made] = known[tensor]
+        return made
+
     def origin(self, tensor: Tensor) -> list[tuple[str, int] | None] | None:
         """Return which parameter dimension each dimension comes from; None for an activation."""
         found: list[tuple[str, int] | None] | None = self._origin.get(tensor)

@@ -45,7 +45,7 @@ def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
         order = [dim % first.ndim for dim in call["dims"]] if name == "permute" else None
         order = order or swapped(call, first.ndim)
         return frozenset(k for k, dim in enumerate(order) if dim in zero)
-    if call.name in _REGROUPED:
+    if name in _REGROUPED:
         free = zero | {d for d, x in enumerate(tracer.of(tensors[0])) if isinstance(x, str)}
         groups = factor_groups(tensors[0].shape, first.shape)
         return frozenset(k for before, after in groups if free >= {*before} for k in after)
