@@ -35,16 +35,24 @@ def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tens
 def _own(module: nn.Module) -> list[Tensor]:
     """Return the tensors that a layer holds itself, or of which its own are computed."""
     held = [*module._parameters.values(), *module._buffers.values()]
-    if parametrize.is_parametrized(module):
-        held += [*module.parametrizations.parameters(), *module.parametrizations.buffers()]
+    for computed in _parametrizations(module):
+        held += [*computed.parameters(), *computed.buffers()]
     return [tensor for tensor in held if tensor is not None]
+
+
+def _parametrizations(module: nn.Module) -> list[nn.Module]:
+    """Return what computes tensors of a layer from others."""
+    if not parametrize.is_parametrized(module):
+        return []
+    assert isinstance(module.parametrizations, nn.ModuleDict)
+    return list(module.parametrizations.values())
 
 
 @contextmanager
 def _without_updates(model: nn.Module) -> Iterator[None]:
     """Let parametrised weights be read: in train mode that moves a spectral norm's vectors."""
-    parametrised = [m.parametrizations for m in model.modules() if parametrize.is_parametrized(m)]
-    training = [part for whole in parametrised for part in whole.modules() if part.training]
+    computed = [part for module in model.modules() for part in _parametrizations(module)]
+    training = [part for whole in computed for part in whole.modules() if part.training]
     try:
         for part in training:
             part.training = False
