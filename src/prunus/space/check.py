@@ -60,6 +60,7 @@ class Verification:
         return asdict(self)
 
 
+@torch.inference_mode(False)
 def verify(
     masked: nn.Module | Mask,
     small: nn.Module,

@@ -156,6 +156,7 @@ class Space:
         return mask | {name: mask[first] for name, first in self.tied.items() if first in mask}
 
 
+@torch.inference_mode(False)
 def trace(
     model: nn.Module,
     example: Example,
