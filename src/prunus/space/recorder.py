@@ -22,7 +22,6 @@ from prunus.space.running import output_tensors, preserved, tensors_in
 from prunus.space.tracer import Call, FunctionRule, Rules, Tracer
 from prunus.types import Example, call_arguments
 
-
 _RESHAPING = ("squeeze_", "unsqueeze_", "transpose_", "t_")
 """Operations that give a tensor another shape in place: rules see it as it was before."""
 

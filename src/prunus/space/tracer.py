@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.space.attributes import bare_norms, sized_dims, sizes
-from prunus.space.labels import Label, Labels
+from prunus.space.labels import Atoms, Label, Labels
 from prunus.space.running import tensors_in
 
 
@@ -74,6 +74,7 @@ class Tracer:
         sizes: Norm without tensors -> what its sizes count.
         producers: Slots that make channels (outputs of a product with a parameter) with the number
             of positions (pixels, tokens, times the batch) at which they do.
+        made: The same of what is computed from parameters whose dimensions were merged or glued.
         products: Where multiply-accumulates are spent.
         unknown: Operations without a rule, by name, with how often they were met.
         parameters: Names of the model's parameters; only they are pruned, never buffers.
@@ -90,6 +91,7 @@ class Tracer:
     slots: dict[tuple[str, int], Slot] = field(default_factory=dict)
     sizes: dict[str, list[Label]] = field(default_factory=dict)
     producers: dict[tuple[str, int], int] = field(default_factory=dict)
+    made: list[tuple[Atoms, int]] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     parameters: set[str] = field(default_factory=set)
@@ -227,10 +229,19 @@ class Tracer:
         """Return the parameter whose memory `tensor` shares."""
         return self._memory.get(self._storage(tensor))
 
-    def produce(self, slot: tuple[str, int] | None, positions: int) -> None:
-        """Note that a parameter's dimension makes channels at `positions` places."""
+    def produce(self, operand: Tensor, dim: int, positions: int) -> None:
+        """Note that a dimension of a product's operand makes channels at `positions` places.
+
+        Only what is computed from parameters does.
+        """
+        origin = self.origin(operand)
+        slot = origin[dim] if origin is not None else None
         if slot is not None and slot[0] in self.parameters:
             self.producers[slot] = max(positions, self.producers.get(slot, 0))
+        elif origin is not None and slot is None:
+            label = self.of(operand)[dim]
+            if not isinstance(label, str):
+                self.made.append((label, positions))
 
     def spend(self, name: str, factor: int, dims: Sequence[tuple[Label, int]]) -> None:
         """Note a product of `factor` times the sizes of `dims`, given as (label, size)."""

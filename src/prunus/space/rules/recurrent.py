@@ -96,9 +96,8 @@ def _step(
         tracer.labels.join(projection[1], cells)
         weights.append(own[-1])
     for weight in weights:
+        tracer.produce(weight, 0, positions)
         origin = tracer.origin(weight)
-        if origin is not None:
-            tracer.produce(origin[0], positions)
         name = origin[0][0] if origin and origin[0] else "recurrence"
         tracer.spend(name, positions, list(zip(tracer.of(weight), weight.shape, strict=True)))
 
