@@ -348,6 +348,8 @@ CONSTANTS: dict[str, Callable[[Tensor], Tensor]] = {
     "pad": lambda h: h + F.pad(h[:, :3], (0, 3)),
     "group norm": lambda h: F.group_norm(h, 3),
     "depthwise": lambda h: F.conv1d(h[:, :, None], h.new_ones(6, 1, 1), groups=6)[..., 0],
+    "roll": lambda h: h.roll(4, 1),
+    "roll back": lambda h: torch.roll(h, shifts=(-1, 1), dims=(1, 0)),
     "written slices": lambda h: _written(h),
     "strided slices": lambda h: torch.cat([h[:, ::2], h[:, 1::2]], 1),
 }

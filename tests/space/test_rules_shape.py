@@ -30,6 +30,8 @@ ROWS = [
     row("ab cd ef -> ab ef cd", lambda x: (x * 2).transpose_(1, 2)),
     row("ab 1 cd -> jk ab ghi cd", lambda x: x.expand(2, *x.shape[:1], 3, -1), sized=True),
     row("ab 1 cd, !3 -> ab 3 cd", lambda x, y: x.expand(-1, 3, -1) + y[:, None], sized=True),
+    row("ab cd -> ab cd 2", lambda x: torch.view_as_real(torch.complex(x, -x))),
+    row("ab 2 -> ab", lambda x: torch.view_as_complex(x * 2).real),
     row("ab cd -> 1 ab cdcd", lambda x: x.repeat(1, 1, 2)),
     row("ab cd -> ababab cd", lambda x: x.repeat(3, 1)),
     row("ab cde -> ab ccddee", lambda x: x.repeat_interleave(2, 1)),

@@ -110,6 +110,22 @@ def _cut(tracer: Tracer, flat: Atoms, after: list[int]) -> list[Label]:
     return made
 
 
+def real_parts(tracer: Tracer, call: Call) -> None:
+    """view_as_real: a last dimension of two, the real and the imaginary part."""
+    labels, origin = tracer.of(call["self"]), tracer.origin(call["self"])
+    tracer.assign(call.out, [*labels, "is a part of a complex number"])
+    if origin is not None:
+        tracer.set_origin(call.out, [*origin, None])
+
+
+def complex_of(tracer: Tracer, call: Call) -> None:
+    """view_as_complex: the reverse."""
+    labels, last = tracer.of(call["self"]), call["self"].ndim - 1
+    tracer.labels.freeze(labels[last], "is a part of a complex number")
+    tracer.assign(call.out, labels[:last])
+    _same_origin(tracer, call["self"], call.out, last)
+
+
 def restride(tracer: Tracer, call: Call) -> None:
     """as_strided that only renames the strides of dimensions of size one, as global pools do."""
     labels, out = tracer.of(call["self"]), call.out
