@@ -1266,6 +1266,32 @@ class RoutedExperts(nn.Module):
         return self.out(x + out.view_as(x))
 
 
+class StackedExperts(nn.Module):
+    """All experts in one parameter, read one by one or by einsum."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__()
+        self.by, self.out = by, nn.Linear(12, 3)
+        self.stem, self.gate = nn.Linear(8, 12), nn.Linear(12, 4)
+        self.up = nn.Parameter(torch.randn(4, 12, 20) / 4)
+        self.shift = nn.Parameter(torch.randn(4, 20))
+        self.down = nn.Parameter(torch.randn(4, 20, 12) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        share = self.gate(x).softmax(-1)
+        if self.by == "einsum":
+            h = F.silu(torch.einsum("btd,edf->btef", x, self.up) + self.shift)
+            return self.out(torch.einsum("btef,efd,bte->btd", h, self.down, share))
+        flat = x.flatten(0, 1)
+        chosen, out = share.flatten(0, 1).argmax(-1), torch.zeros_like(flat)
+        for k in range(4):
+            (rows,) = torch.where(chosen == k)
+            h = F.relu(flat[rows] @ self.up[k] + self.shift[k])
+            out.index_add_(0, rows, h @ self.down[k])
+        return self.out(x + out.view_as(x))
+
+
 PRODUCTS: Networks = {
     "glu": lambda: (
         nn.Sequential(
@@ -1292,6 +1318,8 @@ PRODUCTS: Networks = {
     "duelling": lambda: (Duelling(), torch.randn(2, 8)),
     "experts_soft": lambda: (Experts(), torch.randn(2, 10)),
     "experts_routed": lambda: (RoutedExperts(), sequence(6, 8)),
+    "experts_stacked": lambda: (StackedExperts("index"), sequence(6, 8)),
+    "experts_einsum": lambda: (StackedExperts("einsum"), sequence(6, 8)),
 }
 
 

@@ -171,7 +171,9 @@ def _graph(
             "same arguments."
         )
     only = header["only"]
-    small.only = None if only is None else tuple(tuple(shape) for shape in only)
+    small.only = (
+        None if only is None else tuple(tuple(tuple(shape) for shape in way) for way in only)
+    )
     return small
 
 
@@ -189,7 +191,7 @@ def _graph_header(path: Path | str, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         header = json.loads(metadata["graph"])
         names, only = header["gone"], header["only"]
-        shapes = [size for shape in only or [] for size in shape]
+        shapes = [size for way in only or [] for shape in way for size in shape]
         known = isinstance(names, list) and isinstance(header["text"], str)
         if not known or not all(isinstance(name, str) for name in names):
             raise ValueError("unknown branches")

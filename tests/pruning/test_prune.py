@@ -416,6 +416,23 @@ def test_further_inputs_must_be_taken_and_come_in_a_sequence():
         prune(Ways(), {"x": torch.randn(2, 6)}, also=torch.randn(2, 6))
 
 
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_it_works_in_inference_mode_and_the_result_trains(made_inside):
+    def network():
+        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+
+    net, x = network(), torch.randn(4, 8)
+    with torch.inference_mode():
+        if made_inside:
+            net, x = network(), torch.randn(4, 8)
+        result = prune(net, x, target=Target(params=0.6))
+        assert verify(result.mask, result.model, x, model=net).passed
+
+    result.model(torch.randn(4, 8)).sum().backward()
+    assert result.model[0].weight.shape == (8, 8)
+    assert result.model[0].weight.grad is not None
+
+
 def test_costs_are_those_of_the_example_alone():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
     small, large = torch.randn(1, 3, 8, 8), torch.randn(1, 3, 32, 32)

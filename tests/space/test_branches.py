@@ -230,6 +230,16 @@ def test_a_branch_may_lie_inside_another(gone: tuple[str, ...]) -> None:
     assert parameters(small.model) == left
 
 
+def test_a_network_that_names_a_precision_can_do_without_a_branch() -> None:
+    class Typed(Residual):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.zeros(4, dtype=x.dtype)
+
+    _, small = drop(Typed(), IMAGE, "blocks.2.bn2")
+
+    assert small.model.double()(IMAGE.double()).dtype == torch.float64
+
+
 def test_channels_and_branches_go_together() -> None:
     model = Residual()
     space = trace(model, IMAGE)

@@ -348,6 +348,8 @@ CONSTANTS: dict[str, Callable[[Tensor], Tensor]] = {
     "pad": lambda h: h + F.pad(h[:, :3], (0, 3)),
     "group norm": lambda h: F.group_norm(h, 3),
     "depthwise": lambda h: F.conv1d(h[:, :, None], h.new_ones(6, 1, 1), groups=6)[..., 0],
+    "roll": lambda h: h.roll(4, 1),
+    "roll back": lambda h: torch.roll(h, shifts=(-1, 1), dims=(1, 0)),
     "written slices": lambda h: _written(h),
     "strided slices": lambda h: torch.cat([h[:, ::2], h[:, 1::2]], 1),
 }
@@ -417,13 +419,53 @@ def test_recording_patches_nothing_for_good() -> None:
     assert before == (len, nn.Module.__call__, apply)
 
 
-@pytest.mark.xfail(strict=True, reason="it has no tensor, so its num_features is not corrected")
-def test_an_instance_norm_without_weights_is_not_told_off() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 6, 1), nn.InstanceNorm2d(6), nn.Conv2d(6, 2, 1))
+BARE: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Any], Any, bool]] = {
+    "instance norm": (lambda: nn.InstanceNorm2d(6), lambda x: x.num_features, 3, True),
+    "batch norm": (
+        lambda: nn.BatchNorm2d(6, affine=False, track_running_stats=False),
+        lambda x: x.num_features,
+        3,
+        True,
+    ),
+    "group norm": (
+        lambda: nn.GroupNorm(2, 6, affine=False),
+        lambda x: (x.num_groups, x.num_channels),
+        (1, 3),
+        True,
+    ),
+    "group norm over what remains": (
+        lambda: nn.GroupNorm(3, 6, affine=False),
+        lambda x: (x.num_groups, x.num_channels),
+        (3, 3),
+        False,
+    ),
+    "layer norm over what remains": (
+        lambda: nn.LayerNorm((6, 8, 8), elementwise_affine=False),
+        lambda x: x.normalized_shape,
+        (3, 8, 8),
+        False,
+    ),
+    "RMS norm over what remains": (
+        lambda: nn.RMSNorm((6, 8, 8), elementwise_affine=False),
+        lambda x: x.normalized_shape,
+        (3, 8, 8),
+        False,
+    ),
+}
 
-    shrunk, mask = every_other(randomised(net, 1), IMAGE)  # warnings are errors
 
-    assert difference(net, shrunk.model, mask, IMAGE) <= 1e-9
+@pytest.mark.parametrize("what", BARE)
+def test_sizes_of_norms_without_weights_follow_what_they_read(what: str) -> None:
+    make, held, expected, exact = BARE[what]
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), make(), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    space = trace(net, IMAGE, exact=exact)
+    keep = {g.name: torch.arange(g.size) < g.size // 2 for g in space.groups}
+
+    shrunk = shrink(net, space, keep, IMAGE)  # warnings are errors
+
+    assert shrunk.form == "original classes"
+    assert held(shrunk.model[1]) == expected
+    assert not net[1]._forward_pre_hooks
 
 
 def few_keys() -> nn.Module:
@@ -444,6 +486,14 @@ HARD: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "heads of width one": (
         lambda: nn.Sequential(nn.Linear(6, 4), SelfAttention(4, 4, False), nn.Linear(4, 2)),
         TOKENS,
+    ),
+    "a call that only single precision makes": (
+        lambda: Middle(
+            lambda h: (
+                (h.contiguous() if h.dtype == torch.float32 else h) + torch.zeros(6, dtype=h.dtype)
+            )
+        ),
+        X,
     ),
     "a strided slice that ends before the last channel": (
         lambda: Middle(lambda h: torch.cat([h[:, 0:4:2], h[:, 1:4:2], h[:, 4:]], 1)),

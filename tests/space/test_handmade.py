@@ -7,6 +7,7 @@ from comparison import difference, same, state
 from handmade import NETWORKS
 from networks import randomised
 from prunus.methods import l1_filter
+from prunus.space import trace
 from prunus.types import Target
 
 UNPRUNABLE = {
@@ -20,15 +21,8 @@ UNPRUNABLE = {
 HALF = {"method": l1_filter(coupled=True, round_to=1), "target": Target(sparsity=0.5)}
 
 
-def marked(name: str) -> object:
-    if name == "instance_norm":
-        reason = "it has no tensor, so its num_features is not corrected, and PyTorch warns"
-        return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
-    return name
-
-
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@pytest.mark.parametrize("name", [marked(name) for name in NETWORKS if name not in UNPRUNABLE])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in UNPRUNABLE])
 def test_half_of_the_channels_go(name: str) -> None:
     model, example = NETWORKS[name]()
     model = randomised(model, 0)
@@ -40,6 +34,40 @@ def test_half_of_the_channels_go(name: str) -> None:
     assert difference(model, result.model, result.mask, example) <= 1e-9
     assert any(not kept.all() for kept in result.mask.values())
     assert list(result.model.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_dimension_of_a_parameter_may_go_or_has_its_reason(name: str) -> None:
+    model, example = NETWORKS[name]()
+
+    space = trace(model, example)
+
+    removable: dict[tuple[str, int], set[int]] = {}
+    for member in (member for group in space.groups for member in group.members):
+        gone = removable.setdefault((member.tensor, member.dim), set())
+        gone |= {*member.index.ravel().tolist()}
+    tracer, frozen = space.recording.tracer, {f.name for f in space.frozen}
+    find = tracer.labels.find
+    slots = [slot for slot in tracer.slots.values() if not isinstance(slot.label, str)]
+    told: set[int] = set()
+    for slot in slots:
+        if (slot.tensor.rpartition(".")[0] or slot.tensor) in frozen:
+            told |= {*find(slot.label).tolist()}
+    for slot in slots:
+        may_go = removable.get((slot.tensor, slot.dim), set())
+        left = set(tracer.labels.free(slot.label).nonzero()[0].tolist()) - may_go
+        if slot.tensor in tracer.parameters:
+            assert {*find(slot.label[[*left]]).tolist()} <= told, slot
+
+
+@pytest.mark.parametrize("by", ["stacked", "einsum"])
+def test_the_width_of_experts_in_one_parameter_may_go(by: str) -> None:
+    space = trace(*NETWORKS[f"experts_{by}"]())
+
+    members = {g.name: {(m.tensor, m.dim) for m in g.members} for g in space.groups}
+
+    assert members["up"] == {("up", 2), ("shift", 1), ("down", 1)}
 
 
 @pytest.mark.parametrize("name", UNPRUNABLE)

@@ -40,9 +40,9 @@ class Base(nn.Module):
         return self.head(self.body(self.stem(x)))
 
 
-def without_the_branch(model: nn.Module, example: Any = X) -> Shrunk:
+def without_the_branch(model: nn.Module, example: Any = X, also: Any = ()) -> Shrunk:
     keep = {"f2:branch": torch.tensor([False])}
-    return shrink(model, trace(model, example), keep, example)
+    return shrink(model, trace(model, example, also=also), keep, example)
 
 
 def masked(model: nn.Module) -> nn.Module:
@@ -232,6 +232,15 @@ class Threshold(Base):
         return self.head(x.mean(1) if x.shape[1] > 3 else x.amax(1))
 
 
+class Lookup(Base):
+    """Looks its way up by the text of a size, so that no comparison of sizes is seen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        way = {"5": "mean", "9": "mean"}.get(str(x.shape[1]), "largest")
+        x = self.body(self.stem(x))
+        return self.head(x.mean(1) if way == "mean" else x.amax(1))
+
+
 class Rounds(Base):
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(self.stem(x))
@@ -251,6 +260,29 @@ def test_a_graph_takes_only_the_sizes_it_is_right_for(make: type[Base]) -> None:
     agree(model, shrunk.model, torch.randn(7, 5, 8))
     with pytest.raises(ValueError, match=r"a graph that is right for \(any, 5, 8\) only"):
         shrunk.model(torch.randn(2, 9, 8))
+
+
+class Later(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(self.stem(x))
+        return self.head(x.amax(1) if self.training and x.shape[1] > 6 else x.mean(1))
+
+
+def test_a_graph_takes_the_further_inputs_that_it_was_proved_on(tmp_path: Path) -> None:
+    model = Lookup()
+    shrunk = without_the_branch(model, also=[torch.randn(2, 9, 8)])
+    prunus.save(shrunk.model, tmp_path / "small.safetensors")
+
+    for small in (shrunk.model, prunus.load(tmp_path / "small.safetensors", model, X)):
+        agree(model, small, torch.randn(3, 9, 8))
+        agree(model, small, torch.randn(7, 5, 8))
+        with pytest.raises(ValueError, match=r"right for \(any, 5, 8\) or \(any, 9, 8\) only"):
+            small(torch.randn(2, 8, 8))
+
+
+def test_further_inputs_must_be_right_in_training_too() -> None:
+    with pytest.raises(EquivalenceError, match="in train mode"):
+        without_the_branch(Later(), also=[torch.randn(2, 9, 8)])
 
 
 class Alone(Base):
@@ -288,6 +320,30 @@ def test_a_graph_asks_of_sizes_what_the_forward_asks(
     agree(model, shrunk.model, torch.randn(right))
     with pytest.raises(ValueError, match=asked):
         shrunk.model(torch.randn(wrong))
+
+
+class Steps(nn.Module):
+    """Recurrent over dimension 0, with a state whose width is written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(8, 12), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(x.shape[1], 12)
+        for step in x:
+            state = self.cell(step, state)
+        return self.head(state)
+
+
+def test_a_loop_over_the_first_dimension_is_held_to_its_length() -> None:
+    model, half = Steps(), {"cell": torch.arange(12) < 6}
+    shrunk = shrink(model, trace(model, X), half, X)
+
+    assert shrunk.form == "rewritten graph"
+    assert shrunk.model(X).shape == (5, 2)
+    with pytest.raises(ValueError, match=r"right for \(2, 5, 8\) only"):
+        shrunk.model(torch.randn(3, 5, 8))
 
 
 class Half(Base):
@@ -410,7 +466,7 @@ def test_a_report_says_what_was_decided_and_for_which_sizes() -> None:
         name="depth", granularity=Branches(), criterion=L1(reduce="mean"), selector=TopK()
     )
     report = prunus.prune(Looks(), X, method=depth, target=prunus.Target(density=0.01)).report
-    assert report.only == [[None, 5, 8]]
+    assert report.only == [[[None, 5, 8]]]
     assert "for inputs of shape [any, 5, 8] only" in str(report)
     assert "holds only the way that the example took, decided by __bool__" in str(report)
 

@@ -1,15 +1,20 @@
 """Removal: what it returns, what it leaves alone, and when it refuses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from networks import Residual, randomised
 from prunus.errors import EmptyLayerError, EquivalenceError, PrunusError, UntraceableError
+from prunus.methods import l1_filter
+from prunus.pruning import prune
 from prunus.space import remove, trace, verify
-from prunus.space.shrink import shrink
+from prunus.space.shrink import _at_fault, shrink
+from prunus.types import Keep, Target
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -37,6 +42,25 @@ def test_the_small_network_has_the_users_classes_with_corrected_attributes() -> 
     assert torch.equal(small[0].weight, net[0].weight[[1, 4, 6]])
     assert torch.equal(small[3].weight, net[3].weight[:, [1, 4, 6]])
     assert small.state_dict().keys() == net.state_dict().keys()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", [parametrizations.spectral_norm, parametrizations.weight_norm])
+def test_parametrised_layers_of_a_new_network_are_corrected_and_not_run(
+    kind: Callable[[nn.Module], nn.Module], bias: bool
+) -> None:
+    torch.manual_seed(0)
+    first, last = kind(nn.Linear(4, 6, bias=bias)), kind(nn.Linear(6, 2, bias=bias))
+    net = nn.Sequential(first, nn.ReLU(), last)  # in train mode, as it is made
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.randn(3, 4)
+
+    small = shrink(net, trace(net, x), {"0.parametrizations.weight": keep(0, 2, size=6)}, x).model
+
+    assert (small[0].out_features, small[2].in_features) == (2, 2)
+    assert all(module.training for module in small.modules())
+    for name, value in small.state_dict().items():
+        assert value.shape != before[name].shape or torch.equal(value, before[name])
 
 
 def test_the_small_network_shares_no_memory_and_trains() -> None:
@@ -149,6 +173,50 @@ def test_what_no_form_can_express_is_refused_with_both_reasons() -> None:
     with pytest.raises(EquivalenceError, match=r"original classes: .*rewritten graph: "):
         shrink(net, trace(net, x), {"first": keep(0, 2, size=6)}, x)
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
+class Lambda(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def test_of_layers_that_are_numbered_only_those_at_fault_stay_whole() -> None:
+    layers: list[nn.Module] = [nn.Linear(4, 12)]
+    for _ in range(6):
+        layers += [nn.ReLU(), nn.Linear(12, 12)]
+    layers.insert(6, Lambda(by_width))  # after 5
+    net = nn.Sequential(*layers, nn.ReLU(), nn.Linear(12, 2))
+    method = l1_filter(coupled=True, round_to=1)
+
+    result = prune(net, torch.randn(3, 4), method=method, target=Target(params=0.6))
+
+    assert [f["name"] for f in result.report.frozen if "forward" in f["reason"]] == ["4"]
+    assert all(g["after"] < 12 for g in result.report.groups if g["name"] != "4")
+
+
+def test_a_kind_is_halved_until_those_at_fault_are_known() -> None:
+    asked: list[str] = []
+
+    def failure(bad: str) -> Callable[[Keep], str]:
+        def failed(alone: Keep) -> str:
+            asked.append("".join(alone))
+            return "why" if set(bad) & set(alone) else ""
+
+        return failed
+
+    kind = {letter: torch.zeros(2).bool() for letter in "abcdefgh"}
+
+    assert _at_fault(kind, failure("")) == {}
+    assert asked == ["abcdefgh"]
+    assert set(_at_fault(kind, failure("c"))) == {"c"}
+    asked.clear()
+    assert set(_at_fault(kind, failure("abcdefgh"))) == set(kind)
+    assert asked == ["abcdefgh", "abcd", "efgh", "ab", "cd", "ef", "gh"]
+    assert set(_at_fault(kind, lambda alone: "why" if len(alone) > 3 else "")) == set(kind)
 
 
 def test_a_zero_initialised_head_does_not_make_the_proof_vacuous() -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelled import Case, Input, check_brute, row, traced, worked
+from prunus.space import trace
 from prunus.space.rules import RULES
 from prunus.space.tracer import Call, Rule, Rules, Tracer
 
@@ -54,6 +56,21 @@ def test_labels_are_written_as_words(words: str, run: Callable[..., Tensor]) -> 
 
 def test_an_operation_without_a_rule_is_told() -> None:
     assert worked(row("2 3 -> 2 3", lambda x: torch.renorm(x, 2, 0, 1.0))) == "no rule for renorm"
+
+
+def test_a_rule_that_fails_is_told_as_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        raise IndexError("no such dimension")
+
+    monkeypatch.setitem(RULES.operations, "relu", failing)
+    monkeypatch.setitem(RULES.functions, "bilinear", failing)
+    net, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(2, 3)
+
+    with pytest.warns(RuntimeWarning, match="the rule of aten.relu failed .* bug of Prunus"):
+        space = trace(net, x)
+    assert space.unknown == {"relu": 1}
+    with pytest.warns(RuntimeWarning, match="the rule of bilinear failed"):
+        trace(nn.Bilinear(3, 3, 2), (x, x))
 
 
 def passed_on(tracer: Tracer, call: Call) -> None:

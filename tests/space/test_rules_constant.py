@@ -39,8 +39,10 @@ ORDERED = {
 }
 
 ROWS = [
-    *(row("ab cd -> ab cd", lambda x, make=make: x * make(x.shape[1])) for make in FILLED.values()),
-    *(row("ab cd -> ab cd", lambda x, make=make: x * make(x, x.shape[1])) for make in NEW.values()),
+    *(row(f"ab cd -> ab {'~' * (name == 'zeros')}cd",
+          lambda x, make=make: x * make(x.shape[1])) for name, make in FILLED.items()),
+    *(row(f"ab cd -> ab {'~' * (name == 'new_zeros')}cd",
+          lambda x, make=make: x * make(x, x.shape[1])) for name, make in NEW.items()),
     *(row("ab cd -> ab cd, ab cd", lambda x, like=like: (x, like(x))) for like in LIKE),
     *(row("ab 3 -> ab 3", lambda x, make=make: x * make(3)) for make in ORDERED.values()),
     row("ab cd -> ab cd", lambda x: x * torch.scalar_tensor(2.0)),

@@ -24,8 +24,9 @@ ORDER: dict[str, Callable[..., Any]] = {
     "logcumsumexp": torch.logcumsumexp,
     "cummax": torch.cummax,
     "cummin": torch.cummin,
-    "flip": lambda x, dim: x.flip(dim),
-    "roll": lambda x, dim: x.roll(1, dim),
+    "rfft": lambda x, dim: torch.fft.rfft(x, 4, dim=dim).real,
+    "fft": lambda x, dim: torch.fft.fft(torch.complex(x, -x), dim=dim).real,
+    "irfft": lambda x, dim: torch.fft.irfft(torch.complex(x, -x), 4, dim=dim).narrow(dim, 0, 3),
 }
 
 
@@ -42,6 +43,11 @@ def masked_rows(x: Tensor) -> Tensor:
     x = x.clone()
     x[torch.arange(len(x)) > 0] = 0.0
     return x
+
+
+def filled_in(x: Tensor, y: Tensor) -> Tensor:
+    rows = (torch.arange(15).view(3, 5) % 4 == 0)[..., None]
+    return x.masked_scatter(rows.expand_as(x), y)
 
 
 READ = [
@@ -78,8 +84,11 @@ ORDERED = [
     for count in [2 if name in ("sort", "stable sort", "topk", "cummax", "cummin") else 1]
 ]  # fmt: skip
 MASKED = [
-    row("2 3 ab -> 2 3 ab", lambda x: x.flip(0, 1)),
-    row("3 ab -> 3 ab", lambda x: x.flip(-2)),
+    row("ab cde fg -> ba edc fg", lambda x: x.flip(0, 1)),
+    row("abc de -> cba de", lambda x: x.flip(-2)),
+    row("abcde fg -> deabc fg", lambda x: x.roll(2, 0), sized=True),
+    row("ab cde -> ba dec", lambda x: x.roll((1, -1), (0, 1)), sized=True),
+    row("!3 !5 ab, !4 ab -> 3 5 ab", filled_in),
     row("ab 3 3 -> ab 3 3", torch.tril),
     row("ab 3 3 -> ab 3 3", lambda x: x.triu(1)),
     row("ab 3 3 -> ab 3", lambda x: x.diagonal(dim1=-2, dim2=-1)),

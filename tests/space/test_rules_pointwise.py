@@ -73,6 +73,11 @@ MET = [
     row("!2 ~ab -> 2 ~ab", F.gelu),
     row("!2 ~ab -> 2 ab", torch.sigmoid),
     row("*ab cd, *ab cd -> ~ab ~cd", torch.mul),
+    row("!2 ~ab, !2 ab -> 2 ab", lambda x, y: torch.complex(x, y).abs()),
+    row("!2 ~ab, !2 ~ab -> 2 ~ab", lambda x, y: torch.view_as_real(torch.complex(x, y)).sum(-1)),
+    row("!2 ~ab -> 2 ~ab", lambda x: x.pow(2)),
+    row("!2 ~ab -> 2 ab", lambda x: x.pow(0)),
+    row("!2 ~ab -> 2 ~ab", lambda x: F.rrelu(x)),
 ]
 ROWS = [*(row("ab cdef gh -> ab cdef gh", run) for run in ONE.values()), *MET]
 

@@ -63,23 +63,24 @@ def packed(x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 ROWS = [
-    row("!2 !3 ab, *cdcdcdcd ab, *cdcdcdcd cd -> 2 3 cd, 1 2 cd, 1 2 cd", layer("lstm")),
-    row("!2 !3 ab, *cdcdcd ab, *cdcdcd cd -> 2 3 cd, 1 2 cd", layer("gru")),
-    row("!2 !3 ab, *cd ab, *cd cd -> 2 3 cd, 1 2 cd", layer("rnn_tanh")),
-    row("!2 !3 ab, *cd ab, *cd cd, *cd, *cd -> 2 3 cd, 1 2 cd", layer("rnn_relu", bias=True)),
+    row("!2 !3 ab, *cdcdcdcd ab, *cdcdcdcd cd -> 2 3 ~cd, 1 2 ~cd, 1 2 ~cd", layer("lstm")),
+    row("!2 !3 ab, *cdcdcd ab, *cdcdcd cd -> 2 3 ~cd, 1 2 ~cd", layer("gru")),
+    row("!2 !3 ab, *cd ab, *cd cd -> 2 3 ~cd, 1 2 ~cd", layer("rnn_tanh")),
+    row("!2 !3 ab, *cd ab, *cd cd, *cd, *cd -> 2 3 ~cd, 1 2 ~cd", layer("rnn_relu", bias=True)),
     row("!2 !3 ab, !1 !2 cd, *cd ab, *cd cd -> 2 3 cd, 1 2 cd", layer("rnn_tanh", states=1)),
     row("!2 !3 ab, !1 !2 !2, *2 ab, *2 2 -> 2 3 2, 1 2 2", layer("rnn_tanh", states=1)),
-    row("!2 !3 ab, *cd ab, *cd cd, *cd cd, *cd cd -> 2 3 cd, 2 2 cd", layer("rnn_tanh", 2)),
+    row("!2 !3 ab, *cd ab, *cd cd, *cd cd, *cd cd -> 2 3 ~cd, 2 2 ~cd", layer("rnn_tanh", 2)),
     row(
-        "!2 !3 ab, *cd ab, *cd cd, *cd ab, *cd cd -> 2 3 cdcd, 2 2 cd", layer("rnn_tanh", both=True)
+        "!2 !3 ab, *cd ab, *cd cd, *cd ab, *cd cd -> 2 3 ~cdcd, 2 2 ~cd",
+        layer("rnn_tanh", both=True),
     ),
     row(
         "!2 !3 ab, *cd ab, *cd cd, *cd ab, *cd cd, *cd cdcd, *cd cd, *cd cdcd, *cd cd"
-        "  -> 2 3 cdcd, 4 2 cd",
+        "  -> 2 3 ~cdcd, 4 2 ~cd",
         layer("rnn_tanh", 2, both=True),
     ),
     row(
-        "!2 !3 ab, *cdecdecdecde ab, *cdecdecdecde fg, *fg cde -> 2 3 fg, 1 2 fg, 1 2 cde",
+        "!2 !3 ab, *cdecdecdecde ab, *cdecdecdecde fg, *fg cde -> 2 3 ~fg, 1 2 ~fg, 1 2 ~cde",
         layer("lstm"),
         sized=True,  # PyTorch knows a projection by sizes that differ
     ),
@@ -90,7 +91,7 @@ ROWS = [
     row("!2 ab, !2 cd, *cdcdcd ab, *cdcdcd cd -> 2 cd", cell("gru")),
     row("!2 ab, !2 cd, *cd ab, *cd cd, *cd, *cd -> 2 cd", cell("rnn_tanh")),
     row("!2 ab, !2 cd, *cd ab, *cd cd -> 2 cd", cell("rnn_relu")),
-    row("!2 !3 ab, *cdcdcd ab, *cdcdcd cd -> 2 3 cd, 1 2 cd", packed),
+    row("!2 !3 ab, *cdcdcd ab, *cdcdcd cd -> 2 3 cd, 1 2 ~cd", packed),
 ]
 
 

@@ -16,6 +16,7 @@ from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Target
 
 
+@torch.inference_mode(False)  # the result is to be trained
 def prune(
     model: nn.Module,
     example: Example,

@@ -247,7 +247,7 @@ class Plan:
             ],
             form=form,
             decisions=self._ways(small),
-            only=None if only is None else [[*shape] for shape in only],
+            only=None if only is None else [[[*shape] for shape in way] for way in only],
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunus.space import Verification
+from prunus.space.graph_network import written
 from prunus.types import Mask, Target
 
 _SHOWN = 8  # of what decided the way are printed
@@ -30,8 +31,8 @@ class Report:
             calls that look at values ("item", "__bool__"), questions about sizes
             ("x.shape[3] > 64: False"), plain inputs ("reverse=False"). A graph holds that way only
             and refuses other answers about sizes, and other plain inputs.
-        only: Shapes of the inputs that a graph takes, where its forward does something else for
-            others; None for any size.
+        only: Shapes of the inputs that a graph takes (one list for the example, one for each of
+            `also`), where its forward does something else for others; None for any size.
         verification: The comparison with the masked network; None where nothing was removed or
             the check was turned off.
         unknown: ATen operations without a rule, with how often they were met.
@@ -48,7 +49,7 @@ class Report:
     frozen: list[dict[str, Any]]
     form: str
     decisions: list[str]
-    only: list[list[int | None]] | None
+    only: list[list[list[int | None]]] | None
     verification: Verification | None
     unknown: dict[str, int]
     unseen: list[str]
@@ -93,7 +94,7 @@ class Report:
                 f"({proof.dtype}, {proof.inputs} inputs)"
             )
         if self.only is not None:
-            shapes = ", ".join(str(shape).replace("None", "any") for shape in self.only)
+            shapes = written(self.only)
             lines.append(f"  for inputs of shape {shapes} only: others take another way")
         if self.decisions:
             graph = self.form == "rewritten graph"

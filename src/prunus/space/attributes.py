@@ -1,11 +1,17 @@
-"""Integer attributes that repeat a tensor's shape, and how they follow it."""
+"""Integer attributes that repeat a tensor's shape, and how they follow it.
 
-from collections.abc import Callable, Mapping
+A norm without weights repeats the shape of what it reads: it is corrected by what was recorded.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils import parametrize
 
 
 def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tensor]]) -> None:
@@ -15,15 +21,86 @@ def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tens
         model: The smaller network; modules of PyTorch's own layer classes are corrected in place.
         changed: `id` of every tensor whose shape changed -> dimension -> positions that stayed.
     """
-    for module in model.modules():
-        own = (*module._parameters.values(), *module._buffers.values())
-        if any(id(tensor) in changed for tensor in own if tensor is not None):
-            for kind, correct in ATTRIBUTES.items():
-                if isinstance(module, kind):
-                    correct(module)
-                    break
-            if isinstance(module, nn.GroupNorm) and module.weight is not None:
-                _group_norm(module, changed[id(module.weight)][0])
+    with _without_updates(model):
+        for module in model.modules():
+            if any(id(tensor) in changed for tensor in _own(module)):
+                for kind, correct in ATTRIBUTES.items():
+                    if isinstance(module, kind):
+                        correct(module)
+                        break
+                if isinstance(module, nn.GroupNorm) and module.weight is not None:
+                    _group_norm(module, changed[id(module.weight)][0])
+
+
+def _own(module: nn.Module) -> list[Tensor]:
+    """Return the tensors that a layer holds itself, or of which its own are computed."""
+    held = [*module._parameters.values(), *module._buffers.values()]
+    for computed in _parametrizations(module):
+        held += [*computed.parameters(), *computed.buffers()]
+    return [tensor for tensor in held if tensor is not None]
+
+
+def _parametrizations(module: nn.Module) -> list[nn.Module]:
+    """Return what computes tensors of a layer from others."""
+    if not parametrize.is_parametrized(module):
+        return []
+    assert isinstance(module.parametrizations, nn.ModuleDict)
+    return list(module.parametrizations.values())
+
+
+@contextmanager
+def _without_updates(model: nn.Module) -> Iterator[None]:
+    """Let parametrised weights be read: in train mode that moves a spectral norm's vectors."""
+    computed = [part for module in model.modules() for part in _parametrizations(module)]
+    training = [part for whole in computed for part in whole.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def bare_norms(model: nn.Module) -> dict[str, Any]:
+    """Return the norms that hold a size but no tensor of that size, by name."""
+    kinds = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, _NormBase)
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, kinds)
+        and all(x is None for x in (module._parameters | module._buffers).values())
+    }
+
+
+def sizes(module: Any) -> tuple[int, ...]:
+    """Return the sizes that a norm holds."""
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return tuple(module.normalized_shape)
+    return (module.num_channels if isinstance(module, nn.GroupNorm) else module.num_features,)
+
+
+def sized_dims(module: Any, ndim: int) -> range:
+    """Return the dimensions of a norm's input, of so many dimensions, whose sizes it holds."""
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return range(ndim - len(module.normalized_shape), ndim)
+    one_sample = isinstance(module, _InstanceNorm) and ndim == module._get_no_batch_dim()  # type: ignore[no-untyped-call]
+    return range(0, 1) if one_sample else range(1, 2)
+
+
+def correct_bare(module: Any, kept: Sequence[Tensor]) -> None:
+    """Correct a norm without tensors.
+
+    Args:
+        module: Is changed in place.
+        kept: For each of its sizes the positions that stay, int64.
+    """
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = tuple(map(len, kept))
+    elif isinstance(module, nn.GroupNorm):
+        _group_norm(module, kept[0])
+    else:
+        module.num_features = len(kept[0])
 
 
 def _transposed(module: _ConvTransposeNd) -> None:

@@ -99,6 +99,12 @@ def _forward(
     return scope["forward"]  # type: ignore[no-any-return]
 
 
+def written(only: Iterable[Iterable[Any]]) -> str:
+    """Write down the shapes that a graph takes."""
+    ways = (", ".join(str(shape).replace("None", "any") for shape in shapes) for shapes in only)
+    return " or ".join(dict.fromkeys(ways))
+
+
 def _fits(shape: tuple[int, ...], held: tuple[int | None, ...]) -> bool:
     return len(shape) == len(held) and all(b in (None, a) for a, b in zip(shape, held, strict=True))
 
@@ -124,7 +130,8 @@ class GraphNetwork(nn.Module):
         evaluating_always: Modules that stay in eval mode when it is trained.
 
     Attributes:
-        only: Shapes of the inputs that it is right for, None for any size; None for any shapes.
+        only: Shapes of the inputs that it is right for, in one or several alternatives, None for
+            any size; None for any shapes.
     """
 
     def __init__(
@@ -150,7 +157,7 @@ class GraphNetwork(nn.Module):
         self.kept = kept
         self.gone = gone
         self.evaluating_always = evaluating_always
-        self.only: tuple[tuple[int | None, ...], ...] | None = None
+        self.only: tuple[tuple[tuple[int | None, ...], ...], ...] | None = None
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
         # a class of its own, because exporters read the names of the inputs from the signature
@@ -167,11 +174,14 @@ class GraphNetwork(nn.Module):
                 module.train(False)
         return self
 
-    def hold_to(self, example: Example, *, batch: bool) -> None:
-        """Take only inputs of the example's sizes, and of its batch where `batch` says so."""
+    def hold_to(self, examples: Iterable[Example], *, batch: bool) -> None:
+        """Take only inputs of the examples' sizes, and of their batches where `batch` says so."""
         self.only = tuple(
-            tuple(size if k or batch else None for k, size in enumerate(x.shape))
-            for x in tensors_in(list(call_arguments(example)))
+            tuple(
+                tuple(size if k or batch else None for k, size in enumerate(x.shape))
+                for x in tensors_in(list(call_arguments(example)))
+            )
+            for example in examples
         )
 
     def run(self, given: dict[str, Any]) -> Any:
@@ -182,8 +192,10 @@ class GraphNetwork(nn.Module):
         """
         if self.only is not None:
             shapes = [tuple(x.shape) for x in tensors_in(given)]
-            if len(shapes) != len(self.only) or not all(map(_fits, shapes, self.only)):
-                held = ", ".join(str(shape).replace("None", "any") for shape in self.only)
+            if not any(
+                len(shapes) == len(held) and all(map(_fits, shapes, held)) for held in self.only
+            ):
+                held = written(self.only)
                 raise Refused(
                     f"inputs of shape {', '.join(map(str, shapes))} cannot be given: this network "
                     f"is a graph that is right for {held} only, since its forward does something "

@@ -70,7 +70,7 @@ def follow_parameters(
             return device if x == first.device else x
         return dtype if x is first.dtype and in_double is torch.float64 else x
 
-    rename(graph, {k: list(map(followed, x, doubles[k])) for k, x in own.items()})
+    rename(graph, {k: list(map(followed, x, doubles.get(k, x))) for k, x in own.items()})
     for node in (dtype, device, parameter):
         if not node.users:
             graph.erase_node(node)

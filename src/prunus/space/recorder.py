@@ -1,5 +1,6 @@
 """Running a model so that each operation is handed to its rule."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from prunus.space.labels import Labels
 from prunus.space.running import output_tensors, preserved, tensors_in
 from prunus.space.tracer import Call, FunctionRule, Rules, Tracer
 from prunus.types import Example, call_arguments
+
+_RESHAPING = ("squeeze_", "unsqueeze_", "transpose_", "t_")
+"""Operations that give a tensor another shape in place: rules see it as it was before."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +62,31 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.tracer.silent:
             return func(*args, **(kwargs or {}))
         known = schema(func)
+        name = known.name
+        given = known.defaults | dict(zip(known.defaults, args, strict=False)) | (kwargs or {})
         if known.mutates:
             self._refuse_writes(func, args, kwargs or {})
+        if name in _RESHAPING:
+            given["self"] = self.tracer.alias(given["self"])
         out = func(*args, **(kwargs or {}))
         leaves = tensors_in(out)
-        name = known.name
         if not leaves and (func.namespace == "aten" or not tensors_in(args)) and not known.mutates:
             return out  # a single entry, or a statement about the whole
-        given = known.defaults | dict(zip(known.defaults, args, strict=False)) | (kwargs or {})
         call = Call(name, given, out, known.mutates)
         operations = self.rules.operations
         rule = operations.get(name) or operations.get(name.rstrip("_"))
         if rule is None and leaves and is_pointwise(func):
             rule = operations["pointwise"]
         zero = self.rules.keeps_zero(self.tracer, call)
-        if call.mutates and not zero:
+        if call.mutates and not zero and name not in _RESHAPING:
             for tensor in call.tensors[: 1 if leaves else None]:
                 self.tracer.overwrite(tensor)
         try:
             if rule is None:
                 raise NotImplementedError
             rule(self.tracer, call)
-        except Exception:  # also a form of the operation that its rule does not know
+        except Exception as error:
+            _report_bug(f"aten.{name}", error)
             self.tracer.unknown[name] += 1
             self.tracer.freeze_inputs(call, f"meets aten.{name}, which has no rule")
         else:
@@ -130,11 +137,23 @@ class Functions(TorchFunctionMode):
             self.tracer.silent = False
         try:
             rule(self.tracer, out, *args, **kwargs)
-        except Exception:  # a form of the function that its rule does not know
+        except Exception as error:
+            _report_bug(name, error)
             self.tracer.unknown[name] += 1
             call = Call(name, {"args": args, **kwargs}, out, mutates=False)
             self.tracer.freeze_inputs(call, f"meets {name}, in a form without a rule")
         return out
+
+
+def _report_bug(name: str, error: Exception) -> None:
+    """Warn of a rule that failed; one that does not know a form says so by NotImplementedError."""
+    if not isinstance(error, NotImplementedError):
+        warnings.warn(
+            f"the rule of {name} failed ({type(error).__name__}: {error}), so what it touches "
+            "stays; this is a bug of Prunus, please report it with the call.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def looked_inside(mode: TorchFunctionMode, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -152,6 +171,19 @@ def is_pointwise(func: OpOverload) -> bool:
     return packet is not None and any(
         torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
     )
+
+
+def _watch_bare_norms(model: nn.Module, tracer: Tracer, modes: ExitStack) -> None:
+    """Tell the tracer what norms without tensors read, as long as `modes` are entered."""
+    for name in tracer.sizes:
+
+        def note(norm: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+            given = tensors_in([*args, *kwargs.values()])
+            if given and not tracer.silent:
+                tracer.normalise(name, norm, given[0])
+
+        hook = model.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
+        modes.callback(hook.remove)
 
 
 def record(
@@ -191,6 +223,7 @@ def record(
             tracer.assign(leaf, ["is the network's input"] * leaf.ndim)
     with preserved(model, training=training), ExitStack() as modes:
         if labelled:
+            _watch_bare_norms(model, tracer, modes)
             modes.enter_context(Functions(tracer, rules.functions))
             modes.enter_context(Recorder(tracer, rules))
         try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import EmptyLayerError, PrunusError
-from prunus.space.attributes import correct_attributes
+from prunus.space.attributes import correct_attributes, correct_bare, sizes
 from prunus.space.space import Space
 from prunus.types import Keep
 
@@ -30,7 +30,19 @@ def remove(model: nn.Module, space: Space, keep: Keep) -> nn.Module:
         PrunusError: The model cannot be copied.
     """
     check_keep(space, keep)
-    return copy_sliced(model, kept_index(space, keep))
+    index = kept_index(space, keep)
+    small = copy_sliced(model, index)
+    tracer = space.recording.tracer
+    if tracer.sizes:
+        lost = tracer.lost(index)
+        for name, labels in tracer.sizes.items():
+            norm = small.get_submodule(name)
+            kept = [
+                torch.arange(size) if isinstance(x, str) else torch.from_numpy(~lost[x]).nonzero()
+                for size, x in zip(sizes(norm), labels, strict=True)
+            ]
+            correct_bare(norm, [positions.ravel() for positions in kept])
+    return small
 
 
 def copy_sliced(model: nn.Module, index: dict[str, dict[int, Tensor]]) -> nn.Module:

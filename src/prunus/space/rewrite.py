@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
@@ -206,14 +205,7 @@ def _as_large(recording: Recording) -> dict[str, list[str]]:
 
 def what_stays(recording: Recording, index: dict[str, dict[int, Tensor]]) -> After:
     """Return what tensors and numbers of a recording are where only `index` stays."""
-    tracer = recording.tracer
-    gone = [tracer.labels.new(0)]
-    for name, dims in index.items():
-        for dim, positions in dims.items():
-            label = tracer.slots[name, dim].label
-            if not isinstance(label, str):
-                gone.append(np.delete(label, positions.numpy()))
-    return After(recording, tracer.labels.followers(np.concatenate(gone)))
+    return After(recording, recording.tracer.lost(index))
 
 
 def _follow(recording: Recording, index: dict[str, dict[int, Tensor]]) -> None:

@@ -33,6 +33,7 @@ def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         with ExitStack() as stack:
             gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
             stack.enter_context(torch.random.fork_rng(devices=gpus))
+            stack.enter_context(torch.inference_mode(False))  # in it no operation could be seen
             stack.enter_context(torch.no_grad())
             yield
     finally:

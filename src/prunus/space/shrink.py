@@ -91,32 +91,70 @@ def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) 
     """Return the groups of `keep` that no form can do without, with what stood in the way.
 
     Groups at the same place of repeated blocks ("blocks.3.fc1" and "blocks.7.fc1") are tried
-    together, each kind alone.
+    together, each kind alone, and the halves of a kind that fails, until those at fault are found.
     """
     kinds: dict[str, Keep] = {}
     for name, kept in keep.items():
         if not kept.all():
             kinds.setdefault(re.sub(r"\d+", "#", name), {})[name] = kept
+
+    def failure(alone: Keep) -> str:
+        return _failure(model, space, alone, example)
+
     found: dict[str, str] = {}
-    for alone in kinds.values():
-        small = remove(model, space, alone)
-        averages = space.remaining(alone)
-        mask = space.mask(alone)
-        reference = Reference(model, mask, example, averages=averages, also=space.also)
-        failure = ""
-        for form, build in FORMS.items():
-            try:
-                network = build(model, space, alone, example, small)
-                if reference.compare(network).passed:
-                    _check_further(model, network, space, alone, example, reference)
-                    failure = ""
-                    break
-                failure = f"{form} computes something else"
-            except EquivalenceError as error:
-                failure = f"{form}: {error}"
-        if failure:
-            found |= dict.fromkeys(alone, f"cannot be taken out of its forward ({failure})")
+    for kind in kinds.values():
+        for name, why in _at_fault(kind, failure).items():
+            found[name] = f"cannot be taken out of its forward ({why})"
     return found
+
+
+def _at_fault(kind: Keep, failure: Callable[[Keep], str]) -> dict[str, str]:
+    """Return the groups that fail, by halving; where four parts of a kind all fail, all do.
+
+    Args:
+        kind: Groups that are likely to behave alike.
+        failure: Says why some of them fail together; empty where they do not.
+    """
+    found: dict[str, str] = {}
+    why = failure(kind)
+    failing = [(kind, why)] if why else []
+    while failing:
+        found |= {name: why for alone, why in failing for name in alone if len(alone) == 1}
+        parts: list[tuple[Keep, str]] = []
+        halved = 0
+        for whole, why in failing:
+            names = list(whole)
+            if len(names) == 1:
+                continue
+            middle = len(names) // 2
+            halves = [{n: whole[n] for n in part} for part in (names[:middle], names[middle:])]
+            failed = [(half, why) for half in halves if (why := failure(half))]
+            halved += 2
+            parts += failed
+            if not failed:  # only together
+                found |= dict.fromkeys(names, why)
+        if len(parts) == halved >= 4:
+            return found | {name: why for alone, why in parts for name in alone}
+        failing = parts
+    return found
+
+
+def _failure(model: nn.Module, space: Space, keep: Keep, example: Example) -> str:
+    """Return what stands in the way of a decision; empty where some form can do it."""
+    small = remove(model, space, keep)
+    averages, mask = space.remaining(keep), space.mask(keep)
+    reference = Reference(model, mask, example, averages=averages, also=space.also)
+    failure = ""
+    for form, build in FORMS.items():
+        try:
+            network = build(model, space, keep, example, small)
+            if reference.compare(network).passed:
+                _check_further(model, network, space, keep, example, reference)
+                return ""
+            failure = f"{form} computes something else"
+        except EquivalenceError as error:
+            failure = f"{form}: {error}"
+    return failure
 
 
 def _unchanged(
@@ -225,25 +263,28 @@ def _check_further(
     Raises:
         EquivalenceError: The small network is wrong in train mode, or for other sizes.
     """
+    examples = [example, *space.also] if isinstance(small, GraphNetwork) else [example]
     if isinstance(small, GraphNetwork) or space.recording.sizes():
         matter = reference.sizes_that_matter(small)
-        if matter and not isinstance(small, GraphNetwork):
-            raise EquivalenceError(f"it is wrong for other {matter.replace('batch', 'batches')}")
         if matter:
-            small.hold_to(example, batch=matter == "batch")
+            if not isinstance(small, GraphNetwork):
+                other = matter.replace("batch", "batches")
+                raise EquivalenceError(f"it is wrong for other {other}")
+            small.hold_to(examples, batch=matter == "batch")
     reference.release()
     if any(not k.all() for _, kept in space.remaining(keep) for k in kept.values()):
         _check_runs(model, small, example, training=True)  # batch statistics have another meaning
         return
     mask, index = space.mask(keep), kept_index(space, keep)
-    check_training(model, mask, small, index, example, reference.dtype)
+    for given in examples:
+        check_training(model, mask, small, index, given, reference.dtype)
     if isinstance(small, GraphNetwork):
         _check_precision(model, small, example)
         if small.in_training is not small.evaluating:
             try:
                 check_training(model, mask, small, index, varied(example), reference.dtype)
             except EquivalenceError:
-                small.hold_to(example, batch=True)
+                small.hold_to(examples, batch=True)
 
 
 def _check_precision(model: nn.Module, small: nn.Module, example: Example) -> None:

@@ -291,6 +291,28 @@ def _attended(node: Any, after: After) -> None:
         node.kwargs = {**node.kwargs, "scale": query.shape[-1] ** -0.5}
 
 
+def _rolled(node: Any, after: After) -> None:
+    """roll: as many positions go around the end as stay of those that did."""
+    names = ("input", "shifts", "dims")
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    dims = given.get("dims")
+    if dims is None or dims == ():
+        return
+    shifts = given["shifts"]
+    pairs = list(
+        zip(*(x if isinstance(x, list | tuple) else [x] for x in (shifts, dims)), strict=True)
+    )
+    moved = []
+    for shift, dim in pairs:
+        stays = after.stays(after.seen(given["input"]).labels[dim])
+        if stays is None or stays.all():
+            moved.append(after.number(shift))
+        else:
+            around = after.dense(shift) % len(stays)
+            moved.append(int(stays[len(stays) - around :].sum()))
+    node.args, node.kwargs = (given["input"], tuple(moved), tuple(dim for _, dim in pairs)), {}
+
+
 def _repeated(node: Any, after: After) -> None:
     """repeat_interleave: as often as what is made needs; its output's size need not be given."""
     names = ("input", "repeats", "dim")
@@ -317,6 +339,7 @@ REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
     "scaled_dot_product_attention": _attended,
     "unflatten": _unflattened,
     "narrow": _narrowed,
+    "roll": _rolled,
     "pad": _padded,
     "group_norm": _group_norm,
 }

@@ -156,6 +156,7 @@ class Space:
         return mask | {name: mask[first] for name, first in self.tied.items() if first in mask}
 
 
+@torch.inference_mode(False)
 def trace(
     model: nn.Module,
     example: Example,
@@ -267,14 +268,14 @@ def _see_more(model: nn.Module, example: Example, tracer: Tracer) -> None:
                 continue  # the model takes no such numbers
         if not tracer.unused(model):
             break
-    producers = dict(tracer.producers)
+    producers, made = dict(tracer.producers), list(tracer.made)
     for given in (example, doubled(example)):
         try:
             record(model, given, RULES, training=True, tracer=tracer)
             break
         except UntraceableError:
             continue  # it needs targets, or more; `shrink` runs the result in train mode
-    tracer.producers = producers
+    tracer.producers, tracer.made = producers, made
 
 
 def _weights(tracer: Tracer, parameters: Mapping[str, Tensor]) -> tuple[Weight, ...]:

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from prunus.space.labels import Label, Labels
+from prunus.space.attributes import bare_norms, sized_dims, sizes
+from prunus.space.labels import Atoms, Label, Labels
 from prunus.space.running import tensors_in
 
 
@@ -68,8 +71,10 @@ class Tracer:
     Attributes:
         labels: The identities themselves.
         slots: Every dimension of every parameter and buffer.
+        sizes: Norm without tensors -> what its sizes count.
         producers: Slots that make channels (outputs of a product with a parameter) with the number
             of positions (pixels, tokens, times the batch) at which they do.
+        made: The same of what is computed from parameters whose dimensions were merged or glued.
         products: Where multiply-accumulates are spent.
         unknown: Operations without a rule, by name, with how often they were met.
         parameters: Names of the model's parameters; only they are pruned, never buffers.
@@ -86,7 +91,9 @@ class Tracer:
 
     labels: Labels = field(default_factory=Labels)
     slots: dict[tuple[str, int], Slot] = field(default_factory=dict)
+    sizes: dict[str, list[Label]] = field(default_factory=dict)
     producers: dict[tuple[str, int], int] = field(default_factory=dict)
+    made: list[tuple[Atoms, int]] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     parameters: set[str] = field(default_factory=set)
@@ -110,13 +117,23 @@ class Tracer:
         self._memory = {self._storage(p): name for name, p in model.named_parameters()}
         self.parameters = {name for name, _ in model.named_parameters()}
         for name, tensor in named:
-            labels: list[Label] = []
-            for dim, size in enumerate(tensor.shape):
-                labels.append(self.labels.new(size) if size > 1 else "has a single position")
-                self.slots[name, dim] = Slot(name, dim, labels[-1])
+            labels = self._fresh(tensor.shape)
+            for dim, label in enumerate(labels):
+                self.slots[name, dim] = Slot(name, dim, label)
             self.assign(tensor, labels)
             self._origin[tensor] = [(name, dim) for dim in range(tensor.ndim)]
             self.set_zero(tensor)
+        self.sizes = {name: self._fresh(sizes(norm)) for name, norm in bare_norms(model).items()}
+
+    def _fresh(self, shape: Sequence[int]) -> list[Label]:
+        return [self.labels.new(size) if size > 1 else "has a single position" for size in shape]
+
+    def normalise(self, name: str, norm: nn.Module, read: Tensor) -> None:
+        """Note what a norm without tensors reads: its sizes are of that."""
+        labels = self.of(read)
+        for own, dim in zip(self.sizes[name], sized_dims(norm, len(labels)), strict=True):
+            if isinstance(own, str) or isinstance(labels[dim], str) or len(own) == len(labels[dim]):
+                self.labels.join(own, labels[dim])
 
     def of(self, tensor: Tensor) -> list[Label]:
         """Return one label per dimension of `tensor`."""
@@ -135,6 +152,14 @@ class Tracer:
         ]:
             raise ValueError(f"labels do not fit a tensor of shape {tuple(tensor.shape)}")
         self._of[tensor] = list(labels)
+
+    def alias(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the same memory, with all that is known of this one."""
+        made = tensor.detach()
+        for known in (self._of, self._origin, self._zero):
+            if tensor in known:
+                known[made] = known[tensor]
+        return made
 
     def origin(self, tensor: Tensor) -> list[tuple[str, int] | None] | None:
         """Return which parameter dimension each dimension comes from; None for an activation."""
@@ -199,14 +224,37 @@ class Tracer:
         except NotImplementedError:  # sparse tensors have none
             return 0
 
+    def lost(self, index: Mapping[str, Mapping[int, Tensor]]) -> NDArray[np.bool_]:
+        """Return of each atom whether it goes where tensors are reduced to `index`.
+
+        Args:
+            index: Tensor name -> dimension -> positions that stay.
+        """
+        gone = [self.labels.new(0)]
+        for name, dims in index.items():
+            for dim, positions in dims.items():
+                label = self.slots[name, dim].label
+                if not isinstance(label, str):
+                    gone.append(np.delete(label, positions.numpy()))
+        return self.labels.followers(np.concatenate(gone))
+
     def owner(self, tensor: Tensor) -> str | None:
         """Return the parameter whose memory `tensor` shares."""
         return self._memory.get(self._storage(tensor))
 
-    def produce(self, slot: tuple[str, int] | None, positions: int) -> None:
-        """Note that a parameter's dimension makes channels at `positions` places."""
+    def produce(self, operand: Tensor, dim: int, positions: int) -> None:
+        """Note that a dimension of a product's operand makes channels at `positions` places.
+
+        Only what is computed from parameters does.
+        """
+        origin = self.origin(operand)
+        slot = origin[dim] if origin is not None else None
         if slot is not None and slot[0] in self.parameters:
             self.producers[slot] = max(positions, self.producers.get(slot, 0))
+        elif origin is not None and slot is None:
+            label = self.of(operand)[dim]
+            if not isinstance(label, str):
+                self.made.append((label, positions))
 
     def spend(self, name: str, factor: int, dims: Sequence[tuple[Label, int]]) -> None:
         """Note a product of `factor` times the sizes of `dims`, given as (label, size)."""

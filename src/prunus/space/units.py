@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prunus.space.labels import Atoms
@@ -140,6 +141,8 @@ def partition(tracer: Tracer) -> Partition:
     ended[roots[_concatenate([x.ravel() for x in tracer.ends if not isinstance(x, str)])]] = True
 
     owner = roots[atoms]
+    own = [(slot.tensor, roots[np.asarray(slot.label)]) for slot in slots[:real]]
+    _make(tracer, own, made, roots)
     produced = np.zeros(tracer.labels.size, dtype=bool)
     produced[owner[made[number]]] = True
 
@@ -177,16 +180,74 @@ def partition(tracer: Tracer) -> Partition:
         layer = producers[0].layer
         names[layer] += 1
         suffix = f"[{names[layer]}]" if names[layer] > 1 else ""
-        positions = max(tracer.producers[member.tensor, member.dim] for member in producers)
+        positions = max(tracer.producers.get((m.tensor, m.dim), 1) for m in producers)
         ends = bool(ended[owner[table[:, 0]]].any())
         groups.append(ChannelGroup(layer + suffix, len(runs), tuple(members), positions, ends))
     frozen = []
     for k in map(int, np.flatnonzero(made)):
-        why = reasons[roots[np.asarray(slots[k].label)]]
-        layer = slots[k].tensor.rpartition(".")[0] or slots[k].tensor
+        tensor, classes = own[k]
+        why = reasons[classes]
         for reason in dict.fromkeys(why[why >= 0].tolist()):
-            frozen.append(Frozen(layer, int((why == reason).sum()), texts[reason]))
+            frozen.append(Frozen(_layer(tensor), int((why == reason).sum()), texts[reason]))
+    frozen += _made_by_none(tracer, own, (reasons, texts), produced)
     return Partition(tuple(groups), tuple(frozen), group_of[roots], unit_of[roots])
+
+
+def _layer(tensor: str) -> str:
+    return tensor.rpartition(".")[0] or tensor
+
+
+def _make(
+    tracer: Tracer, own: list[tuple[str, Atoms]], made: NDArray[np.bool_], roots: Atoms
+) -> None:
+    """Find the parameters that make channels after their dimensions were merged or glued.
+
+    Args:
+        tracer: Knows the labels of such channels.
+        own: Of each dimension of parameters and buffers the tensor and the classes.
+        made: Of each whether it makes channels; is added to.
+        roots: The class of each atom.
+    """
+    unmade = np.zeros(len(roots), dtype=bool)
+    for label, _ in tracer.made:
+        unmade[roots[label.ravel()]] = True
+    for k in map(int, np.flatnonzero(made[: len(own)])):
+        unmade[own[k][1]] = False
+    for k, (tensor, classes) in enumerate(own):
+        if tensor in tracer.parameters and unmade[classes].any():
+            made[k] = True
+            unmade[classes] = False
+
+
+def _made_by_none(
+    tracer: Tracer,
+    own: list[tuple[str, Atoms]],
+    reasons: tuple[Atoms, list[str]],
+    produced: NDArray[np.bool_],
+) -> list[Frozen]:
+    """Return what stays of parameters without any dimension that a layer makes.
+
+    Args:
+        tracer: Knows the parameters.
+        own: Of each dimension of parameters and buffers the tensor and the classes.
+        reasons: The number of each class's reason, and their texts.
+        produced: The classes that a layer makes.
+    """
+    told = produced.copy()
+    known = {tensor for tensor, classes in own if produced[classes].any()}
+    frozen = []
+    for tensor, classes in own:
+        untold = classes[~told[classes]]
+        if tensor not in tracer.parameters or not len(untold):
+            continue
+        for reason in dict.fromkeys(reasons[0][untold].tolist()):
+            count = int((reasons[0][untold] == reason).sum())
+            if reason < 0:
+                frozen.append(Frozen(_layer(tensor), count, "is made by no layer that was seen"))
+            elif tensor not in known:
+                frozen.append(Frozen(_layer(tensor), count, reasons[1][reason]))
+        told[untold] = True
+    return frozen
 
 
 def _alike(places: Atoms, starts: Atoms) -> list[tuple[Atoms, Atoms]]:

@@ -28,6 +28,8 @@ def filled(tracer: Tracer, call: Call) -> None:
             for size in call.out.shape
         ],
     )
+    if call.name in ("zeros", "new_zeros"):
+        tracer.set_zero(call.out)
 
 
 def ordered(tracer: Tracer, call: Call) -> None:

@@ -42,8 +42,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     pixels = prod((x if call["transposed"] else call.out).shape[2:]) * call.out.shape[0]
     origin = tracer.origin(weight)
     depthwise = groups > 1 and groups == x.shape[1]
-    if origin is not None and not depthwise:  # a depthwise layer passes on the channels it reads
-        tracer.produce(origin[out_dim], prod(call.out.shape[2:]) * call.out.shape[0])
+    if not depthwise:  # a depthwise layer passes on the channels it reads
+        tracer.produce(weight, out_dim, prod(call.out.shape[2:]) * call.out.shape[0])
     tracer.spend(
         origin[0][0] if origin and origin[0] else "convolution",
         pixels * prod(weight.shape[2:]),
@@ -124,26 +124,26 @@ def matrix_product(tracer: Tracer, call: Call) -> None:
             k + ahead for k in tracer.zero(added) if added.shape[k] == call.out.shape[k + ahead]
         }
     name = "matrix product"
+    if all(static):  # a factored weight: what is between its factors
+        tracer.produce(b, -2, 1)
     for operand, dim, positions in ((a, -2, b.shape[-1]), (b, -1, a.shape[-2])):
-        origin = tracer.origin(operand)
-        if origin is not None and origin[dim] is not None:
-            slot = origin[dim]
-            tracer.produce(slot, positions * prod(call.out.shape[:-2]))
-            name = slot[0] if slot and slot[0] in tracer.parameters else name
+        if not all(static):
+            tracer.produce(operand, dim, positions * prod(call.out.shape[:-2]))
+        slots = [slot for slot in tracer.origin(operand) or () if slot is not None]
+        name = next((slot for slot, _ in slots if slot in tracer.parameters), name)
     sizes = [*call.out.shape[:-2], a.shape[-2], a.shape[-1], b.shape[-1]]
     contracted = right[-2] if isinstance(left[-1], str) else left[-1]
     tracer.spend(name, 1, list(zip([*batch, left[-2], contracted, right[-1]], sizes, strict=True)))
     tracer.assign(call.out, labels)
     tracer.set_zero(call.out, zero)
+    _note_origin(tracer, call, (a, b), (0, -2), (1, -1))
 
 
 def embedding(tracer: Tracer, call: Call) -> None:
     """A lookup is a product with one-hot rows: entries are frozen, features are made."""
     entries, features = tracer.of(call["weight"])
     tracer.labels.freeze(entries, "is an entry of an embedding")
-    origin = tracer.origin(call["weight"])
-    if origin is not None:
-        tracer.produce(origin[1], call["indices"].numel())
+    tracer.produce(call["weight"], 1, call["indices"].numel())
     if tracer.is_zero(call["weight"], 1):
         tracer.set_zero(call.out, [call.out.ndim - 1])
     tracer.assign(call.out, [*tracer.of(call["indices"]), features])
@@ -153,9 +153,7 @@ def embedding_bag(tracer: Tracer, call: Call) -> None:
     """A sum, mean or maximum of looked-up rows, feature by feature."""
     entries, features = tracer.of(call["weight"])
     tracer.labels.freeze(entries, "is an entry of an embedding")
-    origin = tracer.origin(call["weight"])
-    if origin is not None:
-        tracer.produce(origin[1], call["indices"].numel())
+    tracer.produce(call["weight"], 1, call["indices"].numel())
     found, *others = call.out
     for other in others:
         tracer.assign(other, ["is a place in a bag"] * other.ndim)
@@ -171,8 +169,7 @@ def grouped_product(tracer: Tracer, call: Call) -> None:
     tracer.labels.join(left[-1], right[-2])
     tracer.labels.freeze(right[0], "is an expert")
     origin = tracer.origin(experts)
-    if origin is not None:
-        tracer.produce(origin[-1], rows.shape[0])
+    tracer.produce(experts, -1, rows.shape[0])
     _contracted(tracer, rows, experts, left[-1], right[-2])
     tracer.set_zero(call.out, [1] if tracer.is_zero(experts, -1) else [])
     name = origin[-1][0] if origin and origin[-1] else "grouped product"
@@ -189,7 +186,7 @@ def matrix_vector(tracer: Tracer, call: Call) -> None:
     _contracted(tracer, matrix, vector, columns, tracer.of(vector)[0])
     tracer.set_zero(call.out, [0] if tracer.is_zero(matrix, 0) else [])
     tracer.assign(call.out, [rows])
-    _note_origin(tracer, call, (matrix, vector), 0)
+    _note_origin(tracer, call, (matrix, vector), (0, 0))
 
 
 def dot(tracer: Tracer, call: Call) -> None:
@@ -199,7 +196,7 @@ def dot(tracer: Tracer, call: Call) -> None:
     tracer.labels.join(label, tracer.of(second)[0])
     _contracted(tracer, first, second, label, tracer.of(second)[0])
     tracer.assign(call.out, [])
-    _note_origin(tracer, call, (first, second), None)
+    _note_origin(tracer, call, (first, second))
 
 
 def distance(tracer: Tracer, call: Call) -> None:
@@ -214,9 +211,7 @@ def distance(tracer: Tracer, call: Call) -> None:
     tracer.ends.append(a[-1])
     tracer.assign(call.out, [*a[:-2], a[-2], b[-2]])
     for operand in (first, second):
-        origin = tracer.origin(operand)
-        if origin is not None:
-            tracer.produce(origin[-2], call.out.numel() // operand.shape[-2])
+        tracer.produce(operand, -2, call.out.numel() // operand.shape[-2])
 
 
 def _contracted(tracer: Tracer, first: Tensor, second: Tensor, left: Label, right: Label) -> None:
@@ -232,13 +227,20 @@ def _contracted(tracer: Tracer, first: Tensor, second: Tensor, left: Label, righ
 
 
 def _note_origin(
-    tracer: Tracer, call: Call, operands: tuple[Tensor, Tensor], dim: int | None
+    tracer: Tracer, call: Call, operands: tuple[Tensor, Tensor], *left: tuple[int, int]
 ) -> None:
-    """A product of parameters is a parameter still."""
-    origins = [tracer.origin(operand) for operand in operands]
-    if all(origin is not None for origin in origins):
-        first = origins[0]
-        tracer.set_origin(call.out, [] if dim is None or first is None else [first[dim]])
+    """A product of parameters is a parameter still.
+
+    Args:
+        tracer: Is told.
+        call: The product.
+        operands: Its factors.
+        left: What is not summed over, as (operand, dimension).
+    """
+    first, second = map(tracer.origin, operands)
+    if first is not None and second is not None:
+        slots = [(first, second)[which][dim] for which, dim in left]
+        tracer.set_origin(call.out, [*[None] * (call.out.ndim - len(slots)), *slots])
 
 
 def bilinear(
@@ -252,8 +254,7 @@ def bilinear(
         tracer.labels.join(tracer.of(bias)[0], made)
     rows = out.numel() // out.shape[-1]
     origin = tracer.origin(weight)
-    if origin is not None:
-        tracer.produce(origin[0], rows)
+    tracer.produce(weight, 0, rows)
     for k, operand in ((1, first), (2, second)):
         tracer.read(weight, k)
         if not (tracer.is_zero(weight, k) or tracer.is_zero(operand, -1)):

@@ -1,5 +1,6 @@
 """Reading by index: the dimensions that are indexed stay, the others pass through."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -7,8 +8,11 @@ from torch.utils._pytree import tree_leaves
 from prunus.space.labels import Label
 from prunus.space.tracer import Call, Tracer
 
-ORDERING = ("sort", "topk", "cumsum", "cumprod", "logcumsumexp", "flip", "roll", "cummax", "cummin")
-"""Operations that compare, add up or move positions along a dimension."""
+ORDERING = ("sort", "topk", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")
+"""Operations that compare or add up positions along a dimension."""
+
+FOURIER = ("_fft_c2c", "_fft_r2c", "_fft_c2r")
+"""Transforms along some dimensions: each value there is made of all others."""
 
 _REASON = "is read by index"
 
@@ -96,17 +100,53 @@ def scatter(tracer: Tracer, call: Call) -> None:
 
 
 def ordered(tracer: Tracer, call: Call) -> None:
-    """sort, topk, cumsum, flip, roll: positions along one dimension depend on each other."""
+    """sort, topk, cumsum, transforms: positions along one dimension depend on each other."""
     source = call["self"]
     labels = tracer.of(source)
     dims = call.arguments.get("dims", call.arguments.get("dim", -1))
     dims = [-1 if dims is None else dims] if not isinstance(dims, list | tuple) else dims
+    done = "transformed" if call.name in FOURIER else "put in order"
     for dim in dims or range(source.ndim):
-        tracer.labels.freeze(labels[dim], f"is put in order by aten.{call.name}")
-        labels[dim] = f"is put in order by aten.{call.name}"
+        tracer.labels.freeze(labels[dim], f"is {done} by aten.{call.name}")
+        labels[dim] = f"is {done} by aten.{call.name}"
     for out in tree_leaves(call.out):
         if isinstance(out, Tensor):
             tracer.assign(out, labels)
+
+
+def roll(tracer: Tracer, call: Call) -> None:
+    """Move positions around the end of a dimension; a graph moves as many as stay."""
+    labels = tracer.of(call["self"])
+    if not call["dims"]:  # all dimensions as one
+        raise NotImplementedError
+    for dim, shift in zip(call["dims"], call["shifts"], strict=True):
+        label = labels[dim]
+        labels[dim] = label if isinstance(label, str) else np.roll(label, shift)
+    tracer.assign(call.out, labels)
+
+
+def flip(tracer: Tracer, call: Call) -> None:
+    """Put the last position first."""
+    labels = tracer.of(call["self"])
+    for dim in call["dims"]:
+        label = labels[dim]
+        labels[dim] = label if isinstance(label, str) else label[::-1].copy()
+    tracer.assign(call.out, labels)
+
+
+def masked_scatter(tracer: Tracer, call: Call) -> None:
+    """Fill whole rows, chosen by a mask that is the same for all columns, with rows of another."""
+    target, mask, source = call["self"], call["mask"], call["source"]
+    if not mask.ndim or not source.ndim or mask.stride(-1) or source.shape[-1] != target.shape[-1]:
+        raise NotImplementedError
+    labels = tracer.of(target)
+    for tensor in call.tensors:
+        *rows, columns = tracer.of(tensor)
+        tracer.labels.join(labels[-1], columns)
+        for label in rows:
+            tracer.labels.freeze(label, "is written by a mask")
+    fixed: list[Label] = ["is written by a mask"] * (target.ndim - 1)
+    tracer.assign(call.out, [*fixed, labels[-1]])
 
 
 def same(tracer: Tracer, call: Call) -> None:

@@ -6,6 +6,7 @@ from prunus.space.tracer import Call, Tracer
 UNTAGGED = (
     "alias",
     "bernoulli",
+    "complex",
     "contiguous",
     "copy",
     "detach",
@@ -17,6 +18,7 @@ UNTAGGED = (
     "normal",
     "_prelu_kernel",
     "random",
+    "rrelu_with_noise",
     "_to_copy",
     "uniform",
 )

@@ -41,6 +41,9 @@ def layers(kind: str) -> FunctionRule:
         tracer.assign(first, [*tracer.of(data)[:-1], wide])
         for last, label in zip(lasts, (seen, cells), strict=False):
             tracer.assign(last, ["has a fixed size"] * (last.ndim - 1) + [label])
+        if _stay_at_zero(tracer, states, weights):
+            for tensor in out:
+                tracer.set_zero(tensor, [tensor.ndim - 1])
 
     return rule
 
@@ -55,12 +58,21 @@ def cell(kind: str) -> FunctionRule:
         _step(
             tracer, kind, own, len(own) > 2, feature, (cells, seen), data.numel() // data.shape[-1]
         )
-        for state in hidden if isinstance(hidden, tuple | list) else (hidden,):
+        states = hidden if isinstance(hidden, tuple | list) else (hidden,)
+        for state in states:
             tracer.labels.join(tracer.of(state)[-1], cells)
+        stays = _stay_at_zero(tracer, states, own)
         for new in out if isinstance(out, tuple | list) else (out,):
             tracer.assign(new, [*tracer.of(data)[:-1], cells])
+            tracer.set_zero(new, [new.ndim - 1] if stays else [])
 
     return rule
+
+
+def _stay_at_zero(tracer: Tracer, states: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
+    """Say whether removed units begin at zero and have zeros for weights, so that they stay."""
+    begin = all(tracer.is_zero(state, -1) for state in states)
+    return begin and all(tracer.is_zero(weight, 0) for weight in weights)
 
 
 def _units(tracer: Tracer, kind: str, own: Sequence[Tensor], biased: bool) -> tuple[Label, Label]:
@@ -97,9 +109,8 @@ def _step(
         weights.append(own[-1])
     for weight in weights:
         tracer.read(weight, 1)
+        tracer.produce(weight, 0, positions)
         origin = tracer.origin(weight)
-        if origin is not None:
-            tracer.produce(origin[0], positions)
         name = origin[0][0] if origin and origin[0] else "recurrence"
         tracer.spend(name, positions, list(zip(tracer.of(weight), weight.shape, strict=True)))
 

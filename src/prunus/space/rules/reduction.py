@@ -34,9 +34,7 @@ def reduction(tracer: Tracer, call: Call) -> None:
     """Freeze the dimensions reduced over, pass the others through."""
     source = call["self"]
     labels = tracer.of(source)
-    dims = call.arguments.get("dim")
-    dims = [dims] if isinstance(dims, int) else list(dims or range(source.ndim))
-    gone = {dim % source.ndim for dim in dims} if source.ndim else set()
+    gone = reduced(call)
     if call.name in OPERATIONS:
         tracer.average(call, sorted(gone), f"is averaged over by aten.{call.name}")
     else:
@@ -61,6 +59,13 @@ def reduction(tracer: Tracer, call: Call) -> None:
             tracer.assign(out, kept)
             if origin is not None:
                 tracer.set_origin(out, slots)
+
+
+def reduced(call: Call) -> set[int]:
+    """Return the dimensions that are reduced over."""
+    ndim, dims = call["self"].ndim, call.arguments.get("dim")
+    dims = [dims] if isinstance(dims, int) else list(dims or range(ndim))
+    return {dim % ndim for dim in dims} if ndim else set()
 
 
 def softmax(tracer: Tracer, call: Call) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from prunus.space.labels import Atoms, Label
 from prunus.space.tracer import Call, Tracer
@@ -109,6 +110,22 @@ def _cut(tracer: Tracer, flat: Atoms, after: list[int]) -> list[Label]:
     return made
 
 
+def real_parts(tracer: Tracer, call: Call) -> None:
+    """view_as_real: a last dimension of two, the real and the imaginary part."""
+    labels, origin = tracer.of(call["self"]), tracer.origin(call["self"])
+    tracer.assign(call.out, [*labels, "is a part of a complex number"])
+    if origin is not None:
+        tracer.set_origin(call.out, [*origin, None])
+
+
+def complex_of(tracer: Tracer, call: Call) -> None:
+    """view_as_complex: the reverse."""
+    labels, last = tracer.of(call["self"]), call["self"].ndim - 1
+    tracer.labels.freeze(labels[last], "is a part of a complex number")
+    tracer.assign(call.out, labels[:last])
+    _same_origin(tracer, call["self"], call.out, last)
+
+
 def restride(tracer: Tracer, call: Call) -> None:
     """as_strided that only renames the strides of dimensions of size one, as global pools do."""
     labels, out = tracer.of(call["self"]), call.out
@@ -190,6 +207,9 @@ def cat(tracer: Tracer, call: Call) -> None:
             tracer.labels.join(column[0], other)
         made.append(next((x for x in column if not isinstance(x, str)), column[0]))
     tracer.assign(call.out, made)
+    first, *others = map(tracer.origin, tensors)
+    if first is not None and None not in others:
+        tracer.set_origin(call.out, [None if k == dim else x for k, x in enumerate(first)])
 
 
 def _joined(tracer: Tracer, column: list[Label], sizes: list[int]) -> Label:
@@ -212,8 +232,12 @@ def stack(tracer: Tracer, call: Call) -> None:
     for other in parts[1:]:
         for a, b in zip(parts[0], other, strict=True):
             tracer.labels.join(a, b)
-    made.insert(call["dim"] % call.out.ndim, "has a fixed size")
+    dim = call["dim"] % call.out.ndim
+    made.insert(dim, "has a fixed size")
     tracer.assign(call.out, made)
+    first, *others = map(tracer.origin, call["tensors"])
+    if first is not None and None not in others:
+        tracer.set_origin(call.out, [*first[:dim], None, *first[dim:]])
 
 
 def split(tracer: Tracer, call: Call) -> None:
@@ -228,6 +252,7 @@ def split(tracer: Tracer, call: Call) -> None:
             part[dim] = label[start : start + out.shape[dim]]
         start += out.shape[dim]
         tracer.assign(out, part)
+        _same_origin(tracer, call["self"], out)
 
 
 def unbind(tracer: Tracer, call: Call) -> None:
@@ -237,6 +262,7 @@ def unbind(tracer: Tracer, call: Call) -> None:
     tracer.labels.freeze(labels[dim], "is taken apart by position")
     for out in call.out:
         tracer.assign(out, labels[:dim] + labels[dim + 1 :])
+        _same_origin(tracer, call["self"], out, dim)
 
 
 def select(tracer: Tracer, call: Call) -> None:
@@ -245,6 +271,14 @@ def select(tracer: Tracer, call: Call) -> None:
     dim = call["dim"] % call["self"].ndim
     tracer.labels.freeze(labels[dim], "is read at a fixed position")
     tracer.assign(call.out, labels[:dim] + labels[dim + 1 :])
+    _same_origin(tracer, call["self"], call.out, dim)
+
+
+def _same_origin(tracer: Tracer, source: Tensor, out: Tensor, gone: int | None = None) -> None:
+    """Let a part of a parameter be of that parameter still, but for a dimension that is gone."""
+    origin = tracer.origin(source)
+    if origin is not None:
+        tracer.set_origin(out, [slot for dim, slot in enumerate(origin) if dim != gone])
 
 
 def slice_(tracer: Tracer, call: Call) -> None:
@@ -261,6 +295,7 @@ def slice_(tracer: Tracer, call: Call) -> None:
         elif step != 1:
             tracer.labels.freeze(label, "is read at every few positions")
     tracer.assign(call.out, labels)
+    _same_origin(tracer, call["self"], call.out)
 
 
 def pad(tracer: Tracer, call: Call) -> None:

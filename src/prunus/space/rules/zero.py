@@ -6,6 +6,7 @@ something else of zero, such as a sigmoid. A sum over zeros loses nothing when t
 
 from torch import Tensor
 
+from prunus.space.rules.reduction import reduced
 from prunus.space.rules.shape import factor_groups, swapped
 from prunus.space.tracer import Call, Tracer
 
@@ -22,7 +23,7 @@ _VALUE_BY_VALUE = (
         "alias",
     ),
     *("detach", "_to_copy", "contiguous", "max_pool2d_with_indices", "avg_pool2d", "slice", "roll"),
-    *("split", "split_with_sizes", "flip"),
+    *("split", "split_with_sizes", "flip", "rrelu_with_noise", "_fft_c2c", "_fft_r2c", "_fft_c2r"),
 )
 """Operations of one tensor, or of a first one that decides, with 0 -> 0 and the same dimensions."""
 
@@ -45,7 +46,7 @@ def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
         order = [dim % first.ndim for dim in call["dims"]] if name == "permute" else None
         order = order or swapped(call, first.ndim)
         return frozenset(k for k, dim in enumerate(order) if dim in zero)
-    if call.name in _REGROUPED:
+    if name in _REGROUPED:
         free = zero | {d for d, x in enumerate(tracer.of(tensors[0])) if isinstance(x, str)}
         groups = factor_groups(tensors[0].shape, first.shape)
         return frozenset(k for before, after in groups if free >= {*before} for k in after)
@@ -65,12 +66,25 @@ def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
     if name == "hardtanh":
         inside = call["min_val"] <= 0 <= call["max_val"]
         return zero if inside else frozenset()
+    if name in ("view_as_real", "view_as_complex"):
+        return zero & every
+    if name == "pow":
+        exponent = call.arguments.get("exponent")
+        return zero if isinstance(exponent, int | float) and exponent > 0 else frozenset()
+    if name == "masked_scatter":
+        return _everywhere(tracer, first, [call["self"], call["source"]]) & {first.ndim - 1}
     if name == "copy":
         return _everywhere(tracer, first, tensors[1:2])
     if name == "div":
         return _aligned(tracer, first, tensors[0])
     if name == "mul":
         return frozenset().union(*(_aligned(tracer, first, tensor) for tensor in tensors))
+    if name in ("sum", "mean", "amax", "amin"):
+        gone = reduced(call)
+        left = [d for d in range(tensors[0].ndim) if d not in gone or call.arguments.get("keepdim")]
+        return frozenset(k for k, d in enumerate(left) if d in zero - gone)
+    if name == "complex":
+        return _everywhere(tracer, first, tensors)
     if name in ("add", "sub"):
         number = call.arguments.get("other", 0)
         plain = isinstance(number, Tensor) or number == 0
