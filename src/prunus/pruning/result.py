@@ -111,7 +111,8 @@ class Result:
 
     Attributes:
         model: The small network, with its own memory, in the mode the original was in.
-        mask: Name -> bool for every parameter and channel-carrying buffer, True = kept. The
+        mask: Name -> bool for every parameter and channel-carrying buffer, True = kept. Names are
+            those of the module inside `torch.compile`, `DataParallel` and the like. The
             original's tensors, `patch` among them, multiplied by it give a network with the outputs
             of `model`; after `exact=False` it must also average over what remains
             (`verify(..., averages=)`).
