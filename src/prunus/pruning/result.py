@@ -33,6 +33,7 @@ class Report:
             the check was turned off.
         unknown: ATen operations without a rule, with how often they were met.
         unseen: Parameters that no run has met: what lies behind them has not been followed.
+        notes: What did not go as asked, one line each.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Report:
     verification: Verification | None
     unknown: dict[str, int]
     unseen: list[str]
+    notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
@@ -69,6 +71,7 @@ class Report:
             "verification": self.verification.to_dict() if self.verification else None,
             "unknown": self.unknown,
             "unseen": self.unseen,
+            "notes": self.notes,
         }
 
     def __str__(self) -> str:
@@ -97,11 +100,7 @@ class Report:
                 f"  decided by values: the graph holds the way that the example took "
                 f"({', '.join(self.decisions)})"
             )
-        if self.unseen:
-            lines.append(
-                f"  not seen: {len(self.unseen)} parameters that the example does not reach, such "
-                f"as {self.unseen[0]}"
-            )
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
 
