@@ -9,6 +9,10 @@ class UntraceableError(PrunusError):
     """The model could not be run on the example input, so its structure is unknown."""
 
 
+class UnseenWarning(UserWarning):
+    """Channels are gone beside parameters that no run has met: what leads there may now fail."""
+
+
 class EmptyLayerError(PrunusError):
     """A decision would leave a layer without any channel."""
 

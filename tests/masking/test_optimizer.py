@@ -83,6 +83,23 @@ def test_single_weights_lose_their_state_where_they_were_removed(name):
     assert all(bool((v[~kept] == 0).all()) and bool((v[kept] != 0).any()) for v in values)
 
 
+def test_factored_moments_are_sliced_along_the_dimensions_they_have():
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    optimizer = torch.optim.Adafactor(model.parameters())
+    step(model, optimizer, torch.zeros(()))
+    old = {n: dict(optimizer.state[p]) for n, p in model.named_parameters()}
+
+    result = prune(model, torch.randn(1, 4), target=Target(macs=0.5), optimizer=optimizer)
+
+    small, rows = result.model, result.mask["0.bias"]
+    first, last = (optimizer.state[small[k].weight] for k in (0, 2))
+    assert torch.equal(first["row_var"], old["0.weight"]["row_var"][rows])
+    assert torch.equal(first["col_var"], old["0.weight"]["col_var"])
+    assert torch.equal(last["row_var"], old["2.weight"]["row_var"])
+    assert torch.equal(last["col_var"], old["2.weight"]["col_var"][:, rows])
+    step(small, optimizer, torch.zeros(()))
+
+
 def test_a_failure_leaves_the_optimizer_with_the_network_it_had(monkeypatch):
     model, optimizer, foreign = trained("adam")
     parameters = [id(p) for group in optimizer.param_groups for p in group["params"]]

@@ -258,6 +258,10 @@ class Fails(nn.Module):
             *(ValueError, "finds nothing to prune in Linear: .* is the network's output"),
         ),
         (
+            lambda: prune(torch.export.export(build().eval(), (X,)).module(), X),
+            *(UntraceableError, "prune the network that was exported, and export the result"),
+        ),
+        (
             lambda: prune(build(), X, method="gradual"),
             *(ValueError, "'gradual' prunes while the network trains; use prunus.Pruner"),
         ),
@@ -414,6 +418,14 @@ def test_further_inputs_must_be_taken_and_come_in_a_sequence():
         prune(Ways(), {"x": torch.randn(2, 6)}, also=[{"x": torch.randn(2, 5)}])
     with pytest.raises(TypeError, match="also must be a sequence of inputs, got Tensor"):
         prune(Ways(), {"x": torch.randn(2, 6)}, also=torch.randn(2, 6))
+
+
+def test_gradients_of_the_example_are_left_alone():
+    x = torch.randn(4, 8, requires_grad=True)
+
+    prune(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2)), x, target=Target(macs=0.5))
+
+    assert x.grad is None and x.requires_grad
 
 
 @pytest.mark.parametrize("made_inside", [False, True])

@@ -21,6 +21,7 @@ UNPRUNABLE = {
 HALF = {"method": l1_filter(coupled=True, round_to=1), "target": Target(sparsity=0.5)}
 
 
+@pytest.mark.filterwarnings("ignore::prunus.errors.UnseenWarning")
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in UNPRUNABLE])
 def test_half_of_the_channels_go(name: str) -> None:

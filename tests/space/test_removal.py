@@ -1,5 +1,6 @@
 """Removal: what it returns, what it leaves alone, and when it refuses."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -116,10 +117,40 @@ def test_a_model_that_fails_on_the_example_is_named_with_the_shape() -> None:
 
 def test_a_model_that_cannot_be_copied_is_refused_and_left_alone() -> None:
     net = small_net()
-    net.history = (net[0].weight * 2).sum()
+    net.lock = threading.Lock()
 
     with pytest.raises(PrunusError, match="cannot be copied"):
         remove(net, trace(net, IMAGE), {"0": keep(1)})
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("run_before", [False, True])
+def test_a_weight_norm_of_the_old_style_need_not_have_run(run_before: bool) -> None:
+    net = nn.Sequential(
+        nn.utils.weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.utils.weight_norm(nn.Linear(6, 2))
+    )
+    x = torch.randn(3, 4)
+    if run_before:
+        net(x)
+    weight = net[0].weight
+
+    small = shrink(net, trace(net, x), {"0": keep(0, 2, size=6)}, x).model
+
+    assert net[0].weight is weight
+    assert (small[0].out_features, small[2].in_features) == (2, 2)
+    assert small[0].weight.shape == (2, 4)
+    small(x).sum().backward()
+    assert small[0].weight_g.grad is not None
+
+
+def test_what_users_write_on_parameters_stays() -> None:
+    net = small_net()
+    net[0].bias.no_weight_decay = net[5].bias.no_weight_decay = True
+
+    small = remove(net, trace(net, IMAGE), {"0": keep(1, 4)})
+
+    marked = [n for n, p in small.named_parameters() if hasattr(p, "no_weight_decay")]
+    assert marked == ["0.bias", "5.bias"]
 
 
 def test_channels_with_a_constant_output_are_removed_exactly() -> None:

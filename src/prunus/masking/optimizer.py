@@ -1,6 +1,7 @@
 """Taking an optimizer along when its parameters are replaced by smaller ones."""
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -38,10 +39,7 @@ def carry_over(
         name = names.get(id(parameter))
         if name is not None:
             states[parameter] = {
-                key: sliced(value, dict(index.get(name, {})))
-                if isinstance(value, Tensor) and value.shape == parameter.shape
-                else value
-                for key, value in state.items()
+                key: _follow(value, parameter, index.get(name, {})) for key, value in state.items()
             }
     for parameter in lost.values():  # nothing can fail from here on
         optimizer.state.pop(parameter, None)
@@ -52,6 +50,20 @@ def carry_over(
         held = group["params"]
         stay = [p for p in held if id(p) not in lost]
         held[:] = [fresh[names[id(p)]] if id(p) in names else p for p in stay]
+
+
+def _follow(value: Any, parameter: Tensor, index: Mapping[int, Tensor]) -> Any:
+    """Return a state sliced as its parameter; of factored moments, the dimensions they have."""
+    if not isinstance(value, Tensor) or not _repeats(value, parameter):
+        return value
+    return sliced(value, {dim: kept for dim, kept in index.items() if value.shape[dim] > 1})
+
+
+def _repeats(value: Tensor, parameter: Tensor) -> bool:
+    """Say whether a state has the sizes of its parameter, or one where it is an average."""
+    return value.ndim == parameter.ndim and all(
+        size in (1, whole) for size, whole in zip(value.shape, parameter.shape, strict=True)
+    )
 
 
 def _check(optimizer: Optimizer, names: Mapping[int, str], fresh: Mapping[str, Tensor]) -> None:
@@ -71,8 +83,8 @@ def _check(optimizer: Optimizer, names: Mapping[int, str], fresh: Mapping[str, T
                     "new optimizer for it."
                 )
             for key, value in optimizer.state.get(parameter, {}).items():
-                whole = isinstance(value, Tensor) and value.shape == parameter.shape
-                if isinstance(value, Tensor) and value.numel() > 1 and not whole:
+                follows = isinstance(value, Tensor) and _repeats(value, parameter)
+                if isinstance(value, Tensor) and value.numel() > 1 and not follows:
                     raise ValueError(
                         f"the optimizer's {key!r} of {name!r} has shape {tuple(value.shape)}, not "
                         f"the parameter's {tuple(parameter.shape)}, and cannot follow the removal; "

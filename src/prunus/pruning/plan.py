@@ -1,5 +1,6 @@
 """One method applied to one network."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,10 +8,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Calibration, Evidence
-from prunus.errors import EquivalenceError, TargetError
+from prunus.errors import EquivalenceError, TargetError, UnseenWarning
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
+from prunus.pruning.notes import not_seen, notes, way_to_couple
 from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, Structured, Verification, trace, verify
@@ -62,6 +64,8 @@ class Plan:
         averaged = "averaged over" in reasons or "the statistics of" in reasons
         self._hint = _AVERAGED if exact and averaged else ""
         self.groups = self.method.granularity.groups(self.space)
+        if len(self.groups) < len(self.space.groups):
+            self._hint += way_to_couple(self.method)
         if not self.groups:
             left = (*self.space.frozen, *self.method.granularity.left_out(self.space))
             why = list(dict.fromkeys(f"{f.name} {f.reason}" for f in reversed(left)))
@@ -193,6 +197,8 @@ class Plan:
                 verification = verify(self.mask(keep), small, example, model=mended)
         report = self._report(small, keep, form, verification)
         result = Result(small, self.mask(keep), report, decision.patch)
+        if self.method.structured and self.space.unseen and any(not k.all() for k in keep.values()):
+            warnings.warn(not_seen(self.space), UnseenWarning, stacklevel=3)
         # last, so that a failure above leaves the optimizer with the network it had
         if optimizer is not None:
             own = dict(small.named_parameters()) if self.space.gone(keep) else {}
@@ -221,10 +227,12 @@ class Plan:
         measured = {"density": share, "sparsity": 1 - share} | {
             name: pruned / max(1, dense) for name, (dense, pruned) in costs.items()
         }
+        reached = measured.get(self.target.metric) if self.target else None
+        left = (*self.space.frozen, *self.method.granularity.left_out(self.space), *self.spared)
         return Report(
             method=self.method.name,
             asked=self.target,
-            reached=measured.get(self.target.metric) if self.target else None,
+            reached=reached,
             costs=costs,
             nonzero=sum(int(p.count_nonzero()) for p in small.parameters()),
             groups=[
@@ -239,11 +247,7 @@ class Plan:
             branches=[branch.name for branch in self.space.gone(keep)],
             frozen=[
                 {"name": f.name, "channels": f.channels, "reason": f.reason}
-                for f in (
-                    *self.space.frozen,
-                    *self.method.granularity.left_out(self.space),
-                    *self.spared,
-                )
+                for f in dict.fromkeys(left)
             ],
             form=form,
             decisions=self._ways(small),
@@ -251,6 +255,7 @@ class Plan:
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
+            notes=notes(self.method, self.space, self.target, reached),
         )
 
     def _ways(self, small: nn.Module) -> list[str]:

@@ -37,6 +37,7 @@ class Report:
             the check was turned off.
         unknown: ATen operations without a rule, with how often they were met.
         unseen: Parameters that no run has met: what lies behind them has not been followed.
+        notes: What did not go as asked, one line each.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Report:
     verification: Verification | None
     unknown: dict[str, int]
     unseen: list[str]
+    notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
@@ -73,6 +75,7 @@ class Report:
             "verification": self.verification.to_dict() if self.verification else None,
             "unknown": self.unknown,
             "unseen": self.unseen,
+            "notes": self.notes,
         }
 
     def __str__(self) -> str:
@@ -103,11 +106,7 @@ class Report:
                 f"  {'holds' if graph else 'followed'} only the way that the example took, decided "
                 f"by {', '.join(shown)}"
             )
-        if self.unseen:
-            lines.append(
-                f"  not seen: {len(self.unseen)} parameters that the example does not reach, such "
-                f"as {self.unseen[0]}"
-            )
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -117,7 +116,8 @@ class Result:
 
     Attributes:
         model: The small network, with its own memory, in the mode the original was in.
-        mask: Name -> bool for every parameter and channel-carrying buffer, True = kept. The
+        mask: Name -> bool for every parameter and channel-carrying buffer, True = kept. Names are
+            those of the module inside `torch.compile`, `DataParallel` and the like. The
             original's tensors, `patch` among them, multiplied by it give a network with the outputs
             of `model`; after `exact=False` it must also average over what remains
             (`verify(..., averages=)`).

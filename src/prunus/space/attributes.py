@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 
 def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tensor]]) -> None:
@@ -24,6 +27,7 @@ def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tens
     with _without_updates(model):
         for module in model.modules():
             if any(id(tensor) in changed for tensor in _own(module)):
+                _compute_anew(module)
                 for kind, correct in ATTRIBUTES.items():
                     if isinstance(module, kind):
                         correct(module)
@@ -38,6 +42,16 @@ def _own(module: nn.Module) -> list[Tensor]:
     for computed in _parametrizations(module):
         held += [*computed.parameters(), *computed.buffers()]
     return [tensor for tensor in held if tensor is not None]
+
+
+@torch.no_grad()
+def _compute_anew(module: nn.Module) -> None:
+    """Let what old-style weight and spectral norms have computed follow what they compute it of."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            setattr(module, hook.name, hook.compute_weight(module))
+        elif isinstance(hook, SpectralNorm):
+            setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))
 
 
 def _parametrizations(module: nn.Module) -> list[nn.Module]:

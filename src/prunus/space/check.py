@@ -15,7 +15,7 @@ from prunus.errors import EquivalenceError
 from prunus.space.decisions import Refused
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.inputs import cloned, random_inputs, resized
-from prunus.space.running import output_tensors, preserved
+from prunus.space.running import copied, output_tensors, preserved
 from prunus.space.statistics import OverRemaining
 from prunus.types import Example, Mask, call_arguments
 
@@ -279,7 +279,7 @@ class Reference:
     def _sensitivity(self) -> float:
         """Return how far the outputs move when the weights change in the last digit."""
         other = copy.copy(self)
-        other._network = copy.deepcopy(self.network)
+        other._network = copied(self.network)
         generator = torch.Generator().manual_seed(0)
         for parameter in other.network.parameters():
             if parameter.is_floating_point():
@@ -301,12 +301,12 @@ def _batches(example: Example) -> list[int]:
 
 def in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy in `dtype`, its complex tensors in the complex type of that precision."""
-    copied = copy.deepcopy(model)
-    copied._apply(lambda tensor: cast(tensor, dtype))  # type: ignore[no-untyped-call]
-    for module in copied.modules():  # tensors that are neither parameters nor buffers
+    small = copied(model)
+    small._apply(lambda tensor: cast(tensor, dtype))  # type: ignore[no-untyped-call]
+    for module in small.modules():  # tensors that are neither parameters nor buffers
         own = vars(module)
         own.update((name, cast(x, dtype)) for name, x in own.items() if isinstance(x, Tensor))
-    return copied
+    return small
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:

@@ -11,8 +11,12 @@ from prunus.types import Example
 
 
 def cloned(example: Example) -> Example:
-    """Return the example with copies of its tensors: a forward may write into them."""
-    return tree_map_only(Tensor, Tensor.clone, example)  # type: ignore[no-any-return]
+    """Return the example with copies of its tensors, to be written into and to take gradients."""
+
+    def clone(x: Tensor) -> Tensor:
+        return x.detach().clone().requires_grad_(x.requires_grad)
+
+    return tree_map_only(Tensor, clone, example)  # type: ignore[no-any-return]
 
 
 def doubled(example: Example) -> Example:
@@ -42,7 +46,7 @@ def varied(example: Example, seed: int = 0) -> Example:
 
 def _noise(x: Tensor, rows: int, generator: torch.Generator) -> Tensor:
     """Return normal numbers of the spread of `x`, for so many samples."""
-    scale = float(x.double().std()) if x.numel() > 1 else 1.0
+    scale = float(x.detach().double().std()) if x.numel() > 1 else 1.0
     noise = torch.randn((rows, *x.shape[1:]), generator=generator, dtype=torch.float64)
     return (noise * (scale or 1.0)).to(x)
 

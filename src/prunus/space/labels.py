@@ -149,6 +149,10 @@ class Labels:
         if not isinstance(label, str):
             self._yielding.append(label.ravel())
 
+    def any_yielding_free(self) -> bool:
+        """Say whether anything that yields to others, such as the width of a head, may go."""
+        return any(bool(self.free(label).any()) for label in self._yielding)
+
     def repeated(self, count: int) -> Atoms:
         """Return atoms of equal repetitions: grids move along them where nothing else tells."""
         atoms = self.new(count)

@@ -1,6 +1,5 @@
 """Taking units out: a smaller network of the user's own classes, built beside the old one."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from prunus.errors import EmptyLayerError, PrunusError
 from prunus.space.attributes import correct_attributes, correct_bare, sizes
+from prunus.space.running import copied
 from prunus.space.space import Space
 from prunus.types import Keep
 
@@ -59,13 +59,16 @@ def copy_sliced(model: nn.Module, index: dict[str, dict[int, Tensor]]) -> nn.Mod
             memo[id(tensor)] = sliced(tensor, index[name])
             changed[id(memo[id(tensor)])] = index[name]
     try:
-        small = copy.deepcopy(model, memo)
+        small = copied(model, memo)
     except Exception as error:
         raise PrunusError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}). Keep "
-            "tensors with a gradient history and open resources out of the module's attributes."
+            "open resources out of the module's attributes."
         ) from error
     correct_attributes(small, changed)
+    named = dict(small.named_parameters())
+    for name, parameter in model.named_parameters():  # what users write on them, such as a flag
+        vars(named[name]).update(vars(parameter))
     return small
 
 

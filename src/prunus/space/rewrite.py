@@ -5,7 +5,6 @@ constant size has a new value. In train mode it is recorded once more; where tha
 graph, the small network has both.
 """
 
-import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ from prunus.space.inputs import doubled
 from prunus.space.precision import Named, follow_parameters, named
 from prunus.space.recording import Recording, Seen
 from prunus.space.remove import kept_index
-from prunus.space.running import held_tensors, preserved
+from prunus.space.running import copied, held_tensors, preserved
 from prunus.space.sizes import After, follow
 from prunus.space.space import Space
 from prunus.space.tracer import Tracer
@@ -140,12 +139,12 @@ def _without_values(
         return nn.Parameter(made, x.requires_grad) if isinstance(x, nn.Parameter) else made
 
     copies = {id(x): empty(x) for x in held_tensors(model)}
-    copied = copy.deepcopy(model, dict(copies))
+    empties = copied(model, dict(copies))
     given = tree_map_only(Tensor, empty, example)
     for batch in (given, doubled(given)) if training else (given,):
         try:
             with _Shapes():
-                found = recorded(copied, batch, training=training, labelled=False)
+                found = recorded(empties, batch, training=training, labelled=False)
             return found.required(), copies
         except (UntraceableError, EquivalenceError):
             continue
@@ -185,7 +184,7 @@ def _named_in_double(model: nn.Module, example: Example, *, training: bool) -> N
         return named(without_values[0].graph)
     given = tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, example)
     try:
-        return named(_recorded(copy.deepcopy(model).double(), given, training=training).graph)
+        return named(_recorded(copied(model).double(), given, training=training).graph)
     except EquivalenceError:
         return {}  # it has operations that know no float64, and keeps the precision it has
 

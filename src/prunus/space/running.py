@@ -1,5 +1,6 @@
 """Running a user's model so that nothing of it changes, and finding what it returns."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -73,6 +74,20 @@ def held_tensors(model: nn.Module) -> list[Tensor]:
         if name not in own
         for tensor in tensors_in(value)
     ]
+
+
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Return a deep copy; tensors with a gradient history, which PyTorch refuses, lose it.
+
+    Args:
+        model: An old-style weight norm leaves such tensors in it.
+        memo: `id` of what is not copied -> what stands in its place.
+    """
+    memo = {} if memo is None else memo
+    for tensor in held_tensors(model):
+        if tensor.grad_fn is not None:
+            memo.setdefault(id(tensor), tensor.detach().clone())
+    return copy.deepcopy(model, memo)
 
 
 def output_tensors(out: Any) -> list[Tensor]:

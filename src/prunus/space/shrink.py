@@ -1,6 +1,5 @@
 """Removal with its proof: the first form of the small network that passes is returned."""
 
-import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from prunus.space.check import Reference, Verification, apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.in_training import check_training
 from prunus.space.inputs import cloned, doubled, varied
-from prunus.space.remove import copy_sliced, kept_index, remove, sliced
+from prunus.space.remove import kept_index, remove, sliced
 from prunus.space.rewrite import rewrite, what_stays
-from prunus.space.running import output_tensors, preserved
+from prunus.space.running import copied, output_tensors, preserved
 from prunus.space.space import Space
 from prunus.space.structure import another_call
 from prunus.types import Example, Keep, call_arguments
@@ -180,7 +179,7 @@ def _unchanged(
     dense = space.recording.copy()
     other = another_call(dense, what_stays(dense, index), calls)
     if other and space.recording.decisions:  # with zeros for what goes, it may go another way
-        masked = copy_sliced(model, {})
+        masked = copied(model)
         apply_mask(masked, space.mask(keep))
         dense = recorded(masked, example, exact=space.recording.tracer.exact)
         other = another_call(dense, what_stays(dense, index), calls)
@@ -222,12 +221,12 @@ def _with_weights(
     small: nn.Module, model: nn.Module, index: dict[str, dict[int, Tensor]]
 ) -> nn.Module:
     """Return a copy of the small network with the sliced parameters of `model`."""
-    copied = copy.deepcopy(small)
-    parameters = dict(copied.named_parameters())
+    own = copied(small)
+    parameters = dict(own.named_parameters())
     for name, parameter in model.named_parameters():
         if name in parameters:
             parameters[name].copy_(sliced(parameter, index.get(name, {})))
-    return copied
+    return own
 
 
 def _redrawn(model: nn.Module) -> nn.Module:
@@ -236,7 +235,7 @@ def _redrawn(model: nn.Module) -> nn.Module:
     A zero-initialised head, a gate at zero or a unit that never fires hides everything before it,
     and a comparison of what is hidden proves nothing.
     """
-    redrawn = copy.deepcopy(model)
+    redrawn = copied(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in redrawn.parameters():
@@ -311,10 +310,10 @@ def _check_runs(model: nn.Module, small: nn.Module, example: Example, *, trainin
 
     def failure(network: nn.Module, given: Example) -> Exception | None:
         args, kwargs = call_arguments(cloned(given))
-        copied = copy.deepcopy(network) if training else network
+        own = copied(network) if training else network
         try:
-            with preserved(copied, training=training):
-                copied(*args, **kwargs)
+            with preserved(own, training=training):
+                own(*args, **kwargs)
         except Exception as error:
             return error
         return None

@@ -38,8 +38,8 @@ class Member:
 
     @property
     def layer(self) -> str:
-        """Name of the module that owns the tensor."""
-        return self.tensor.rpartition(".")[0] or self.tensor
+        """Name of the module that owns the tensor, or of a parameter in a list."""
+        return _layer(self.tensor)
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,12 @@ def partition(tracer: Tracer) -> Partition:
         for reason in dict.fromkeys(why[why >= 0].tolist()):
             frozen.append(Frozen(_layer(tensor), int((why == reason).sum()), texts[reason]))
     frozen += _made_by_none(tracer, own, (reasons, texts), produced)
-    return Partition(tuple(groups), tuple(frozen), group_of[roots], unit_of[roots])
+    return Partition(tuple(groups), tuple(dict.fromkeys(frozen)), group_of[roots], unit_of[roots])
 
 
 def _layer(tensor: str) -> str:
-    return tensor.rpartition(".")[0] or tensor
+    layer, _, leaf = tensor.rpartition(".")
+    return tensor if not layer or leaf.isdigit() else layer
 
 
 def _make(

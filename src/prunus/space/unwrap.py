@@ -1,7 +1,7 @@
 """What a user's model is under its wrappers, and whether it is ready."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
@@ -24,13 +24,18 @@ def refuse_unready(model: nn.Module, example: Example) -> None:
     """Refuse what cannot be run.
 
     Raises:
-        UntraceableError: A parameter has no values yet, the network is a script, or the example is
-            empty.
+        UntraceableError: A parameter has no values yet, the network is a script or was exported, or
+            the example is empty.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise UntraceableError(
             "a network made by torch.jit.script or torch.jit.trace cannot be looked into; prune "
             "the network it was made of, and script the result."
+        )
+    if isinstance(model, fx.GraphModule) and "train" in vars(model):
+        raise UntraceableError(
+            "a network made by torch.export has one mode only, and sizes as constants; prune the "
+            "network that was exported, and export the result."
         )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):

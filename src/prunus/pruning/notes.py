@@ -1,0 +1,58 @@
+"""What the reader of a report should know besides its numbers."""
+
+import inspect
+
+from prunus.methods import METHODS, Method
+from prunus.space import Structured
+from prunus.space.space import Space
+from prunus.types import Target
+
+
+def notes(method: Method, space: Space, asked: Target | None, reached: float | None) -> list[str]:
+    """Return one line for each thing that did not go as asked.
+
+    Args:
+        method: What was applied.
+        space: What could go.
+        asked: The target.
+        reached: The same metric of the result.
+    """
+    found = []
+    if (
+        asked is not None
+        and reached is not None
+        and abs(reached - asked.value) > 0.03 * asked.value
+    ):
+        multiple = getattr(method.selector, "round_to", 1)
+        why = f": widths are multiples of {multiple}; round_to=1 comes nearer" * (multiple > 1)
+        found.append(f"asked {asked.value:g}, reached {reached:.3g}{why}")
+    granularity = method.granularity
+    inside = isinstance(granularity, Structured) and granularity.inside_heads
+    if inside and not space.recording.tracer.labels.any_yielding_free():
+        found.append("inside_heads=True found no attention whose heads could lose width")
+    if space.unseen:
+        found.append(not_seen(space))
+    return found
+
+
+def not_seen(space: Space) -> str:
+    """Return what it means that some parameters were met by no run."""
+    return (
+        f"not seen: {len(space.unseen)} parameters that no run has met, such as "
+        f"{space.unseen[0]}; where an input leads there, the small network fails or is wrong: pass "
+        "such inputs as also="
+    )
+
+
+def way_to_couple(method: Method) -> str:
+    """Return how channels that several layers write into are pruned by a method; empty if not."""
+    granularity = method.granularity
+    makes = METHODS.get(method.name)
+    if not isinstance(granularity, Structured) or granularity.coupled or makes is None:
+        return ""
+    if "coupled" not in inspect.signature(makes).parameters:
+        return ""
+    return (
+        f" To prune channels that several layers write into as well, pass "
+        f"method=prunus.methods.{method.name}(coupled=True)."
+    )

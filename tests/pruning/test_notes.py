@@ -1,0 +1,124 @@
+"""What a report says besides its numbers, and what errors show as the way out."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from prunus import Target, methods, prune
+from prunus.criteria import L1
+from prunus.errors import TargetError, UnseenWarning
+from prunus.methods import Method, l1_filter
+from prunus.selectors import TopK
+from prunus.space import Structured
+
+X = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Sum(nn.Module):
+    """Two layers write into one sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other, self.out = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.out((self.one(x) + self.other(x)).relu())
+
+
+class Rare(nn.Module):
+    """One way is never seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.out, self.rare = nn.Linear(8, 16), nn.Linear(16, 2), nn.Linear(16, 2)
+
+    def forward(self, x):
+        h = self.one(x).relu()
+        return self.rare(h) if x.shape[1] != 8 else self.out(h)
+
+
+class Listed(nn.Module):
+    """Weights in a ParameterList; the first stays."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.ParameterList(torch.randn(12, 8 if k == 0 else 12) for k in range(3))
+        self.out = nn.Linear(12, 2)
+
+    def forward(self, x):
+        x = (x @ self.weights[0].T).softmax(-1)
+        for weight in list(self.weights)[1:]:
+            x = (x @ weight.T).relu()
+        return self.out(x)
+
+
+def two_layers():
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+def test_unseen_parameters_are_warned_of_with_the_way_out():
+    with pytest.warns(UnseenWarning, match=r"rare.weight; where an input .* pass such .* also="):
+        report = prune(Rare(), X, target=Target(macs=0.6)).report
+
+    assert "not seen: 2 parameters" in str(report)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prune(Rare(), X, method="magnitude", target=Target(sparsity=0.5))  # no channel goes
+
+
+def test_a_target_missed_by_the_rounding_of_widths_says_so():
+    rounded = prune(two_layers(), X, target=Target(params=0.6)).report
+    exact = prune(two_layers(), X, method=l1_filter(round_to=1), target=Target(params=0.6)).report
+
+    assert rounded.notes == [
+        f"asked 0.6, reached {rounded.reached:.3g}: widths are multiples of 8; round_to=1 comes "
+        "nearer"
+    ]
+    assert exact.notes == []
+
+
+def test_heads_that_are_not_there_are_told():
+    inside = Structured(inside_heads=True)
+    method = Method(name="narrow", granularity=inside, criterion=L1(), selector=TopK())
+
+    report = prune(two_layers(), X, method=method, target=Target(params=0.5)).report
+
+    assert "inside_heads=True found no attention" in str(report)
+
+
+def test_heads_that_lose_width_are_not():
+    inside = Structured(inside_heads=True)
+    method = Method(name="narrow", granularity=inside, criterion=L1(), selector=TopK())
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    report = prune(net, X[:, None], method=method, target=Target(params=0.8)).report
+
+    assert not any("inside_heads" in note for note in report.notes)
+
+
+def test_parameters_of_a_list_have_their_index_and_lines_stand_once():
+    method = l1_filter(coupled=True, round_to=1)
+    report = prune(Listed(), X, method=method, target=Target(params=0.7)).report
+
+    assert [group["name"] for group in report.groups] == ["weights.1", "weights.2"]
+    lines = [tuple(line.values()) for line in report.frozen]
+    assert ("weights.0", 12, "is inside a softmax") in lines
+    assert len(lines) == len(set(lines))
+
+
+def test_the_way_to_prune_coupled_layers_is_shown_as_code():
+    with pytest.raises(ValueError, match="finds nothing to prune") as error:
+        prune(Sum(), X)
+
+    assert "method=prunus.methods.l1_filter(coupled=True)" in str(error.value)
+    small = prune(Sum(), X, method=methods.l1_filter(coupled=True)).model
+    assert small.one.out_features == 8
+
+
+def test_it_is_shown_where_a_target_is_out_of_reach_too():
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8), Sum())
+
+    with pytest.raises(TargetError, match=r"l1_filter\(coupled=True\)"):
+        prune(net, X, target=Target(params=0.3))
