@@ -17,27 +17,11 @@ from torch import Tensor, nn
 from prunus.errors import CheckpointError, EquivalenceError
 from prunus.files import read_tensors, write_tensors
 from prunus.pruning import Result
+from prunus.space.attributes import SIZES
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced
 from prunus.space.rewrite import graph_over
 from prunus.types import Example
-
-ATTRIBUTES = (
-    "in_channels",
-    "out_channels",
-    "groups",
-    "in_features",
-    "out_features",
-    "num_features",
-    "num_channels",
-    "num_groups",
-    "embedding_dim",
-    "hidden_size",
-    "input_size",
-    "proj_size",
-    "normalized_shape",
-)
-"""Sizes that PyTorch's layers hold and that follow the shapes of their tensors."""
 
 _KEPT = "kept positions"  # "kept positions.0.layer.weight": of dimension 0 of layer.weight
 
@@ -59,7 +43,7 @@ def save(model: nn.Module | Result, path: Path | str) -> None:
     for name, layer in module.named_modules():
         widths = {
             key: value
-            for key in ATTRIBUTES
+            for key in SIZES
             if isinstance(value := getattr(layer, key, None), int | tuple)
         }
         if widths:
@@ -209,7 +193,7 @@ def _plan(path: Path | str, metadata: dict[str, str]) -> dict[str, dict[str, Any
         for widths in plan.values():
             for key, value in widths.items():
                 numbers = value if isinstance(value, list) else [value]
-                if key not in ATTRIBUTES or any(type(n) is not int or n < 0 for n in numbers):
+                if key not in SIZES or any(type(n) is not int or n < 0 for n in numbers):
                     raise ValueError("unknown attribute")
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}).") from error

@@ -168,6 +168,36 @@ def test_a_network_that_reads_tokens(say, monkeypatch):
     assert groups == {"embed": 6, "lstm": 8}
 
 
+class Compared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other, self.out = nn.Linear(6, 16), nn.Linear(4, 16), nn.Linear(16, 2)
+
+    def forward(self, x, y):
+        return self.out((self.one(x) * self.other(y)).relu())
+
+
+def by_name():
+    return Compared(), {"x": torch.randn(1, 6), "y": torch.randn(1, 4)}
+
+
+def in_order():
+    return Compared(), (torch.randn(3, 6), torch.randn(3, 4))
+
+
+@pytest.mark.parametrize("name", ["by_name", "in_order"])
+def test_a_network_that_brings_its_inputs(say, monkeypatch, tmp_path, name):
+    monkeypatch.setitem(sys.modules, "test_cli", sys.modules[__name__])
+
+    code, out, _ = say("inspect", f"test_cli:{name}", "--json")
+    assert code == 0
+    assert [group["name"] for group in json.loads(out)["groups"]] == ["one"]
+    assert say("export", f"test_cli:{name}", "net.onnx")[0] == 0
+    line = ("shrink", f"test_cli:{name}", "--method", "fpgm", "--target", "params=0.8")
+    assert say(*line, "--out", "small")[0] == 0
+    assert (tmp_path / "small" / "pruned.onnx").stat().st_size
+
+
 def test_a_network_of_timm(say):
     pytest.importorskip("timm")
     code, out, _ = say("inspect", "timm:test_resnet", "--json")
@@ -246,7 +276,7 @@ def checkpoints(folder):
         ("shrink lenet5 --input 1,0,28", "as 128:below=30522, got '1,0,28'."),
         ("inspect lenet5 --input 3:below=0", "as 128:below=30522, got '3:below=0'."),
         ("shrink lenet6", "network 'lenet6' is unknown. Did you mean 'lenet5'"),
-        ("shrink test_cli:fails", "give the shape of its input, as --input 3,32,32."),
+        ("shrink test_cli:words", "as --input 3,32,32, or let the function return (model, ex"),
         ("shrink test_cli:fails --input 4", "the fuse is blown"),
         ("shrink test_cli:none --input 4", "has no function 'none'"),
         ("shrink nowhere:none --input 4", "there is no module 'nowhere'"),

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -233,6 +234,38 @@ def test_keys_copies_and_precision_are_those_of_any_module(tmp_path: Path) -> No
         cast = copy.deepcopy(small).to(dtype)(IMAGE.to(dtype))
         assert cast.dtype == dtype
         assert apart([small(IMAGE)], [cast.float()]) <= tolerance
+
+
+@pytest.mark.parametrize("name", ["halves", "attention", "backward"])
+def test_a_graph_can_be_pickled(name: str, tmp_path: Path) -> None:
+    nets = {
+        "halves": (Halves, IMAGE),
+        "attention": (attention, TOKENS),
+        "backward": (lambda: Middle(Through(Reversed)), X),
+    }
+    make, example = nets[name]
+    small, _ = recorded(randomised(make(), 1), example)
+    small.hold_to([example], batch=False)
+
+    torch.save(small, tmp_path / "small.pt")
+    loaded = torch.load(tmp_path / "small.pt", weights_only=False)
+
+    assert isinstance(loaded, GraphNetwork)
+    assert apart(outputs(loaded, example), outputs(small, example)) == 0
+    assert inspect.signature(loaded.forward) == inspect.signature(small.forward)
+    assert loaded.only == small.only and loaded.state_dict().keys() == small.state_dict().keys()
+    loaded.train()(example)
+    assert pickle.loads(pickle.dumps(copy.deepcopy(loaded))).training
+
+
+class Through:
+    """Applies a function with a backward of its own."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return self.function.apply(h)
 
 
 def test_tensors_made_in_forward_follow_the_precision() -> None:

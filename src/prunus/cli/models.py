@@ -15,7 +15,7 @@ _INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*)
 
 
 def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Module, Example]":
-    """Build the network that the command line names, and one input for it, a batch of one.
+    """Build the network that the command line names, and an input for it: its own, or one sample.
 
     Args:
         model: A network of the zoo, torchvision:NAME, timm:NAME or package.module:function.
@@ -33,16 +33,18 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
 
     from_timm = model.startswith(_TIMM)
     own = ":" in model and not from_timm and not model.startswith("torchvision:")
-    if own and shape is None:
-        raise ValueError(
-            f"network '{model}' is your own; give the shape of its input, as --input 3,32,32."
-        )
     example: Example | None = None if shape is None else _input(shape)
     torch.manual_seed(0)
-    if from_timm:
-        network = _timm_network(model)
+    if own:
+        network, given = zoo.user_network_and_example(model)
+        example = given if example is None else example
     else:
-        network = zoo.user_network(model) if own else zoo.network(model)
+        network = _timm_network(model) if from_timm else zoo.network(model)
+    if own and example is None:
+        raise ValueError(
+            f"network '{model}' is your own; give the shape of its input, as --input 3,32,32, or "
+            "let the function return (model, example)."
+        )
     if example is None:
         example = _timm_input(model, network) if from_timm else zoo.example(model)
     if weights is not None:
@@ -55,10 +57,19 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
 
 
 def pair(example: "Example") -> "Example":
-    """Return the example twice: the exporter takes a batch of one for a constant."""
-    from prunus.types import first_sample
+    """Return a batch of one twice: the exporter takes it for a constant."""
+    from torch import Tensor
+    from torch.utils._pytree import tree_leaves, tree_map_only
 
-    return first_sample(example, copies=2)
+    tensors = [x for x in tree_leaves(example) if isinstance(x, Tensor) and x.ndim]
+    if not tensors or len(tensors[0]) != 1:
+        return example
+
+    def twice(x: Tensor) -> Tensor:
+        return x.expand(2, *x.shape[1:]) if x.ndim and len(x) == 1 else x
+
+    found: Example = tree_map_only(Tensor, twice, example)
+    return found
 
 
 def _input(text: str) -> "Tensor":

@@ -42,8 +42,9 @@ def shrink(
             dense network. By default the method's own.
         method: See `prunus methods`.
         weights: A safetensors file, or a PyTorch file of plain tensors.
-        shape: Shape of one input without the batch, as 3,32,32; needed for your own network. For
-            one that reads tokens say what they are below, as 128:below=30522.
+        shape: Shape of one input without the batch, as 3,32,32; needed for your own network, unless
+            its function returns (model, example) with any input: a tensor, a tuple of several or a
+            dict by name. For one that reads tokens say what they are below, as 128:below=30522.
         out: The folder for pruned.safetensors, mask.safetensors, pruned.onnx and report.json.
         json: Print the report as JSON.
     """

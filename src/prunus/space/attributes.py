@@ -28,12 +28,11 @@ def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tens
         for module in model.modules():
             if any(id(tensor) in changed for tensor in _own(module)):
                 _compute_anew(module)
-                for kind, correct in ATTRIBUTES.items():
-                    if isinstance(module, kind):
-                        correct(module)
-                        break
-                if isinstance(module, nn.GroupNorm) and module.weight is not None:
+                kind = next((kind for kind in ATTRIBUTES if isinstance(module, kind)), None)
+                if isinstance(module, nn.GroupNorm):
                     _group_norm(module, changed[id(module.weight)][0])
+                elif kind is not None:
+                    ATTRIBUTES[kind][1](module)
 
 
 def _own(module: nn.Module) -> list[Tensor]:
@@ -172,15 +171,22 @@ def _recurrent_cell(module: nn.RNNCellBase) -> None:
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
-ATTRIBUTES: dict[type[nn.Module], Callable[..., None]] = {
-    _ConvTransposeNd: _transposed,
-    _ConvNd: _convolution,
-    nn.Linear: _linear,
-    _NormBase: _batch_norm,
-    nn.LayerNorm: _layer_norm,
-    nn.RMSNorm: _layer_norm,
-    nn.Embedding: _embedding,
-    nn.EmbeddingBag: _embedding,
-    nn.RNNBase: _recurrent,
-    nn.RNNCellBase: _recurrent_cell,
+_CHANNELS = ("in_channels", "out_channels", "groups")
+
+ATTRIBUTES: dict[type[nn.Module], tuple[tuple[str, ...], Callable[..., None]]] = {
+    _ConvTransposeNd: (_CHANNELS, _transposed),
+    _ConvNd: (_CHANNELS, _convolution),
+    nn.Linear: (("in_features", "out_features"), _linear),
+    _NormBase: (("num_features",), _batch_norm),
+    nn.GroupNorm: (("num_channels", "num_groups"), _group_norm),
+    nn.LayerNorm: (("normalized_shape",), _layer_norm),
+    nn.RMSNorm: (("normalized_shape",), _layer_norm),
+    nn.Embedding: (("embedding_dim",), _embedding),
+    nn.EmbeddingBag: (("embedding_dim",), _embedding),
+    nn.RNNBase: (("hidden_size", "input_size", "proj_size"), _recurrent),
+    nn.RNNCellBase: (("hidden_size", "input_size"), _recurrent_cell),
 }
+"""Layer class -> the sizes that it holds, and what corrects them."""
+
+SIZES = tuple(dict.fromkeys(name for names, _ in ATTRIBUTES.values() for name in names))
+"""All such sizes."""

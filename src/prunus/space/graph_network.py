@@ -1,8 +1,10 @@
 """The small network that runs recorded graphs over the user's own layers."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ class Program:
     Attributes:
         source: The text.
         function: What it says.
+        names: What the names in it stand for.
         inputs: Names of what it takes.
         fixed: Input -> the value that it was recorded with and must be given again.
         parameters: The inputs of the original forward, where it names them.
@@ -30,6 +33,7 @@ class Program:
 
     source: str
     function: Callable[..., Any]
+    names: dict[str, Any]
     inputs: tuple[str, ...]
     fixed: dict[str, Any]
     parameters: tuple[inspect.Parameter, ...]
@@ -40,11 +44,34 @@ class Program:
     def of(recording: Recording) -> "Program":
         """Write the graph down as Python."""
         code = recording.graph.python_code("self")
-        names = dict(code.globals)
-        exec(compile(code.src, "<rewritten graph>", "exec"), names)
         assert recording.spec is not None
-        given = (recording.inputs, recording.fixed, recording.parameters)
-        return Program(code.src, names["forward"], *given, recording.spec, recording.nested)
+        parameters = tuple(
+            parameter.replace(annotation=inspect.Parameter.empty)
+            for parameter in recording.parameters
+        )
+        given = (recording.inputs, recording.fixed, parameters, recording.spec, recording.nested)
+        return Program._of(code.src, dict(code.globals), *given)
+
+    @staticmethod
+    def _of(source: str, names: dict[str, Any], *given: Any) -> "Program":
+        """Compile the text, given what names in it stand for; a module may stand as its name."""
+        names = {key: _found(value) for key, value in names.items()}
+        scope = dict(names)
+        exec(compile(source, "<rewritten graph>", "exec"), scope)
+        return Program(source, scope["forward"], names, *given)
+
+    def __reduce__(self) -> Any:
+        """Be pickled as text; a copy shares the function."""
+        names = {
+            key: _Module(value.__name__) if isinstance(value, ModuleType) else value
+            for key, value in self.names.items()
+        }
+        given = (self.inputs, self.fixed, self.parameters, self.spec, self.nested)
+        return Program._of, (self.source, names, *given)
+
+    def __deepcopy__(self, memo: Any) -> "Program":
+        """Return itself: nothing of it changes."""
+        return self
 
     def signature(self) -> Callable[..., Any]:
         """Return a forward with the original's inputs and defaults that runs a `GraphNetwork`.
@@ -97,6 +124,14 @@ def _forward(
     text = f"def forward(self, {', '.join(declared)}):\n    return self.run({{{pairs}}})\n"
     exec(text, scope)
     return scope["forward"]  # type: ignore[no-any-return]
+
+
+class _Module(str):
+    """The name of a module."""
+
+
+def _found(value: Any) -> Any:
+    return importlib.import_module(value) if isinstance(value, _Module) else value
 
 
 def written(only: Iterable[Iterable[Any]]) -> str:
@@ -160,8 +195,20 @@ class GraphNetwork(nn.Module):
         self.only: tuple[tuple[tuple[int | None, ...], ...], ...] | None = None
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
-        # a class of its own, because exporters read the names of the inputs from the signature
-        self.__class__ = type("GraphNetwork", (GraphNetwork,), {"forward": evaluating.signature()})
+        self._take_signature()
+
+    def _take_signature(self) -> None:
+        """Get a class of its own: exporters read the names of the inputs from its forward."""
+        forward = self.evaluating.signature()
+        self.__class__ = type("GraphNetwork", (GraphNetwork,), {"forward": forward})
+
+    def __reduce__(self) -> Any:
+        """Be copied and pickled without that class, which has no name to be found by."""
+        return GraphNetwork.__new__, (GraphNetwork,), vars(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._take_signature()
 
     def _get_name(self) -> str:
         return f"Graph of {self.origin}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from prunus.space.recorder import record
 from prunus.space.recording import Recording
 from prunus.space.rules import RULES
 from prunus.space.tracer import Tracer
-from prunus.space.units import ChannelGroup, Frozen, partition
+from prunus.space.units import ChannelGroup, Frozen, Partition, partition
 from prunus.space.unwrap import refuse_unready, unwrapped
 from prunus.types import Example, Keep, Mask
 
@@ -184,6 +185,45 @@ def trace(
     refuse_unready(model, example)
     if isinstance(also, Tensor | Mapping):
         raise TypeError(f"also must be a sequence of inputs, got {type(also).__name__}.")
+    recording, averaged = _recorded(model, example, also, exact, inside_heads)
+    tracer = recording.tracer
+    parts = partition(tracer)
+    branches = find(recording, model)
+    macs, params, bytes_ = _costs(model, tracer, parts, branches)
+    carrying = {member.tensor for group in parts.groups for member in group.members}
+    carrying |= {name for branch in branches for name in branch.tensors}
+    parameters = dict(model.named_parameters())
+    named = parameters | {name: b for name, b in model.named_buffers() if name in carrying}
+    return Space(
+        groups=parts.groups,
+        branches=branches,
+        frozen=parts.frozen,
+        weights=_weights(tracer, parameters),
+        macs=macs,
+        params=params,
+        bytes=bytes_,
+        unknown=dict(tracer.unknown),
+        unseen=tuple(tracer.unused(model)),
+        shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
+        tied=_tied(model),
+        averages=() if exact else _averages(averaged, parts),
+        divided=frozenset(name for name, _ in tracer.unmasked),
+        also=tuple(also),
+        recording=recording,
+    )
+
+
+_Averaged: TypeAlias = list[tuple[str, dict[int, Label]]]
+
+
+def _recorded(
+    model: nn.Module, example: Example, also: Sequence[Example], exact: bool, inside_heads: bool
+) -> tuple[Recording, _Averaged]:
+    """Follow the model on all inputs.
+
+    Returns:
+        The recording, whose costs are those of the example, and the example's averages.
+    """
     try:
         recording = recorded(model, example, exact=exact, inside_heads=inside_heads)
         tracer = recording.tracer
@@ -191,31 +231,35 @@ def trace(
         tracer = record(model, example, RULES, exact=exact, inside_heads=inside_heads)
         recording = Recording(tracer, failure=str(error))
     averaged = list(tracer.averages)
-    spent = list(tracer.products), dict(tracer.producers)
+    products, producers = list(tracer.products), dict(tracer.producers)
     for further in also:
         record(model, further, RULES, tracer=tracer)
     if tracer.unused(model):
         _see_more(model, example, tracer)
-    tracer.products = spent[0]  # costs are those of the example
-    tracer.producers |= spent[1]
-    parts = partition(tracer)
-    branches = find(recording, model)
+    tracer.products = products
+    tracer.producers |= producers
+    return recording, averaged
+
+
+def _averages(
+    averaged: _Averaged, parts: Partition
+) -> tuple[tuple[str, dict[int, tuple[Atoms, Atoms]]], ...]:
+    """Return of each average the group and the unit of each position."""
+
+    def owners(dims: dict[int, Label]) -> dict[int, tuple[Atoms, Atoms]]:
+        moving = {dim: label for dim, label in dims.items() if not isinstance(label, str)}
+        return {dim: (parts.group_of[x], parts.unit_of[x]) for dim, x in moving.items()}
+
+    return tuple((name, owners(dims)) for name, dims in averaged)
+
+
+def _costs(
+    model: nn.Module, tracer: Tracer, parts: Partition, branches: tuple[Branch, ...]
+) -> tuple[Cost, Cost, Cost]:
+    """Return what multiplications, parameters and bytes depend on."""
     removable: tuple[ChannelGroup | Branch, ...] = (*parts.groups, *branches)
     there = [(tracer.labels.new(1), branch) for branch in branches]  # one position, or none
     group_of = np.concatenate([parts.group_of, len(parts.groups) + np.arange(len(branches))])
-    averages = tuple(
-        (
-            name,
-            {
-                dim: (parts.group_of[label], parts.unit_of[label])
-                for dim, label in dims.items()
-                if not isinstance(label, str)
-            },
-        )
-        for name, dims in averaged
-    )
-    tensors = dict(model.named_parameters())
-    buffers = dict(model.named_buffers())
     labels: dict[str, list[Label]] = {}
     for (name, _), slot in tracer.slots.items():
         labels.setdefault(name, []).append(slot.label)
@@ -229,29 +273,16 @@ def trace(
             terms.append((fixed * (tensor.element_size() if weigh else 1), moving))
         return terms
 
-    carrying = {member.tensor for group in parts.groups for member in group.members}
-    carrying |= {name for branch in branches for name in branch.tensors}
-    terms: list[tuple[int, list[Label]]] = [
+    spent: list[tuple[int, list[Label]]] = [
         (p.factor, [*p.dims, *(one for one, branch in there if k in branch.products)])
         for k, p in enumerate(tracer.products)
     ]
-    named = {**tensors, **{name: b for name, b in buffers.items() if name in carrying}}
-    return Space(
-        groups=parts.groups,
-        branches=branches,
-        frozen=parts.frozen,
-        weights=_weights(tracer, tensors),
-        macs=cost("macs", terms, removable, group_of),
-        params=cost("params", sized(tensors, False), removable, group_of),
-        bytes=cost("bytes", sized({**tensors, **buffers}, True), removable, group_of),
-        unknown=dict(tracer.unknown),
-        unseen=tuple(tracer.unused(model)),
-        shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
-        tied=_tied(model),
-        averages=() if exact else averages,
-        divided=frozenset(name for name, _ in tracer.unmasked),
-        also=tuple(also),
-        recording=recording,
+    parameters = dict(model.named_parameters())
+    everything = {**parameters, **dict(model.named_buffers())}
+    return (
+        cost("macs", spent, removable, group_of),
+        cost("params", sized(parameters, False), removable, group_of),
+        cost("bytes", sized(everything, True), removable, group_of),
     )
 
 

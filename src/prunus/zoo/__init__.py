@@ -5,7 +5,14 @@ from prunus.zoo.federation import clients
 from prunus.zoo.frankle_conv import FrankleConv
 from prunus.zoo.lenet import LeNet5, LeNet300
 from prunus.zoo.mobilenet_v1 import MobileNetV1
-from prunus.zoo.networks import NETWORKS, check_network, example, network, user_network
+from prunus.zoo.networks import (
+    NETWORKS,
+    check_network,
+    example,
+    network,
+    user_network,
+    user_network_and_example,
+)
 from prunus.zoo.prunefl import PruneFLConv2, PruneFLVGG11
 from prunus.zoo.ptb_lstm import PtbLstm
 from prunus.zoo.resnet_cifar import CifarResNet
@@ -41,4 +48,5 @@ __all__ = [
     "network",
     "translate",
     "user_network",
+    "user_network_and_example",
 ]

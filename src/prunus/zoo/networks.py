@@ -130,15 +130,25 @@ def example(name: str) -> Example:
 
 
 def user_network(factory: str, options: Mapping[str, Any] | None = None) -> nn.Module:
-    """Call a function of the user's that makes a network.
+    """Call a function of the user's that makes a network; see `user_network_and_example`."""
+    return user_network_and_example(factory, options)[0]
+
+
+def user_network_and_example(
+    factory: str, options: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Example | None]:
+    """Call a function of the user's that makes a network, or a network and an example input.
 
     Args:
         factory: "package.module:function"; the module must be importable.
         options: Keyword arguments for the function.
 
+    Returns:
+        The network and its example, None where the function returned the network alone.
+
     Raises:
         ValueError: `factory` has another form, or there is no such module or function.
-        TypeError: The function did not return an `nn.Module`.
+        TypeError: The function returned neither an `nn.Module` nor one with an example.
     """
     module_name, _, function_name = factory.partition(":")
     if not module_name or not function_name:
@@ -159,12 +169,15 @@ def user_network(factory: str, options: Mapping[str, Any] | None = None) -> nn.M
             f"factory {factory!r}: module {module_name!r} has no function {function_name!r}."
             f"{did_you_mean(function_name, dir(module))}"
         )
-    model = function(**(options or {}))
+    model, example = function(**(options or {})), None
+    if isinstance(model, tuple) and len(model) == 2:
+        model, example = model
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"factory {factory!r} must return an nn.Module, got {type(model).__name__}."
+            f"factory {factory!r} must return an nn.Module, or one with an example input as "
+            f"(model, example), got {type(model).__name__}."
         )
-    return model
+    return model, example
 
 
 def _torchvision_name(name: str) -> str | None:
