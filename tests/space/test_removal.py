@@ -378,6 +378,39 @@ def test_units_that_never_fire_do_not_make_the_proof_vacuous() -> None:
         shrink(net, trace(net, X), {"first": keep(0, 2, size=6)}, X)
 
 
+class Gated(Wrapped):
+    """What it does wrongly lies behind a buffer that is zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("gate", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        return self.last(h) / self.scale.sqrt() + self.gate * by_width(h).sum(-1, keepdim=True)
+
+
+def test_a_buffer_at_zero_does_not_make_the_proof_vacuous() -> None:
+    net = Gated()
+    with pytest.raises(EquivalenceError, match="outputs differ by"):
+        shrink(net, trace(net, X), {"first": keep(0, 2, size=6)}, X)
+
+
+def test_a_cast_does_not_make_the_proof_lenient() -> None:
+    def cast(y: Tensor) -> Tensor:
+        return (y.float() + 1).to(torch.float16).mul(2).float()
+
+    right = Wrapped(after=cast)
+    decision = {"first": keep(0, 2, size=6)}
+    proof = shrink(right, trace(right, X), decision, X).verification
+    assert (proof.dtype, proof.tolerance) == ("float64", 1e-10)
+
+    wrong = Wrapped(lambda h: (h + 1e-6 * by_width(h)).float())
+    with pytest.raises(EquivalenceError, match="outputs differ by"):
+        shrink(wrong, trace(wrong, X), decision, X)
+
+
 def test_layers_used_in_training_alone_are_not_left_behind() -> None:
     class Auxiliary(Wrapped):
         def __init__(self) -> None:

@@ -15,6 +15,7 @@ from prunus.errors import EquivalenceError
 from prunus.space.decisions import Refused
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.inputs import cloned, random_inputs, resized
+from prunus.space.redrawn import Index, redrawn
 from prunus.space.running import copied, output_tensors, preserved
 from prunus.space.statistics import OverRemaining
 from prunus.types import Example, Mask, call_arguments
@@ -138,8 +139,10 @@ class Reference:
         self.lowered = False
         self._required = 1 + len(also)
         self._network: nn.Module | None = None
-        for precision in (dtype, torch.float32):
-            self.precision = precision
+        self._copied: tuple[nn.Module, nn.Module] | None = None
+        tries = [(dtype, dtype == torch.float64), (dtype, False), (torch.float32, False)]
+        for precision, kept in tries:
+            self.precision, self._kept = precision, kept
             self._made_of = model, mask
             self.release()
             further = random_inputs(example, seed) if random else ()
@@ -150,9 +153,9 @@ class Reference:
                     self._run(x) for x in self.inputs[: self._required]
                 ]
             except RuntimeError:
-                if precision == torch.float32:
+                if (precision, kept) == tries[-1]:
                     raise
-                continue  # a kernel of it knows no float64
+                continue  # a kernel of it knows no float64, or needs what it casts to
             break
 
     @property
@@ -164,14 +167,25 @@ class Reference:
             apply_mask(self._network, mask)
         return self._network
 
+    def candidate(self, small: nn.Module) -> nn.Module:
+        """Return a copy of a network in the precision of the comparison, the same each time."""
+        if self._copied is None or self._copied[0] is not small:
+            self._copied = None
+            self._copied = small, in_precision(small, self.precision)
+        return self._copied[1]
+
     def release(self) -> None:
-        """Free the masked network; what it has computed stays known."""
-        self._network = None
+        """Free the networks; what has been computed stays known."""
+        self._network = self._copied = None
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the comparison."""
         return torch.float32 if self.lowered else self.precision
+
+    def casts(self) -> "Casts":
+        """Return the mode in which both networks run."""
+        return Casts(keep=self._kept)
 
     def compare(self, small: nn.Module) -> Verification:
         """Return how far the outputs of `small` are apart.
@@ -182,26 +196,55 @@ class Reference:
         Raises:
             EquivalenceError: It cannot be run, or its outputs have other shapes.
         """
-        candidate = in_precision(small, self.precision)
-        worst, count = 0.0, 0
+        compared = []
+        worst = 0.0
         for k, given in enumerate(self.inputs):
-            if self._another_batch(k) and isinstance(small, GraphNetwork) and not small.decisions:
+            if self._another_batch(k) and isinstance(small, GraphNetwork) and not small.looks:
                 continue
             expected = self._outputs(k)
             if expected is None:
                 continue
             try:
-                worst = max(worst, difference(expected, self._candidate(candidate, given)))
+                worst = max(worst, difference(expected, self._candidate(small, given)))
             except Refused as error:
                 if k < self._required:
                     raise EquivalenceError(str(error)) from error
                 continue
-            count += 1
+            compared.append((given, expected))
+        return self._verdict(worst, compared)
+
+    def compare_redrawn(self, small: nn.Module, index: Index) -> Verification | None:
+        """Compare with random weights of the same scale, which this and the candidate keep.
+
+        A zero-initialised head, a gate at zero or a unit that never fires hides everything before
+        it, and a comparison of what is hidden proves nothing. Buffers are drawn, too, where the
+        outputs then are numbers.
+
+        Returns:
+            What was compared; None where the network does not run with such weights.
+        """
+        given = self.inputs[0]
+        for buffers in (True, False):
+            with redrawn(self.network, self.candidate(small), index, buffers=buffers):
+                apply_mask(self.network, self._made_of[1])
+                try:
+                    expected = self._run(given)
+                    if any(x.isnan().any() for x in expected):
+                        continue
+                    worst = difference(expected, self._candidate(small, given))
+                except RuntimeError:
+                    continue
+                return self._verdict(worst, [(given, expected)])
+        return None
+
+    def _verdict(
+        self, worst: float, compared: Sequence[tuple[Example, list[Tensor]]]
+    ) -> Verification:
         tolerance = TOLERANCE[torch.float32 if self.lowered else self.precision]
         if tolerance < worst <= CHAOTIC:
-            tolerance = max(tolerance, min(CHAOTIC, 10 * self._sensitivity()))
+            tolerance = max(tolerance, min(CHAOTIC, 10 * self._sensitivity(compared)))
         name = "float32" if self.lowered else str(self.precision).removeprefix("torch.")
-        return Verification(worst, tolerance, name, count, worst <= tolerance)
+        return Verification(worst, tolerance, name, len(compared), worst <= tolerance)
 
     def sizes_that_matter(self, small: nn.Module) -> str:
         """Compare on inputs of other sizes, as far as the masked network takes them.
@@ -210,7 +253,6 @@ class Reference:
             "" where the small network is right for all of them, "sizes" where it is right for the
             example's sizes only, "batch" where not even another batch may be given.
         """
-        candidate = in_precision(small, self.precision)
         tolerance = 10 * max(CHAOTIC if self.lowered else 0.0, TOLERANCE[self.precision])
         matter = ""
         larger = [[x] for k, x in enumerate(self.inputs) if self._another_batch(k)]
@@ -220,7 +262,7 @@ class Reference:
                 if expected is None:
                     continue
                 try:
-                    right = difference(expected, self._candidate(candidate, given)) <= tolerance
+                    right = difference(expected, self._candidate(small, given)) <= tolerance
                 except Refused:
                     continue
                 except EquivalenceError:
@@ -247,10 +289,10 @@ class Reference:
         finite = all(x.isfinite().all() for x in found if x.is_floating_point())
         return found if finite else None
 
-    @staticmethod
-    def _candidate(candidate: nn.Module, given: Example) -> list[Tensor]:
+    def _candidate(self, small: nn.Module, given: Example) -> list[Tensor]:
         try:
-            return _outputs(candidate, given)
+            with self.casts():
+                return _outputs(self.candidate(small), given)
         except Refused:
             raise
         except Exception as error:
@@ -270,13 +312,13 @@ class Reference:
         with ExitStack() as modes:
             if self.averages:
                 modes.enter_context(OverRemaining(self.averages))
-            watch = modes.enter_context(_Precision())
+            watch = modes.enter_context(self.casts())
             found = _outputs(self.network, example)
         self.lowered |= watch.lowered
         return found
 
     @torch.no_grad()
-    def _sensitivity(self) -> float:
+    def _sensitivity(self, compared: Sequence[tuple[Example, list[Tensor]]]) -> float:
         """Return how far the outputs move when the weights change in the last digit."""
         other = copy.copy(self)
         other._network = copied(self.network)
@@ -287,12 +329,8 @@ class Reference:
                 last = torch.finfo(torch.float32 if self.lowered else parameter.dtype).eps
                 step = 1 + noise.clamp(-1, 1) * last
                 parameter.mul_(step.to(parameter))
-        worst = 0.0
-        for k, given in enumerate(self.inputs):
-            expected = self._outputs(k)
-            if expected is not None:
-                worst = max(worst, difference(expected, other._run(given)))
-        return worst
+        moved = [difference(expected, other._run(given)) for given, expected in compared]
+        return max(moved, default=0.0)
 
 
 def _batches(example: Example) -> list[int]:
@@ -316,19 +354,32 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
     return value.to(dtype.to_complex() if value.is_complex() else dtype)
 
 
-class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes whether a network computes in less than float64 although it is given that."""
+_LOWER = (torch.float32, torch.float16, torch.bfloat16)
 
-    def __init__(self) -> None:
+
+class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes, or prevents, that a network goes on in less than the float64 that it is given.
+
+    Args:
+        keep: Whether what is cast to less stays in float64. In real numbers that is the same.
+
+    Attributes:
+        lowered: Whether anything was cast to less.
+    """
+
+    def __init__(self, *, keep: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._keep = keep
         self.lowered = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func` and look at what it gives."""
-        out = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64:
-            self.lowered |= out.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        return out
+        """Run `func`, or its cast to float64, and look at what it gives."""
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("dtype") in _LOWER:
+            if self._keep and args[0].dtype not in _LOWER and not args[0].is_complex():
+                kwargs = {**kwargs, "dtype": torch.float64}
+            self.lowered |= args[0].dtype == torch.float64 and not self._keep
+        return func(*args, **kwargs)
 
 
 @torch.no_grad()

@@ -163,6 +163,11 @@ class GraphNetwork(nn.Module):
         # a class of its own, because exporters read the names of the inputs from the signature
         self.__class__ = type("GraphNetwork", (GraphNetwork,), {"forward": evaluating.signature()})
 
+    @property
+    def looks(self) -> bool:
+        """Whether the forward that was recorded looked at values."""
+        return any(decision.isidentifier() for decision in self.decisions)
+
     def _get_name(self) -> str:
         return f"Graph of {self.origin}"
 

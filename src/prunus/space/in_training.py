@@ -7,9 +7,10 @@ random cannot have been frozen into the small network.
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError
-from prunus.space.check import apply_mask, cast, difference, in_precision
+from prunus.space.check import Reference, cast, difference
 from prunus.space.decisions import Refused
 from prunus.space.inputs import cloned, varied
 from prunus.space.recorder import schema
+from prunus.space.redrawn import Index
 from prunus.space.remove import sliced
-from prunus.space.running import output_tensors
-from prunus.types import Example, Mask, call_arguments
+from prunus.space.running import output_tensors, preserved
+from prunus.types import Example, call_arguments
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 """Largest relative difference of outputs; gradients and statistics are held to ten times that."""
@@ -74,7 +76,7 @@ class Settled(TorchDispatchMode):  # type: ignore[no-untyped-call]
             share = given.get("p")
             return given["self"].clone() if share is None else torch.full_like(given["self"], share)
         if base == "randperm":
-            return torch.arange(given["n"], device=given.get("device"))
+            return torch.arange(given["n"], device=given.get("device")).roll(1)
         with torch.random.fork_rng():
             out = func(*args, **kwargs)
         if base in ("rand", "rand_like"):
@@ -97,34 +99,26 @@ class _Trained:
     random: bool
 
 
-def check_training(
-    model: nn.Module,
-    mask: Mask,
-    small: nn.Module,
-    index: Mapping[str, Mapping[int, Tensor]],
-    example: Example,
-    dtype: torch.dtype,
-) -> None:
+def check_training(reference: Reference, small: nn.Module, index: Index, example: Example) -> None:
     """Compare the masked network with the small one as both are trained on an example.
 
     Nothing is compared where the original cannot be trained on it, or draws random numbers that
     cannot be settled; the small network must then still run where the original does.
 
     Args:
-        model: The original; it stays as it is, as `small` does.
-        mask: What it is multiplied by.
+        reference: The masked network; it stays as it was.
         small: The network without what the mask drops.
         index: Tensor name -> dimension -> positions that stay.
         example: An input, taken with further samples where one is too few.
-        dtype: Precision of the comparison.
 
     Raises:
         EquivalenceError: The small network fails, or differs in an output, a gradient or a buffer.
     """
     for given in (example, varied(example)):
-        inputs = tree_map(lambda x: cast(x, dtype), given)
+        inputs = tree_map(lambda x: cast(x, reference.precision), given)
         try:
-            expected = _train_masked(model, mask, inputs, _LEVELS[0], index, dtype)
+            with reference.casts():
+                expected = _train(reference.network, inputs, _LEVELS[0], index)
             break
         except UnknownRandomness:
             return
@@ -132,54 +126,64 @@ def check_training(
             continue
     else:
         return
-    levels = _LEVELS if expected.random else _LEVELS[:1]
-    for k, level in enumerate(levels):
-        if k:
-            expected = _train_masked(model, mask, inputs, level, index, dtype)
+    for level in _LEVELS if expected.random else _LEVELS[:1]:
+        further = level != _LEVELS[0]  # its gradients are those that were compared already
         try:
-            got = _train(in_precision(small, dtype), inputs, level)
+            with reference.casts():
+                if further:
+                    expected = _train(reference.network, inputs, level, index, backward=False)
+                got = _train(reference.candidate(small), inputs, level, {}, backward=not further)
         except Refused:
             return
         except Exception as error:
             raise EquivalenceError(
                 f"the small network fails in train mode, where the dense one runs: {error}"
             ) from error
-        _compare(expected, got, TOLERANCE[dtype])
+        _compare(expected, got, TOLERANCE[reference.dtype])
 
 
-def _train_masked(
-    model: nn.Module,
-    mask: Mask,
-    example: Example,
-    level: float,
-    index: Mapping[str, Mapping[int, Tensor]],
-    dtype: torch.dtype,
+def _train(
+    network: nn.Module, example: Example, level: float, index: Index, *, backward: bool = True
 ) -> _Trained:
-    """Train a masked copy and return what is left of its gradients and buffers without the rest."""
-    masked = in_precision(model, dtype)
-    apply_mask(masked, mask)
-    found = _train(masked, example, level)
-
-    def kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: sliced(x, dict(index.get(name, {}))).detach() for name, x in tensors.items()}
-
-    return replace(found, gradients=kept(found.gradients), buffers=kept(found.buffers))
-
-
-def _train(network: nn.Module, example: Example, level: float) -> _Trained:
+    """Train a network, which stays as it was, and return what is left of it in `index`."""
     args, kwargs = call_arguments(cloned(example))
-    network.train()
-    network.zero_grad()
-    with _seeded(int(level * 10)) as drawn, torch.enable_grad(), Settled(level) as settled:
-        found = output_tensors(network(*args, **kwargs))
-        losses = [_weighed(x) for x in found if x.requires_grad]
-        if losses:
-            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-    gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    names = frozenset(name for name, _ in network.named_parameters())
+    gradients: dict[str, Tensor] = {}
+
+    def left(name: str, x: Tensor) -> Tensor:
+        return sliced(x.detach(), dict(index.get(name, {})))
+
+    def take(name: str, parameter: Tensor) -> None:
+        """Keep what is left of a gradient, and free the whole."""
+        assert parameter.grad is not None
+        found = left(name, parameter.grad)
+        gradients[name] = gradients[name] + found if name in gradients else found
+        parameter.grad = None
+
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(partial(take, name))  # type: ignore[no-untyped-call]
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad
+    ]
+    try:
+        with (
+            preserved(network, training=True),
+            _seeded(int(level * 10)) as drawn,
+            torch.set_grad_enabled(backward),
+            Settled(level) as settled,
+        ):
+            found = output_tensors(network(*args, **kwargs))
+            losses = [_weighed(x) for x in found if x.requires_grad]
+            if losses:
+                torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+            buffers = {name: left(name, buffer).clone() for name, buffer in network.named_buffers()}
+            random = settled.used or drawn()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    names = [name for name, _ in network.named_parameters()]
+    gradients = {name: gradients[name] for name in names if name in gradients}
     outputs = [x.detach() for x in found]
-    return _Trained(outputs, gradients, buffers, names, settled.used or drawn())
+    return _Trained(outputs, gradients, buffers, frozenset(names), random)
 
 
 def _weighed(x: Tensor) -> Tensor:

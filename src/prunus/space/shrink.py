@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunus.errors import EquivalenceError, UntraceableError
 from prunus.space.capture import recorded
@@ -13,7 +12,7 @@ from prunus.space.check import Reference, Verification, apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.in_training import check_training
 from prunus.space.inputs import cloned, doubled, varied
-from prunus.space.remove import kept_index, remove, sliced
+from prunus.space.remove import kept_index, remove
 from prunus.space.rewrite import rewrite, what_stays
 from prunus.space.running import copied, output_tensors, preserved
 from prunus.space.space import Space
@@ -67,17 +66,8 @@ def shrink(
             if reference is None:
                 _check_runs(model, network, example, training=False)
                 return Shrunk(network, form, None)
-            verification = reference.compare(network)
-            if verification.passed:
-                reference.release()
-                verification = _with_random_weights(
-                    verification, model, network, space, keep, example
-                )
-            if verification.passed:
-                _check_further(model, network, space, keep, example, reference)
-                return Shrunk(network, form, verification)
-            difference = verification.max_relative_difference
-            failures.append(f"{form}: outputs differ by {difference:.2g} of the largest output")
+            verification = _prove(model, network, space, keep, example, reference)
+            return Shrunk(network, form, verification)
         except EquivalenceError as error:
             failures.append(f"{form}: {error}")
     raise EquivalenceError(
@@ -147,10 +137,8 @@ def _failure(model: nn.Module, space: Space, keep: Keep, example: Example) -> st
     for form, build in FORMS.items():
         try:
             network = build(model, space, keep, example, small)
-            if reference.compare(network).passed:
-                _check_further(model, network, space, keep, example, reference)
-                return ""
-            failure = f"{form} computes something else"
+            _prove(model, network, space, keep, example, reference)
+            return ""
         except EquivalenceError as error:
             failure = f"{form}: {error}"
     return failure
@@ -195,55 +183,29 @@ FORMS: dict[str, Callable[[nn.Module, Space, Keep, Example, nn.Module], nn.Modul
 """How the small network can be made, the preferred way first; `small` has its sliced layers."""
 
 
-def _with_random_weights(
-    known: Verification,
+def _prove(
     model: nn.Module,
     small: nn.Module,
     space: Space,
     keep: Keep,
     example: Example,
+    reference: Reference,
 ) -> Verification:
-    """Compare once more, with random weights, where the network can run with them."""
-    redrawn = _redrawn(model)
-    again = _with_weights(small, redrawn, kept_index(space, keep))
-    averages = space.remaining(keep)
-    try:
-        reference = Reference(redrawn, space.mask(keep), example, random=False, averages=averages)
-        return known.worse(reference.compare(again))
-    except EquivalenceError as error:
-        if "not finite" in str(error):
-            return known
-        raise
+    """Compare a small network with the masked one in all ways.
 
-
-@torch.no_grad()
-def _with_weights(
-    small: nn.Module, model: nn.Module, index: dict[str, dict[int, Tensor]]
-) -> nn.Module:
-    """Return a copy of the small network with the sliced parameters of `model`."""
-    own = copied(small)
-    parameters = dict(own.named_parameters())
-    for name, parameter in model.named_parameters():
-        if name in parameters:
-            parameters[name].copy_(sliced(parameter, index.get(name, {})))
-    return own
-
-
-def _redrawn(model: nn.Module) -> nn.Module:
-    """Return a copy with random weights of the same scale.
-
-    A zero-initialised head, a gate at zero or a unit that never fires hides everything before it,
-    and a comparison of what is hidden proves nothing.
+    Raises:
+        EquivalenceError: It is another.
     """
-    redrawn = copied(model)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in redrawn.parameters():
-            if parameter.is_floating_point() and parameter.numel():
-                scale = float(parameter.double().square().mean().sqrt())
-                scale = min(scale, 1.0) if 0 < scale < float("inf") else 0.1
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    return redrawn
+    verification = reference.compare(small)
+    if verification.passed:
+        _check_further(model, small, space, keep, example, reference)
+        again = reference.compare_redrawn(small, kept_index(space, keep))
+        reference.release()
+        verification = verification.worse(again or verification)
+    if not verification.passed:
+        difference = verification.max_relative_difference
+        raise EquivalenceError(f"outputs differ by {difference:.2g} of the largest output")
+    return verification
 
 
 def _check_further(
@@ -265,23 +227,21 @@ def _check_further(
     examples = [example, *space.also] if isinstance(small, GraphNetwork) else [example]
     if isinstance(small, GraphNetwork) or space.recording.sizes():
         matter = reference.sizes_that_matter(small)
-        if matter:
-            if not isinstance(small, GraphNetwork):
-                other = matter.replace("batch", "batches")
-                raise EquivalenceError(f"it is wrong for other {other}")
+        if matter and isinstance(small, GraphNetwork):
             small.hold_to(examples, batch=matter == "batch")
-    reference.release()
+        elif matter:
+            raise EquivalenceError(f"it is wrong for other {matter.replace('batch', 'batches')}")
     if any(not k.all() for _, kept in space.remaining(keep) for k in kept.values()):
         _check_runs(model, small, example, training=True)  # batch statistics have another meaning
         return
-    mask, index = space.mask(keep), kept_index(space, keep)
+    index = kept_index(space, keep)
     for given in examples:
-        check_training(model, mask, small, index, given, reference.dtype)
+        check_training(reference, small, index, given)
     if isinstance(small, GraphNetwork):
         _check_precision(model, small, example)
         if small.in_training is not small.evaluating:
             try:
-                check_training(model, mask, small, index, varied(example), reference.dtype)
+                check_training(reference, small, index, varied(example))
             except EquivalenceError:
                 small.hold_to(examples, batch=True)
 
