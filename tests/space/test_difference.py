@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunus.space.check import difference
+from prunus.space.difference import difference
 
 
 def numbers(count: int, seed: int = 0) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from prunus.errors import EquivalenceError
+from prunus.space.casts import Casts, cast, in_precision
 from prunus.space.decisions import Refused
+from prunus.space.difference import difference
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.inputs import cloned, random_inputs, resized
 from prunus.space.redrawn import Index, redrawn
@@ -25,12 +26,6 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 CHAOTIC = 1e-4
 """Largest tolerance for networks that amplify rounding errors, as some recurrent ones do."""
-
-_SHARES = (1, 2, 10)  # values filled in are looked for among the largest, in the middle, below
-
-_FAR = 1e-3  # entries so much smaller than most are another kind
-
-_ROUNDING = 1e-4  # times the tolerance, what rounding leaves beside a number of size one
 
 Averages: TypeAlias = Sequence[tuple[str, dict[int, Tensor]]]
 """Of each averaging operation in order, its name and what remains of its dimensions."""
@@ -183,7 +178,7 @@ class Reference:
         """The precision of the comparison."""
         return torch.float32 if self.lowered else self.precision
 
-    def casts(self) -> "Casts":
+    def casts(self) -> Casts:
         """Return the mode in which both networks run."""
         return Casts(keep=self._kept)
 
@@ -337,51 +332,6 @@ def _batches(example: Example) -> list[int]:
     return [len(x) for x in tree_leaves(example) if isinstance(x, Tensor) and x.ndim]
 
 
-def in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a copy in `dtype`, its complex tensors in the complex type of that precision."""
-    small = copied(model)
-    small._apply(lambda tensor: cast(tensor, dtype))  # type: ignore[no-untyped-call]
-    for module in small.modules():  # tensors that are neither parameters nor buffers
-        own = vars(module)
-        own.update((name, cast(x, dtype)) for name, x in own.items() if isinstance(x, Tensor))
-    return small
-
-
-def cast(value: Any, dtype: torch.dtype) -> Any:
-    """Return a tensor of floating or complex numbers in the precision of `dtype`."""
-    if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
-        return value
-    return value.to(dtype.to_complex() if value.is_complex() else dtype)
-
-
-_LOWER = (torch.float32, torch.float16, torch.bfloat16)
-
-
-class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes, or prevents, that a network goes on in less than the float64 that it is given.
-
-    Args:
-        keep: Whether what is cast to less stays in float64. In real numbers that is the same.
-
-    Attributes:
-        lowered: Whether anything was cast to less.
-    """
-
-    def __init__(self, *, keep: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._keep = keep
-        self.lowered = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func`, or its cast to float64, and look at what it gives."""
-        kwargs = kwargs or {}
-        if func is torch.ops.aten._to_copy.default and kwargs.get("dtype") in _LOWER:
-            if self._keep and args[0].dtype not in _LOWER and not args[0].is_complex():
-                kwargs = {**kwargs, "dtype": torch.float64}
-            self.lowered |= args[0].dtype == torch.float64 and not self._keep
-        return func(*args, **kwargs)
-
-
 @torch.no_grad()
 def apply_mask(model: nn.Module, mask: Mask) -> None:
     """Multiply the model's tensors by a mask, in place.
@@ -409,63 +359,3 @@ def _outputs(model: nn.Module, example: Example) -> list[Tensor]:
     if not found:
         raise EquivalenceError("the outputs hold no tensor, so there is nothing to compare.")
     return found
-
-
-def _real(x: Tensor) -> Tensor:
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-
-
-def difference(expected: list[Tensor], got: list[Tensor]) -> float:
-    """Return the largest difference relative to each entry and to the small ones beside it.
-
-    Entries of -1e9, as attention masks have, then hide nothing in the entries around them.
-    """
-    if [x.shape for x in expected] != [x.shape for x in got]:
-        raise EquivalenceError(
-            f"the small network's outputs have shapes {[tuple(x.shape) for x in got]}, the masked "
-            f"one's {[tuple(x.shape) for x in expected]}."
-        )
-    worst = 0.0
-    for a, b in zip(map(_real, expected), map(_real, got), strict=True):
-        if not a.is_floating_point():
-            worst = max(worst, 0.0 if torch.equal(a, b) else float("inf"))
-        elif a.numel() and not torch.equal(a, b):
-            finite = a.isfinite()
-            same = torch.equal(finite, b.isfinite()) and torch.equal(
-                a[~finite].nan_to_num(), b[~finite].nan_to_num()
-            )
-            if a.isnan().any() or not finite.any():
-                raise EquivalenceError(
-                    "the networks' outputs are not finite, so nothing can be compared; check the "
-                    "weights and the example input."
-                )
-            if not same:
-                return float("inf")
-            size = a[finite].abs()
-            worst = max(worst, float(((a - b)[finite].abs() / (size + _scale(size))).max()))
-    return worst
-
-
-def _scale(size: Tensor) -> float:
-    """Return the size of small entries: a tenth are smaller, values filled in not counted.
-
-    Where some are far smaller than that, it is theirs; but in float64 only, and not below the
-    rounding errors that sums of the larger ones leave.
-    """
-    size = size[size > 0]
-    if not len(size):
-        return 1.0
-    for share in _SHARES * 2:
-        others = size[size != _smallest(size, share)]
-        if len(others) and len(size) - len(others) > max(1, len(size) // 20):
-            size = others  # a value that stands so often was filled in
-    scale = _smallest(size, 10)
-    if size.dtype == torch.float64:
-        far = [x for x in (_smallest(size, 100), _smallest(size, 1000)) if x < _FAR * scale]
-        scale = max(min(far, default=scale), _ROUNDING * _smallest(size, 2))
-    limits = torch.finfo(size.dtype)
-    return scale + limits.tiny / limits.eps  # smaller numbers have fewer digits
-
-
-def _smallest(size: Tensor, share: int) -> float:
-    return float(size.kthvalue(max(1, len(size) // share)).values)

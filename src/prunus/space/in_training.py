@@ -20,8 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError
-from prunus.space.check import Reference, cast, difference
+from prunus.space.casts import cast
+from prunus.space.check import Reference
 from prunus.space.decisions import Refused
+from prunus.space.difference import difference
 from prunus.space.inputs import cloned, varied
 from prunus.space.recorder import schema
 from prunus.space.redrawn import Index

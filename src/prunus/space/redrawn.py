@@ -54,5 +54,5 @@ def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Return normal numbers of the scale of a tensor, at most one."""
     scale = float(tensor.double().square().mean().sqrt())
     scale = min(scale, 1.0) if 0 < scale < float("inf") else 0.1
-    drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * scale
+    drawn = torch.randn(tensor.shape, generator=generator) * scale
     return drawn.to(tensor)
