@@ -116,7 +116,7 @@ STAGES = {
     "running the masked copy": ("prunus.space.check._outputs", 1),
     "comparing": ("prunus.space.check.difference", 1),
     "verification": ("prunus.space.shrink.Reference", 1),
-    "verification with random weights": ("prunus.space.shrink.Reference", 2),
+    "verification with random weights": ("prunus.space.check.redrawn", 1),
     "the training check": ("prunus.space.shrink.check_training", 1),
     "the report": ("prunus.pruning.plan.Plan._report", 1),
     "the optimizer": ("prunus.pruning.plan.carry_over", 1),
