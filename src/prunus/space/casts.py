@@ -11,12 +11,12 @@ from prunus.space.running import copied
 
 def in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy in `dtype`, its complex tensors in the complex type of that precision."""
-    own_copy = copied(model)
-    own_copy._apply(lambda tensor: cast(tensor, dtype))  # type: ignore[no-untyped-call]
-    for module in own_copy.modules():  # tensors that are neither parameters nor buffers
+    small = copied(model)
+    small._apply(lambda tensor: cast(tensor, dtype))  # type: ignore[no-untyped-call]
+    for module in small.modules():  # tensors that are neither parameters nor buffers
         own = vars(module)
         own.update((name, cast(x, dtype)) for name, x in own.items() if isinstance(x, Tensor))
-    return own_copy
+    return small
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:

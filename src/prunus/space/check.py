@@ -194,7 +194,7 @@ class Reference:
         compared = []
         worst = 0.0
         for k, given in enumerate(self.inputs):
-            if self._another_batch(k) and isinstance(small, GraphNetwork) and not small.decisions:
+            if self._another_batch(k) and isinstance(small, GraphNetwork) and not small.looks:
                 continue
             expected = self._outputs(k)
             if expected is None:

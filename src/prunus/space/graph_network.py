@@ -210,6 +210,11 @@ class GraphNetwork(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._take_signature()
 
+    @property
+    def looks(self) -> bool:
+        """Whether the forward that was recorded looked at values."""
+        return any(decision.isidentifier() for decision in self.decisions)
+
     def _get_name(self) -> str:
         return f"Graph of {self.origin}"
 
