@@ -388,6 +388,32 @@ CONSTANTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+PLACES = {
+    "an index in a buffer": lambda h, places: h[:, places],
+    "an index in a buffer, selected": lambda h, places: h.index_select(1, places),
+    "an index in a buffer, from behind": lambda h, places: h[..., places - 6],
+    "a part": lambda h, places: torch.cat([h[:, places[:4]], h[:, places[4:]]], -1),
+}
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("what", PLACES)
+def test_channels_picked_by_an_index_that_is_held_follow_the_removal(what: str, held: bool) -> None:
+    net = randomised(Middle(lambda h: PLACES[what](h, net.places)), 1)
+    places = torch.tensor([4, 0, 5, 2, 1, 3])
+    if held:
+        net.register_buffer("places", places)
+    else:
+        net.places = places
+    small, mask = recorded(net, X)
+
+    other = torch.randn(7, 4, dtype=torch.float64)
+
+    assert apart(outputs(masked(net, mask), other), outputs(small.double(), other)) <= 1e-9
+    assert torch.equal(net.places, places)
+    assert every_other(small.float(), X)[0].form == "rewritten graph"  # and once more
+
+
 def _written(h: Tensor) -> Tensor:
     out = h.new_zeros(h.shape[0], 6)
     out[:, :2] = h[:, 4:]

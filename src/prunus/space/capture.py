@@ -261,7 +261,8 @@ class GraphRecorder(TorchFunctionMode):
         def look(value: Any, path: tuple[Any, ...]) -> Any:
             if isinstance(value, Tensor):
                 nodes[value] = (node, path)
-                return Seen(self._tracer.of(value), tuple(value.shape))
+                index = self._tracer.constant_index(value)
+                return Seen(self._tracer.of(value), tuple(value.shape), index)
             if isinstance(value, dict):
                 return {key: look(part, (*path, key)) for key, part in value.items()}
             if isinstance(value, list | tuple):

@@ -16,10 +16,17 @@ from prunus.space.tracer import Tracer
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of one tensor of the graph: its labels and its dense shape."""
+    """What is known of one tensor of the graph.
+
+    Attributes:
+        labels: Of each dimension.
+        shape: In the dense network.
+        index: Its values, where it is an index that the model holds.
+    """
 
     labels: list[Label]
     shape: tuple[int, ...]
+    index: Tensor | None = None
 
 
 class Applied:
@@ -123,7 +130,7 @@ class Recording:
         return self
 
     def copy(self) -> "Recording":
-        """Return the same with a graph of its own, to be changed."""
+        """Return the same with a graph and constants of its own, to be changed."""
         graph = fx.Graph()
         graph.output(graph.graph_copy(self.graph, {}))
-        return replace(self, graph=graph)
+        return replace(self, graph=graph, constants=dict(self.constants))

@@ -1,5 +1,6 @@
 """What sizes in a recorded graph are without the removed positions, call by call."""
 
+import hashlib
 import operator
 from collections.abc import Callable
 from math import prod
@@ -24,7 +25,7 @@ class After:
     """
 
     def __init__(self, recording: Recording, lost: NDArray[np.bool_]) -> None:
-        self._seen = recording.seen
+        self._recording, self._seen = recording, recording.seen
         self._lost = lost
         self._sizes: dict[fx.Node, int] = {}
 
@@ -93,6 +94,21 @@ class After:
             n if left is None else int(left.sum())
             for left, n in zip(stays, seen.shape, strict=True)
         )
+
+    def places(self, index: fx.Node, label: Label) -> Any:
+        """Return an index into what stays of a dimension, a constant of the graph.
+
+        Where nothing changes it is the node itself.
+        """
+        seen, stays = self.seen(index), self.stays(label)
+        if not isinstance(seen, Seen) or seen.index is None or stays is None or stays.all():
+            return index
+        old = seen.index.numpy() % len(stays)
+        new = (np.cumsum(stays) - 1)[old[stays[old]]]
+        name = f"_places_{hashlib.sha256(new.tobytes()).hexdigest()[:12]}"
+        self._recording.constants[name] = torch.from_numpy(new).to(self._recording.device)
+        with index.graph.inserting_after(index):
+            return index.graph.create_node("get_attr", name)
 
     def number(self, value: Any) -> Any:
         """Return what a number that is no size, such as a scale, was in the dense network."""
@@ -172,6 +188,18 @@ def _unflattened(node: Any, after: After) -> None:
     node.args, node.kwargs = (source, dim, tuple(after.sizes(sizes, part))), {}
 
 
+def _selected(node: Any, after: After) -> None:
+    """index_select: places are those among the survivors."""
+    names = ("input", "dim", "index")
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    labels = after.seen(given["input"]).labels
+    dim = given["dim"] % len(labels)
+    places = after.places(given["index"], labels[dim])
+    if places is not given["index"]:
+        node.op, node.target = "call_function", operator.getitem
+        node.args, node.kwargs = (given["input"], (*[slice(None)] * dim, places)), {}
+
+
 def _parts(node: Any, after: After) -> None:
     """split, chunk: the parts' sizes are given one by one."""
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
@@ -216,6 +244,8 @@ def _bounds(node: Any, after: After) -> None:
     for k, item in enumerate(items):
         if item is None:
             continue
+        if isinstance(item, fx.Node) and dim < len(tensor.labels):
+            items[k] = after.places(item, tensor.labels[dim])
         if isinstance(item, slice) and dim < len(tensor.labels):
             stays = after.stays(tensor.labels[dim])
             if stays is not None and not stays.all() and (item.start, item.stop) != (None, None):
@@ -339,6 +369,7 @@ REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
     "scaled_dot_product_attention": _attended,
     "unflatten": _unflattened,
     "narrow": _narrowed,
+    "index_select": _selected,
     "roll": _rolled,
     "pad": _padded,
     "group_norm": _group_norm,

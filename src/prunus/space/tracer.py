@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -20,7 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.space.attributes import bare_norms, sized_dims, sizes
 from prunus.space.labels import Atoms, Label, Labels
-from prunus.space.running import tensors_in
+from prunus.space.running import held_tensors, tensors_in
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,9 @@ class Tracer:
             self.assign(tensor, labels)
             self._origin[tensor] = [(name, dim) for dim in range(tensor.ndim)]
             self.set_zero(tensor)
+        for tensor in held_tensors(model):
+            if tensor not in self._origin and not tensor.is_floating_point():
+                self.set_origin(tensor, [None] * tensor.ndim)
         self.sizes = {name: self._fresh(sizes(norm)) for name, norm in bare_norms(model).items()}
 
     def _fresh(self, shape: Sequence[int]) -> list[Label]:
@@ -165,6 +169,16 @@ class Tracer:
         """Return which parameter dimension each dimension comes from; None for an activation."""
         found: list[tuple[str, int] | None] | None = self._origin.get(tensor)
         return found
+
+    def constant_index(self, tensor: Tensor) -> Tensor | None:
+        """Return the values of an index that the model holds and that reads no position twice."""
+        whole = not tensor.is_floating_point() and not tensor.is_complex()
+        if tensor.ndim != 1 or not whole or tensor.dtype == torch.bool or tensor.is_meta:
+            return None
+        if self.origin(tensor) is None:
+            return None
+        values = tensor.detach().long().cpu()
+        return values if values.unique().numel() == values.numel() else None
 
     def set_origin(self, tensor: Tensor, origin: Sequence[tuple[str, int] | None]) -> None:
         """Mark `tensor` as computed from parameters alone."""

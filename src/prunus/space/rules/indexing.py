@@ -25,12 +25,15 @@ def index(tracer: Tracer, call: Call) -> None:
     if any(i is not None and i.dtype in (torch.bool, torch.uint8) and i.ndim != 1 for i in indices):
         raise NotImplementedError
     used = [dim for dim, i in enumerate(indices) if i is not None]
-    for dim in used:
+    picked = _picked(tracer, labels[used[0]], indices[used[0]]) if len(used) == 1 else None
+    for dim in used if picked is None else ():
         tracer.labels.freeze(labels[dim], _REASON)
     made = call.out.ndim - (source.ndim - len(used))
     fixed: list[Label] = [_REASON] * made
     given = [i for i in indices if i is not None]
-    if len(given) == 1 and given[0].dtype not in (torch.bool, torch.uint8):
+    if picked is not None:
+        fixed = [picked]
+    elif len(given) == 1 and given[0].dtype not in (torch.bool, torch.uint8):
         fixed = tracer.of(given[0])  # a row for each index
     else:
         for i in given:
@@ -46,11 +49,27 @@ def index(tracer: Tracer, call: Call) -> None:
         tracer.set_origin(call.out, [*left[:at], *[None] * made, *left[at:]])
 
 
+def _picked(tracer: Tracer, label: Label, places: Tensor) -> Label | None:
+    """Return the label of positions read by an index that the model holds; a graph has its own."""
+    values = tracer.constant_index(places)
+    if values is None or isinstance(label, str):
+        return None
+    for own in tracer.of(places):
+        tracer.labels.freeze(own, "is an index")
+    picked: Label = label[values.numpy()]
+    return picked
+
+
 def index_select(tracer: Tracer, call: Call) -> None:
     """index_select, gather, take_along_dim and the like: one dimension is read by index."""
     source = call["self"]
     dim = call["dim"] % source.ndim
     labels = tracer.of(source)
+    if call.name != "gather":
+        picked = _picked(tracer, labels[dim], call["index"])
+        if picked is not None:
+            tracer.assign(call.out, [*labels[:dim], picked, *labels[dim + 1 :]])
+            return
     tracer.labels.freeze(labels[dim], _REASON)
     rows = tracer.of(call["index"])
     labels[dim] = rows[dim if call.name == "gather" else 0] if rows else _REASON
