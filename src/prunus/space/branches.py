@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from prunus.errors import EquivalenceError
+from prunus.space import zeros
 from prunus.space.recording import Recording, Seen
 
 _BRANCH = ":branch"
@@ -21,21 +22,6 @@ _BRANCH = ":branch"
 _SUMS = ("add", "add_", "__add__", "__iadd__", "__radd__", "iadd")
 
 _PRODUCTS = ("mul", "mul_", "__mul__", "__imul__", "__rmul__", "imul")
-
-_ZERO_TO_ZERO = (
-    *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze"),
-    *("unsqueeze", "contiguous", "expand", "getitem", "chunk", "split", "unbind", "roll", "clone"),
-    *("dropout", "relu", "relu_", "gelu", "silu", "tanh", "div", "div_", "__truediv__", "truediv"),
-    *("narrow", "slice", "to", "float", "type_as", "interpolate", "avg_pool2d", "mean", "sum", "t"),
-    *("adaptive_avg_pool2d", "pixel_shuffle", "pixel_unshuffle", "getattr", "detach"),
-)
-"""Functions whose first input decides: zeros give zeros."""
-
-_LAYERS_ZERO_TO_ZERO = (
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.ReLU, nn.ReLU6),
-    *(nn.GELU, nn.SiLU, nn.Tanh, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Flatten, nn.Upsample),
-    *(nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.PixelShuffle, nn.PixelUnshuffle),
-)
 
 _LAYERS = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 """Layers that give zeros where their own parameters are zero."""
@@ -315,7 +301,7 @@ def _ends(node: Any, reads: _Reads) -> tuple[str, ...]:
         if isinstance(module, _LAYERS):
             plain = module._parameters.get("weight") is not None  # not computed from others
             return tuple(reads.of([node])[: len(list(module.parameters()))]) if plain else ()
-        return _ends(_first(node), reads) if isinstance(module, _LAYERS_ZERO_TO_ZERO) else ()
+        return _ends(_first(node), reads) if isinstance(module, zeros.LAYERS) else ()
     if name in _LAST:
         arguments = [node.args[k] for k in _LAST[name] if k < len(node.args)]
         arguments += [node.kwargs[k] for k in ("weight", "bias") if k in node.kwargs]
@@ -330,7 +316,14 @@ def _ends(node: Any, reads: _Reads) -> tuple[str, ...]:
     if name in _SUMS and len(operands) == 2 and len(node.args) == 2:
         both = [_ends(x, reads) for x in operands]
         return both[0] + both[1] if all(both) else ()
-    return _ends(_first(node), reads) if name in _ZERO_TO_ZERO else ()
+    return _ends(_first(node), reads) if _keeps_zeros(name) else ()
+
+
+def _keeps_zeros(name: str) -> bool:
+    """Say whether a function whose first input is zero gives zeros."""
+    plain = name if name.startswith("__") else name.rstrip("_")
+    tables = (zeros.VALUE_BY_VALUE, zeros.ALONG, zeros.REGROUPED, zeros.MOVED)
+    return any(plain in table for table in tables)
 
 
 def _parameter(node: Any, reads: _Reads) -> tuple[str, ...]:

@@ -9,26 +9,7 @@ from torch import Tensor
 from prunus.space.rules.reduction import reduced
 from prunus.space.rules.shape import factor_groups, swapped
 from prunus.space.tracer import Call, Tracer
-
-_VALUE_BY_VALUE = (
-    *("neg", "abs", "relu", "leaky_relu", "gelu", "silu", "tanh", "elu", "sqrt", "sin", "sign"),
-    *(
-        "square",
-        "hardswish",
-        "mish",
-        "_prelu_kernel",
-        "native_dropout",
-        "dropout",
-        "clone",
-        "alias",
-    ),
-    *("detach", "_to_copy", "contiguous", "max_pool2d_with_indices", "avg_pool2d", "slice", "roll"),
-    *("split", "split_with_sizes", "flip", "rrelu_with_noise", "_fft_c2c", "_fft_r2c", "_fft_c2r"),
-)
-"""Operations of one tensor, or of a first one that decides, with 0 -> 0 and the same dimensions."""
-
-_REGROUPED = ("view", "_unsafe_view", "reshape", "squeeze", "unsqueeze")
-"""Operations that only cut the same positions into other dimensions."""
+from prunus.space.zeros import ALONG, REGROUPED, VALUE_BY_VALUE
 
 
 def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
@@ -46,7 +27,7 @@ def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
         order = [dim % first.ndim for dim in call["dims"]] if name == "permute" else None
         order = order or swapped(call, first.ndim)
         return frozenset(k for k, dim in enumerate(order) if dim in zero)
-    if name in _REGROUPED:
+    if name in REGROUPED:
         free = zero | {d for d, x in enumerate(tracer.of(tensors[0])) if isinstance(x, str)}
         groups = factor_groups(tensors[0].shape, first.shape)
         return frozenset(k for before, after in groups if free >= {*before} for k in after)
@@ -61,7 +42,7 @@ def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
         return frozenset(d + ahead for d in kept & zero)
     if name == "constant_pad_nd":
         return zero if call["value"] == 0 else frozenset()
-    if name in _VALUE_BY_VALUE or call.name in _VALUE_BY_VALUE:
+    if name in VALUE_BY_VALUE or name in ALONG:
         return zero
     if name == "hardtanh":
         inside = call["min_val"] <= 0 <= call["max_val"]
