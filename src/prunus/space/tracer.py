@@ -178,7 +178,7 @@ class Tracer:
         if self.origin(tensor) is None:
             return None
         values = tensor.detach().long().cpu()
-        return values if values.unique().numel() == values.numel() else None
+        return values if torch.unique(values).numel() == values.numel() else None
 
     def set_origin(self, tensor: Tensor, origin: Sequence[tuple[str, int] | None]) -> None:
         """Mark `tensor` as computed from parameters alone."""
