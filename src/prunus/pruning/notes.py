@@ -3,9 +3,10 @@
 import inspect
 
 from prunus.methods import METHODS, Method
+from prunus.selectors import AboveZero
 from prunus.space import Structured
 from prunus.space.space import Space
-from prunus.types import Target
+from prunus.types import Keep, Scores, Target
 
 
 def notes(method: Method, space: Space, asked: Target | None, reached: float | None) -> list[str]:
@@ -33,6 +34,30 @@ def notes(method: Method, space: Space, asked: Target | None, reached: float | N
     if space.unseen:
         found.append(not_seen(space))
     return found
+
+
+def nothing_went(method: Method, keep: Keep, asked: Target | None, learned: Scores) -> str:
+    """Return that nothing goes although something was to, and the way out; empty otherwise.
+
+    Args:
+        method: What was applied.
+        keep: The decision.
+        asked: The target.
+        learned: What the masking has learned of each unit.
+    """
+    wanted = asked is None or asked.value != (0.0 if asked.metric == "sparsity" else 1.0)
+    if method.temporary or not wanted or any(not kept.all() for kept in keep.values()):
+        return ""
+    if asked is not None:
+        return f"nothing went: {asked.metric} {asked.value:g} is less than a step; ask for more"
+    if not isinstance(method.selector, AboveZero) or not learned:
+        return "nothing went: the method's own amounts take nothing here; give a target"
+    name = min(learned, key=lambda one: float(learned[one].min()))
+    return (
+        f"nothing went: only what comes to 0 does, and the smallest of what was learned is "
+        f"{float(learned[name].min()):.3g} (of {name}); raise strength, train longer, or give a "
+        "target"
+    )
 
 
 def not_seen(space: Space) -> str:
