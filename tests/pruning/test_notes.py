@@ -170,3 +170,15 @@ def test_so_does_one_that_asks_for_less_than_a_unit():
 def test_one_that_was_to_remove_nothing_does_not():
     assert not prune(block(), X, method="magnitude", target=Target(sparsity=0)).report.notes
     assert not finished(methods.dsd(end="2it"))().report.notes
+
+
+def test_a_layer_that_falls_to_one_channel_is_named():
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+    with torch.no_grad():
+        net[2].weight.mul_(1e-3)
+    method = Method(**WIDTHS | {"selector": TopK(scope="global")}, name="taylor")
+    with pytest.warns(DecisionWarning, match="2 keeps 1 of 32 channels; a larger min_keep or scop"):
+        report = prune(net, X, method=method, target=Target(sparsity=31 / 64)).report
+    assert report.notes[0].startswith("2 keeps 1 of 32")
+    even = Method(**WIDTHS | {"selector": TopK(scope="layer")}, name="taylor")
+    assert not prune(net, X, method=even, target=Target(sparsity=0.75)).report.notes

@@ -1,12 +1,17 @@
 """What the reader of a report should know besides its numbers."""
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prunus.methods import METHODS, Method
 from prunus.selectors import AboveZero
 from prunus.space import Structured
 from prunus.space.space import Space
 from prunus.types import Keep, Scores, Target
+
+_MANY = 4  # channels that a layer, fallen to one, would have kept at the share of all layers
+_SHOWN = 4  # of such layers are named
 
 
 def notes(method: Method, space: Space, asked: Target | None, reached: float | None) -> list[str]:
@@ -58,6 +63,30 @@ def nothing_went(method: Method, keep: Keep, asked: Target | None, learned: Scor
         f"{float(learned[name].min()):.3g} (of {name}); raise strength, train longer, or give a "
         "target"
     )
+
+
+def thin(method: Method, groups: Sequence[Mapping[str, Any]]) -> str:
+    """Return which layers fall to one channel while others keep many; empty if none does.
+
+    Args:
+        method: What was applied.
+        groups: The groups of a report.
+    """
+    kept = sum(group["after"] for group in groups) / max(1, sum(g["before"] for g in groups))
+    found = [
+        f"{group['name']} keeps 1 of {group['before']} channels"
+        for group in groups
+        if group["after"] == 1 and group["before"] * kept >= _MANY
+    ]
+    if not found:
+        return ""
+    makes = METHODS.get(method.name)
+    known = inspect.signature(makes).parameters if makes else {}
+    ways = ["a larger min_keep"] * ("min_keep" in known)
+    if "scope" in known and getattr(method.selector, "scope", "layer") != "layer":
+        ways.append("scope='layer'")
+    more = [f"{len(found) - _SHOWN} more layers keep 1"] * (len(found) > _SHOWN)
+    return ", ".join(found[:_SHOWN] + more) + f"; {' or '.join(ways)} keeps more" * bool(ways)
 
 
 def not_seen(space: Space) -> str:

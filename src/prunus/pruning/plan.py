@@ -12,7 +12,7 @@ from prunus.errors import DecisionWarning, EquivalenceError, TargetError, Unseen
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
-from prunus.pruning.notes import not_seen, nothing_went, notes, way_to_couple
+from prunus.pruning.notes import not_seen, nothing_went, notes, thin, way_to_couple
 from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, Structured, Verification, trace, verify
@@ -183,7 +183,7 @@ class Plan:
         """Build the small network, prove it, and report.
 
         Warns:
-            DecisionWarning: Nothing goes, although something was to.
+            DecisionWarning: Nothing goes, although something was to, or nearly all of one layer.
             UnseenWarning: Channels are gone beside parameters that no run has met.
         """
         index: dict[str, dict[int, Tensor]] = {}
@@ -202,7 +202,8 @@ class Plan:
             if check:
                 verification = verify(self.mask(keep), small, example, model=mended)
         report = self._report(small, keep, form, verification)
-        if warning := nothing_went(self.method, keep, self.target, learned or {}):
+        none = nothing_went(self.method, keep, self.target, learned or {})
+        for warning in filter(None, (none, thin(self.method, report.groups))):
             report.notes.insert(0, warning)
             warnings.warn(warning, DecisionWarning, stacklevel=3)
         result = Result(small, self.mask(keep), report, decision.patch)

@@ -183,7 +183,7 @@ class Pruner:
             EquivalenceError: The small network differs; model and optimizer stay as they were.
 
         Warns:
-            DecisionWarning: Nothing goes, although something was to.
+            DecisionWarning: Nothing goes, although something was to, or nearly all of one layer.
         """
         if self._finished:
             raise ValueError(
