@@ -13,6 +13,10 @@ class UnseenWarning(UserWarning):
     """Channels are gone beside parameters that no run has met: what leads there may now fail."""
 
 
+class DecisionWarning(UserWarning):
+    """What goes is hardly what was meant: nothing at all, or nearly all of one layer."""
+
+
 class EmptyLayerError(PrunusError):
     """A decision would leave a layer without any channel."""
 

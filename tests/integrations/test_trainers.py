@@ -138,13 +138,13 @@ def hugging_face_train(folder, callback, steps, resume=None):
     return model
 
 
-def hugging_face_callback():
+def hugging_face_callback(end="10it"):
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
     from prunus.integrations.transformers import PruningCallback
 
     example = {"input_ids": torch.ones(2, 6, dtype=torch.long)}
-    method = gradual(begin="2it", end="10it", every="2it")
+    method = gradual(begin="2it", end=end, every="2it")
     return PruningCallback(example, method, target=Target(sparsity=0.5))
 
 
@@ -163,3 +163,20 @@ def test_hugging_face_prunes_and_goes_on_from_a_checkpoint(tmp_path):
     assert resumed.pruner.steps == 12
     for name, kept in whole.result.mask.items():
         assert torch.equal(kept, resumed.result.mask[name])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("length", "end"), [("17it", 17), ("5ep", 20)])
+def test_lightning_refuses_a_schedule_that_training_does_not_reach(tmp_path, length, end):
+    callback = lightning_callback(slimming(begin=length), target=Target(macs=0.6))
+    with pytest.raises(ValueError, match=f"after {end} steps, but training after 16; .* '16it'"):
+        lightning_fit(callback, tmp_path)
+    assert callback.pruner.steps == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hugging_face_refuses_a_schedule_that_training_does_not_reach(tmp_path):
+    callback = hugging_face_callback(end="13it")
+    with pytest.raises(ValueError, match="13 steps, but training after 12; train .* '12it'"):
+        hugging_face_train(tmp_path, callback, 12)
+    assert callback.pruner.steps == 0

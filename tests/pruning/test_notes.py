@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from prunus import Target, methods, prune
+from prunus import Pruner, Target, methods, prune
 from prunus.criteria import L1
-from prunus.errors import TargetError, UnseenWarning
+from prunus.errors import DecisionWarning, TargetError, UnseenWarning
 from prunus.methods import Method, l1_filter
 from prunus.selectors import TopK
 from prunus.space import Structured
 
+WIDTHS = {"granularity": Structured(), "criterion": L1(), "selector": TopK()}
 X = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -122,3 +123,62 @@ def test_it_is_shown_where_a_target_is_out_of_reach_too():
 
     with pytest.raises(TargetError, match=r"l1_filter\(coupled=True\)"):
         prune(net, X, target=Target(params=0.3))
+
+
+def block():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+
+
+def finished(method, target=None):
+    model = block()
+    pruner = Pruner(model, X, method, target=target)
+    for _ in range(3):
+        model(X).sum().backward()
+        pruner.step()
+    return pruner.finish
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        methods.sss(unit="channel", begin="3it"),
+        methods.l0(begin="3it"),
+        methods.movement(end="3it", threshold=0.1),
+    ],
+    ids=lambda method: method.name,
+)
+def test_a_method_that_removes_nothing_says_so_and_how_near_it_came(method):
+    finish = finished(method)
+    with pytest.warns(DecisionWarning, match="nothing went: .* smallest .* give a target") as found:
+        report = finish().report
+
+    assert found[0].filename == __file__
+    assert str(found[0].message) in str(report)
+    assert report.costs["params"][0] == report.nonzero
+    if method.name == "sss":  # there was no optimizer, so that the factors are as they began
+        assert "the smallest of what was learned is 1 (of 0)" in report.notes[0]
+
+
+def test_so_does_one_that_asks_for_less_than_a_unit():
+    with pytest.warns(DecisionWarning, match="nothing went: sparsity 0.001 is less than a step"):
+        prune(block(), X, method="magnitude", target=Target(sparsity=0.001))
+    with pytest.warns(DecisionWarning, match="nothing went: the method's own amounts"):
+        prune(block(), X, method=Method(**WIDTHS, name="none"))
+
+
+def test_one_that_was_to_remove_nothing_does_not():
+    assert not prune(block(), X, method="magnitude", target=Target(sparsity=0)).report.notes
+    assert not finished(methods.dsd(end="2it"))().report.notes
+
+
+def test_a_layer_that_falls_to_one_channel_is_named():
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+    with torch.no_grad():
+        net[2].weight.mul_(1e-3)
+    method = Method(**WIDTHS | {"selector": TopK(scope="global")}, name="taylor")
+    with pytest.warns(DecisionWarning, match="2 keeps 1 of 32 channels; a larger min_keep or scop"):
+        report = prune(net, X, method=method, target=Target(sparsity=31 / 64)).report
+    assert report.notes[0].startswith("2 keeps 1 of 32")
+    even = Method(**WIDTHS | {"selector": TopK(scope="layer")}, name="taylor")
+    assert not prune(net, X, method=even, target=Target(sparsity=0.75)).report.notes

@@ -60,12 +60,24 @@ class Attached:
         return self._result
 
     def begin(
-        self, model: nn.Module, steps_per_epoch: int, state: Mapping[str, Tensor] | None
+        self,
+        model: nn.Module,
+        steps_per_epoch: int,
+        state: Mapping[str, Tensor] | None,
+        *,
+        total: float,
     ) -> None:
         """Start on a model, or go on from the state of a checkpoint.
 
+        Args:
+            model: What is pruned.
+            steps_per_epoch: Optimizer steps of an epoch.
+            state: Of the pruner, where training goes on.
+            total: Optimizer steps that training ends after; infinite where that is not known.
+
         Raises:
-            ValueError: The method sends training back, which the trainer would not notice.
+            ValueError: The method sends training back, which the trainer would not notice, or its
+                schedule ends after the training.
         """
         self._pruner = Pruner(
             model, self._example, self._method, steps_per_epoch=steps_per_epoch, **self._options
@@ -76,6 +88,13 @@ class Attached:
                 f"method {method.name!r} sends training back to an earlier step, and the trainer's "
                 "learning rate would not follow; use prunus.training.fit, a recipe, or a loop of "
                 "your own."
+            )
+        end = method.timeline(steps_per_epoch).end
+        if end > total:
+            raise ValueError(
+                f"the schedule of method {method.name!r} ends after {end} steps, but training after "
+                f"{total:.0f}; train longer, or give the method an earlier end (begin, where it has "
+                f"no end), such as '{total:.0f}it'."
             )
         self._result = None
         if state:

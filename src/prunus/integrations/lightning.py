@@ -39,12 +39,17 @@ class PruningCallback(Callback, Attached):
         self._steps = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start, or go on from a checkpoint."""
+        """Start, or go on from a checkpoint.
+
+        Raises:
+            ValueError: The method's schedule ends after the training.
+        """
         network: nn.Module = pl_module
         if self._network is not None:
             network = pl_module.get_submodule(self._network)
         batches = trainer.num_training_batches / trainer.accumulate_grad_batches
-        self.begin(network, max(1, round(batches)), self._loaded)
+        total = trainer.estimated_stepping_batches
+        self.begin(network, max(1, round(batches)), self._loaded, total=total)
         self._steps = trainer.global_step
 
     def on_before_optimizer_step(

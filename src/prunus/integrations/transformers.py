@@ -43,6 +43,7 @@ class PruningCallback(TrainerCallback, Attached):
 
         Raises:
             CheckpointError: The trainer goes on from a checkpoint without a pruner's state.
+            ValueError: The method's schedule ends after the training.
         """
         found: dict[str, Any] = {}
         if state.global_step:
@@ -54,7 +55,10 @@ class PruningCallback(TrainerCallback, Attached):
                 )
             found = dict(read_tensors(path)[0])
         self.begin(
-            kwargs["model"], max(1, state.max_steps // max(1, round(args.num_train_epochs))), found
+            kwargs["model"],
+            max(1, state.max_steps // max(1, round(args.num_train_epochs))),
+            found,
+            total=state.max_steps,
         )
 
     def on_pre_optimizer_step(

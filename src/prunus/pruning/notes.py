@@ -1,11 +1,17 @@
 """What the reader of a report should know besides its numbers."""
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prunus.methods import METHODS, Method
+from prunus.selectors import AboveZero
 from prunus.space import Structured
 from prunus.space.space import Space
-from prunus.types import Target
+from prunus.types import Keep, Scores, Target
+
+_MANY = 4  # channels that a layer, fallen to one, would have kept at the share of all layers
+_SHOWN = 4  # of such layers are named
 
 
 def notes(method: Method, space: Space, asked: Target | None, reached: float | None) -> list[str]:
@@ -33,6 +39,54 @@ def notes(method: Method, space: Space, asked: Target | None, reached: float | N
     if space.unseen:
         found.append(not_seen(space))
     return found
+
+
+def nothing_went(method: Method, keep: Keep, asked: Target | None, learned: Scores) -> str:
+    """Return that nothing goes although something was to, and the way out; empty otherwise.
+
+    Args:
+        method: What was applied.
+        keep: The decision.
+        asked: The target.
+        learned: What the masking has learned of each unit.
+    """
+    wanted = asked is None or asked.value != (0.0 if asked.metric == "sparsity" else 1.0)
+    if method.temporary or not wanted or any(not kept.all() for kept in keep.values()):
+        return ""
+    if asked is not None:
+        return f"nothing went: {asked.metric} {asked.value:g} is less than a step; ask for more"
+    if not isinstance(method.selector, AboveZero) or not learned:
+        return "nothing went: the method's own amounts take nothing here; give a target"
+    name = min(learned, key=lambda one: float(learned[one].min()))
+    return (
+        f"nothing went: only what comes to 0 does, and the smallest of what was learned is "
+        f"{float(learned[name].min()):.3g} (of {name}); raise strength, train longer, or give a "
+        "target"
+    )
+
+
+def thin(method: Method, groups: Sequence[Mapping[str, Any]]) -> str:
+    """Return which layers fall to one channel while others keep many; empty if none does.
+
+    Args:
+        method: What was applied.
+        groups: The groups of a report.
+    """
+    kept = sum(group["after"] for group in groups) / max(1, sum(g["before"] for g in groups))
+    found = [
+        f"{group['name']} keeps 1 of {group['before']} channels"
+        for group in groups
+        if group["after"] == 1 and group["before"] * kept >= _MANY
+    ]
+    if not found:
+        return ""
+    makes = METHODS.get(method.name)
+    known = inspect.signature(makes).parameters if makes else {}
+    ways = ["a larger min_keep"] * ("min_keep" in known)
+    if "scope" in known and getattr(method.selector, "scope", "layer") != "layer":
+        ways.append("scope='layer'")
+    more = [f"{len(found) - _SHOWN} more layers keep 1"] * (len(found) > _SHOWN)
+    return ", ".join(found[:_SHOWN] + more) + f"; {' or '.join(ways)} keeps more" * bool(ways)
 
 
 def not_seen(space: Space) -> str:

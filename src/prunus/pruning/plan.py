@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Calibration, Evidence
-from prunus.errors import EquivalenceError, TargetError, UnseenWarning
+from prunus.errors import DecisionWarning, EquivalenceError, TargetError, UnseenWarning
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
-from prunus.pruning.notes import not_seen, notes, way_to_couple
+from prunus.pruning.notes import not_seen, nothing_went, notes, thin, way_to_couple
 from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, Structured, Verification, trace, verify
@@ -178,8 +178,14 @@ class Plan:
         optimizer: Optimizer | None,
         *,
         check: bool,
+        learned: Scores | None = None,
     ) -> Result:
-        """Build the small network, prove it, and report."""
+        """Build the small network, prove it, and report.
+
+        Warns:
+            DecisionWarning: Nothing goes, although something was to, or nearly all of one layer.
+            UnseenWarning: Channels are gone beside parameters that no run has met.
+        """
         index: dict[str, dict[int, Tensor]] = {}
         form, verification = "masked", None
         keep, mended = decision.keep, model
@@ -196,6 +202,10 @@ class Plan:
             if check:
                 verification = verify(self.mask(keep), small, example, model=mended)
         report = self._report(small, keep, form, verification)
+        none = nothing_went(self.method, keep, self.target, learned or {})
+        for warning in filter(None, (none, thin(self.method, report.groups))):
+            report.notes.insert(0, warning)
+            warnings.warn(warning, DecisionWarning, stacklevel=3)
         result = Result(small, self.mask(keep), report, decision.patch)
         if self.method.structured and self.space.unseen and any(not k.all() for k in keep.values()):
             warnings.warn(not_seen(self.space), UnseenWarning, stacklevel=3)

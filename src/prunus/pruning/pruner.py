@@ -181,6 +181,9 @@ class Pruner:
             TargetError: The schedule has not ended yet.
             ValueError: It was called before, or the optimizer holds none of the model's parameters.
             EquivalenceError: The small network differs; model and optimizer stay as they were.
+
+        Warns:
+            DecisionWarning: Nothing goes, although something was to, or nearly all of one layer.
         """
         if self._finished:
             raise ValueError(
@@ -193,7 +196,12 @@ class Pruner:
             )
         self._masking.detach()
         result = self.plan.conclude(
-            self.model, Decision(self.keep), self.example, optimizer, check=check
+            self.model,
+            Decision(self.keep),
+            self.example,
+            optimizer,
+            check=check,
+            learned=self._masking.scores(),
         )
         self._finished = True
         self._masking = Hard(result.model)
