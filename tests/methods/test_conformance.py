@@ -233,6 +233,7 @@ def test_it_leaves_everything_else_as_found(name):
             [id(p) for p in model.parameters()],
             [p.requires_grad for p in model.parameters()],
             [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+            [len(p._post_accumulate_grad_hooks or ()) for p in model.parameters()],
             [type(module) for module in model.modules()],
             list(model.state_dict()),
             torch.get_rng_state().tolist(),

@@ -136,6 +136,7 @@ class Sampled:
     def detach(self) -> None:
         """Leave the network as it is: its masked weights are zero."""
         self._substitution.detach()
+        self._hard.detach()
 
     def scores(self) -> Scores:
         """Return nothing: the weights say it all."""

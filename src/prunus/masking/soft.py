@@ -25,7 +25,7 @@ class Soft(Hard):
     """
 
     def __init__(self, site: Site) -> None:
-        super().__init__(site.model)
+        super().__init__(site.model, lambda: not self._settled)
         self._groups = site.groups
         self._settled = False
 
