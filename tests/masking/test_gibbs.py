@@ -199,3 +199,24 @@ def test_a_cost_is_no_target():
             gibbs(hamiltonian="filter", end="5it"),
             target=Target(macs=0.5),
         )
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize("hamiltonian", ["weight", "kernel", "filter"])
+def test_evaluation_masks_the_weights_as_they_are(hamiltonian, layer, layout):
+    model = nn.Sequential(layer(8, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3))
+    model.to(memory_format=layout)
+    x = torch.randn(2, 8, 8, 8, generator=generator())
+    method = gibbs(hamiltonian=hamiltonian, end="100it")
+    Pruner(model, x, method, target=Target(sparsity=0.5))
+    model.eval()
+    other = nn.Sequential(layer(8, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3)).eval()
+    other.to(memory_format=layout)
+    with torch.no_grad():
+        model(x)
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator()))
+        other.load_state_dict(model.state_dict())
+        Pruner(other, x, method, target=Target(sparsity=0.5))
+        assert torch.equal(model(x), other(x))

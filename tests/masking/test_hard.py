@@ -1,10 +1,16 @@
 """Masked weights stay exactly zero, whatever the optimizer does, and nothing else changes."""
 
+import copy
+import gc
+import io
+
 import pytest
 import torch
 from torch import nn
 
+from prunus import Pruner, Target
 from prunus.masking import Hard
+from prunus.methods import magnitude, rigl
 
 OPTIMIZERS = {
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
@@ -63,8 +69,9 @@ def test_without_the_mask_they_would_drift():
     model = build()
     optimizer = OPTIMIZERS["momentum"](model.parameters())
     masking, mask = Hard(model), random_mask(model)
-    masking.set(mask)
     train_step(model, optimizer)
+    masking.set(mask)
+    train_step(model, optimizer)  # the momentum from before
     assert dropped_sum(model, mask) > 0
 
 
@@ -107,10 +114,10 @@ def test_state_is_zeroed_for_removed_and_for_grown_weights_only(name):
         [[True, True, False, False]] for _ in state_of(optimizer, weight)
     ]
     step()
-    # the second goes, the third comes back, the fourth stays out: its momentum is not touched
+    # the second goes, the third comes back, the fourth stays out, without gradients
     masking.set({"0.weight": torch.tensor([[True, False, True, False]])}, optimizer)
     for value in state_of(optimizer, weight):
-        assert (value != 0).tolist() == [[True, False, False, True]]
+        assert (value != 0).tolist() == [[True, False, False, False]]
     step()
     assert (weight != 0).tolist() == [[True, False, True, False]]
     masking.set({}, optimizer)
@@ -136,3 +143,81 @@ def test_the_masking_keeps_its_own_copy_of_the_mask():
     for kept in mask.values():
         kept.logical_not_()
     assert all(torch.equal(masking.mask[name], kept) for name, kept in held.items())
+
+
+def hooks(model):
+    return [len(p._post_accumulate_grad_hooks or ()) for p in model.parameters()]
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_clipped_training_is_that_of_a_network_without_the_masked_weights(name):
+    model, reference = build(), build()
+    target = Target(sparsity=0.9)
+    pruner = Pruner(model, torch.zeros(1, 2, 4, 4), magnitude(), target=target)
+    mask = pruner.mask
+    with torch.no_grad():
+        for key, p in reference.named_parameters():
+            p.mul_(mask[key])
+    ours, theirs = (OPTIMIZERS[name](net.parameters()) for net in (model, reference))
+    for _ in range(4):
+        ours.zero_grad()
+        theirs.zero_grad()
+        for _ in range(2):  # gradients are accumulated
+            x = torch.randn(8, 2, 4, 4)
+            model(x).square().mean().backward()
+            reference(x).square().mean().backward()
+        for key, p in reference.named_parameters():
+            p.grad.mul_(mask[key])
+        norms = [nn.utils.clip_grad_norm_(n.parameters(), 0.01) for n in (model, reference)]
+        assert norms[0] == norms[1]
+        ours.step()
+        theirs.step()
+        pruner.step(ours)
+        with torch.no_grad():
+            for key, p in reference.named_parameters():
+                p.mul_(mask[key])
+        for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+            assert torch.equal(p, q)
+
+
+def test_gradients_are_masked_as_long_as_the_mask_is_held():
+    model = build().to(memory_format=torch.channels_last)
+    model[4].bias.requires_grad_(False)
+    masking, mask = Hard(model), random_mask(model)
+    masking.set(mask)
+
+    def masked_gradients(net):
+        net.zero_grad()
+        net(torch.randn(8, 2, 4, 4)).square().mean().backward()
+        return sum(int(net.get_parameter(n).grad[~mask[n]].count_nonzero()) for n in ("4.weight",))
+
+    assert masked_gradients(model) == 0
+    plain = copy.deepcopy(model)
+    assert hooks(plain) == [0] * 6 and masked_gradients(plain) > 0
+    torch.save(model, io.BytesIO())
+    masking.set({})
+    assert hooks(model) == [0] * 6 and masked_gradients(model) > 0
+    masking.set(mask)
+    masking.detach()
+    assert hooks(model) == [0] * 6
+    masking.set(mask)
+    del masking
+    gc.collect()
+    assert masked_gradients(model) > 0
+
+
+def test_rigl_sees_dense_gradients_at_an_exchange_and_only_there():
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    pruner = Pruner(
+        model, torch.zeros(1, 2, 4, 4), rigl(end="8it", every="4it"), target=Target(sparsity=0.6)
+    )
+    for step in range(1, 9):
+        before = pruner.mask["4.weight"]
+        train_step(model, optimizer)
+        size = model[4].weight.grad.abs()
+        assert bool(size[~before].any()) == (step % 4 == 0)
+        pruner.step(optimizer)
+        grown = ~before & pruner.mask["4.weight"]
+        if step == 4:
+            assert grown.any() and size[grown].min() >= size[~before & ~grown].max()

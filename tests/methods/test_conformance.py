@@ -162,6 +162,22 @@ def test_masks_are_nested_as_pruning_goes_on(name):
         assert not any(bool((~before[key] & after[key]).any()) for key in before)
 
 
+@pytest.mark.parametrize("name", COMES_BACK)
+def test_something_returns_where_it_may(name):
+    settings, steps, rate = SHORT[name], STEPS, 0.05
+    if name == "soft_filter":  # whole filters grow from zero past those that stayed
+        settings, steps, rate = {"end": "40it", "every": "10it"}, 40, 0.5
+    model = build()
+    pruner = Pruner(model, X, METHODS[name](**settings), target=target(name))
+    masks = train(model, torch.optim.SGD(model.parameters(), rate, momentum=0.9), pruner, 0, steps)
+    returned = [
+        bool((~before[key] & after[key]).any())
+        for before, after in itertools.pairwise(masks)
+        for key in before
+    ]
+    assert any(returned)
+
+
 @every_method
 def test_it_is_deterministic_given_a_seed(name):
     first, second = finished(name, seed=3), finished(name, seed=3)
@@ -217,6 +233,7 @@ def test_it_leaves_everything_else_as_found(name):
             [id(p) for p in model.parameters()],
             [p.requires_grad for p in model.parameters()],
             [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+            [len(p._post_accumulate_grad_hooks or ()) for p in model.parameters()],
             [type(module) for module in model.modules()],
             list(model.state_dict()),
             torch.get_rng_state().tolist(),

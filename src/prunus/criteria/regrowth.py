@@ -37,6 +37,11 @@ class DropGrow:
         if not 0 < self.fraction < 1:
             raise ValueError(f"fraction must be in (0, 1), got {self.fraction:g}.")
 
+    @property
+    def dense_gradients(self) -> bool:
+        """Whether masked weights are to have gradients in the step before an update."""
+        return self.grow == "gradient"
+
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return 2 and more for what stays, 1 for what returns, less for the rest."""
         share = self.fraction / 2 * (1 + cos(pi * evidence.progress))

@@ -1,6 +1,6 @@
 """What every way of applying a mask is given and must do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,6 +24,7 @@ class Site:
         generator: Source of every random choice.
         end: Optimizer steps until the method's schedule ends.
         example: An input of the model.
+        dense: Says whether masked weights are to have gradients in the step under way.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Site:
     generator: torch.Generator = field(default_factory=torch.Generator)
     end: int = 0
     example: Example = ()
+    dense: Callable[[], bool] = lambda: False
 
 
 class Masking(Protocol):

@@ -110,7 +110,6 @@ class Sampled:
         self._steps = 0
         self._seed = int(torch.randint(2**62, (), generator=site.generator))
         self._generator = torch.Generator().manual_seed(self._seed)
-        self._kept: tuple[tuple[int, ...], dict[str, Tensor]] = ((), {})
 
     def set(self, mask: Mask, optimizer: Optimizer | None = None) -> None:
         """Take up the final mask."""
@@ -137,6 +136,7 @@ class Sampled:
     def detach(self) -> None:
         """Leave the network as it is: its masked weights are zero."""
         self._substitution.detach()
+        self._hard.detach()
 
     def scores(self) -> Scores:
         """Return nothing: the weights say it all."""
@@ -214,17 +214,14 @@ class Sampled:
 
     def _largest(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Keep the units of largest mean square, shapes (units, 1)."""
-        versions = tuple(rows._version for rows in weights.values())
-        if self._kept[0] != versions:
-            kept = {}
-            for name, rows in weights.items():
-                means = rows.float().square().mean(dim=1)
-                count = max(1, len(means) - round(self._share * len(means)))
-                kept[name] = torch.zeros_like(means, dtype=torch.bool)
-                kept[name][means.topk(count).indices] = True
-                kept[name] = kept[name][:, None]
-            self._kept = versions, kept
-        return self._kept[1]
+        kept = {}
+        for name, rows in weights.items():
+            means = rows.float().square().mean(dim=1)
+            count = max(1, len(means) - round(self._share * len(means)))
+            kept[name] = torch.zeros_like(means, dtype=torch.bool)
+            kept[name][means.topk(count).indices] = True
+            kept[name] = kept[name][:, None]
+        return kept
 
     def _generator_on(self, device: torch.device) -> torch.Generator:
         if self._generator.device.type != device.type:  # the model was moved

@@ -1,11 +1,14 @@
 """Hard masks: removed weights are exactly zero after every optimizer step."""
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from prunus.masking.base import Site
 from prunus.types import Mask, Scores
@@ -15,24 +18,28 @@ class Hard:
     """Keeps the masked weights of a model at zero, whatever the optimizer does.
 
     The weights are multiplied in place after each step, so momentum, weight decay and mixed
-    precision cannot move them; there are no hooks and no parametrizations, and the state-dict keys
-    stay. When the mask changes, the optimizer state of units that were removed or came back is set
-    to zero.
+    precision cannot move them. Their gradients are set to zero as soon as a backward pass has left
+    them, so that a norm by which gradients are clipped is that of the kept weights. The modules
+    have no hooks and no parametrizations, the state-dict keys stay, and copies are plain. When the
+    mask changes, the optimizer state of units that were removed or came back is set to zero.
 
     Args:
         model: The network being trained; only parameters are masked, never buffers.
+        dense: Says whether masked weights keep their gradients in the step under way.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, dense: Callable[[], bool] = lambda: False) -> None:
         self._parameters = dict(model.named_parameters())
+        self._dense = dense
+        self._hooks: list[RemovableHandle] = []
         self.mask: Mask = {}
         self._weights: list[Tensor] = []
         self._factors: list[Tensor] = []
 
     @classmethod
     def on(cls, site: Site) -> Self:
-        """Begin on a network; it is the model alone that counts."""
-        return cls(site.model)
+        """Begin on a network."""
+        return cls(site.model, site.dense)
 
     @torch.no_grad()
     def set(self, mask: Mask, optimizer: Optimizer | None = None) -> None:
@@ -53,6 +60,7 @@ class Hard:
             _factor(weight, kept)
             for weight, kept in zip(self._weights, self.mask.values(), strict=True)
         ]
+        self._watch()
         self.apply()
         if optimizer is not None:
             clear_changed(optimizer, self._parameters, before, self.mask)
@@ -71,6 +79,9 @@ class Hard:
 
     def detach(self) -> None:
         """Leave the network as it is: its masked weights are zero."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
 
     def scores(self) -> Scores:
         """Return nothing: a mask learns nothing."""
@@ -89,11 +100,36 @@ class Hard:
     @torch.no_grad()
     def multiply(self) -> None:
         """Set the masked weights to zero."""
-        for k, (weight, factor) in enumerate(zip(self._weights, self._factors, strict=True)):
-            if factor.device != weight.device or factor.stride() != weight.stride():
-                self._factors[k] = _factor(weight, factor)  # the model was moved since
+        for k in range(len(self._weights)):
+            self._follow(k)
         if self._weights:
             torch._foreach_mul_(self._weights, self._factors)
+
+    def _follow(self, k: int) -> Tensor:
+        weight, factor = self._weights[k], self._factors[k]
+        if factor.device != weight.device or factor.stride() != weight.stride():
+            self._factors[k] = _factor(weight, factor)  # the model was moved since
+        return self._factors[k]
+
+    def _watch(self) -> None:
+        """Let every backward pass mask the gradients that it leaves."""
+        Hard.detach(self)
+        own = weakref.ref(self)  # a mask that nobody holds any more is not kept by its hooks
+
+        def masked(k: int, weight: Tensor) -> None:
+            if (hard := own()) is not None:
+                hard._mask_gradient(k, weight)
+
+        self._hooks = [
+            weight.register_post_accumulate_grad_hook(partial(masked, k))
+            for k, weight in enumerate(self._weights)
+            if weight.requires_grad
+        ]
+
+    @torch.no_grad()
+    def _mask_gradient(self, k: int, weight: Tensor) -> None:
+        if weight.grad is not None and not weight.grad.is_sparse and not self._dense():
+            weight.grad.mul_(self._follow(k))
 
 
 def _factor(weight: Tensor, kept: Tensor) -> Tensor:

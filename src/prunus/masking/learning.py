@@ -77,15 +77,13 @@ class Learning(ABC):
 
     def settle(self) -> None:
         """Learn no more: what was learned goes into the weights, and the mask is held."""
-        self.detach()
+        self._stop()
         self._hard.apply()
 
     def detach(self) -> None:
         """Fold what was learned into the weights and leave the network plain."""
-        if not self._settled:
-            self._leave()
-            with torch.no_grad():
-                self._fold()
+        self._stop()
+        self._hard.detach()
 
     def state(self) -> Mapping[str, Tensor]:
         """Return what was learned, and what its next step depends on."""
@@ -104,6 +102,12 @@ class Learning(ABC):
         self._steps = int(state["steps"])
         if state["settled"]:
             self._leave()
+
+    def _stop(self) -> None:
+        if not self._settled:
+            self._leave()
+            with torch.no_grad():
+                self._fold()
 
     def _leave(self) -> None:
         self._substitution.detach()

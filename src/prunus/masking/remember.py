@@ -1,6 +1,6 @@
 """Hard masks whose removed weights, when they return, have the value they had."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,11 @@ class Remember(Hard):
 
     Args:
         model: The network being trained.
+        dense: As for `Hard`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, dense: Callable[[], bool] = lambda: False) -> None:
+        super().__init__(model, dense)
         self._last: dict[str, Tensor] = {}
 
     @torch.no_grad()

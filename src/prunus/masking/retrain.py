@@ -46,7 +46,7 @@ class Retraining(Hard):
     """
 
     def __init__(self, site: Site, how: Retrain) -> None:
-        super().__init__(site.model)
+        super().__init__(site.model, site.dense)
         self._how = how
         self._weights_of = _drops(site) if how.dropout else {}
         self._modules = dict(site.model.named_modules())

@@ -79,6 +79,7 @@ class Shadow:
         """Set masked weights to zero and leave the network plain."""
         self._settled = True
         self._substitution.detach()
+        self._hard.detach()
         for name, kept in self._mask.items():
             with torch.no_grad():
                 self._parameters[name].mul_(kept.to(self._parameters[name]))

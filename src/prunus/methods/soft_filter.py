@@ -2,9 +2,9 @@
 
 Source: He, Kang, Dong, Fu and Yang, "Soft Filter Pruning for Accelerating Deep Convolutional Neural
 Networks", IJCAI 2018, arXiv:1808.06866, section 3.
-Deviation: batch norm entries are zeroed with their filters, so that the network without them
-computes the same; filters of a residual sum stay unless `coupled`, since they cannot go one layer
-at a time.
+Deviation: at the end batch norm entries are zeroed with their filters, so that the network without
+them computes the same; filters of a residual sum stay unless `coupled`, since they cannot go one
+layer at a time.
 """
 
 from prunus.criteria import L2

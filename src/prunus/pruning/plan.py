@@ -215,7 +215,9 @@ class Plan:
             gone = {name for name, _ in model.named_parameters() if own and name not in own}
             carry_over(optimizer, model, small, index, gone)
             if not self.method.structured:
-                Hard(small).set(result.mask, optimizer)
+                hard = Hard(small)
+                hard.set(result.mask, optimizer)
+                hard.detach()
         return result
 
     def _report(

@@ -25,8 +25,9 @@ class Pruner:
     """Prunes a network while any training loop trains it.
 
     Call `step` after each `optimizer.step()`, and `finish` when training is done. The model stays
-    a plain module throughout: no wrappers, the same parameters and state-dict keys. Only methods
-    whose masks act inside the forward (gates, factors, scores) hook into it, until they are done.
+    a plain module throughout: no wrappers, the same parameters and state-dict keys. Masked weights
+    get no gradient, so that `clip_grad_norm_` does not see them. Only methods whose masks act inside
+    the forward (gates, factors, scores) hook into the modules, until they are done.
 
     Args:
         model: The network being trained, pruned in place (masked) until `finish`.
@@ -109,6 +110,7 @@ class Pruner:
                 self._generator,
                 self._timeline.end,
                 example,
+                self._needs_gradients,
             )
         )
         self._parameters = dict(model.named_parameters())
@@ -253,6 +255,11 @@ class Pruner:
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()
+
+    def _needs_gradients(self) -> bool:
+        """Say whether the next update looks at gradients of masked weights."""
+        looks = getattr(self.plan.method.criterion, "dense_gradients", False)
+        return looks and self._timeline.due(self.steps + 1) and not self._finished
 
     def _density(self) -> float:
         kept = sum(int(keep.sum()) for keep in self.keep.values())
