@@ -134,6 +134,34 @@ def test_gradient_flow_tells_how_the_gradient_would_change():
     torch.testing.assert_close(without - whole, -2 * scores[0], rtol=1e-2, atol=1e-6)
 
 
+def test_gradient_flow_over_two_batches_is_that_over_both_in_one():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+    x, y = torch.randn(8, 4).double(), torch.randn(8, 2).double()
+    groups = weights_of(model, x)
+    one = GradientFlow().score(groups, evidence(model, [(x, y)]))
+    two = GradientFlow().score(groups, evidence(model, [(x[:4], y[:4]), (x[4:], y[4:])]))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name])
+
+
+def test_no_bias_enters_the_gradient_flow():
+    """The loss is b^2 + (w - 3)^2 / 2 + w b: of w alone, H g is w - 3 + b."""
+    model = nn.Linear(1, 1)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+        model.bias.fill_(5.0)
+
+    def loss(out, _):
+        w, b = model.weight.sum(), model.bias.sum()
+        return b.square() + (w - 3).square() / 2 + w * b + 0 * out.sum()
+
+    x = torch.ones(1, 1)
+    model_groups = weights_of(model, x)
+    (scores,) = GradientFlow().score(model_groups, evidence(model, [(x, x)], loss)).values()
+    assert scores.tolist() == [3.0]  # with the bias it would be 14
+
+
 def test_synaptic_flow_is_conserved():
     """What flows into a layer flows out of it: the sums over all weights of each layer agree."""
     torch.manual_seed(0)

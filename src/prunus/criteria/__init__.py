@@ -19,6 +19,7 @@ from prunus.criteria.norm import Deviations as Deviations
 from prunus.criteria.random import Random as Random
 from prunus.criteria.regrowth import DropGrow as DropGrow
 from prunus.criteria.scale import Scale as Scale
+from prunus.criteria.sight import Limited as Limited
 
 CRITERIA: dict[str, type[Criterion]] = {
     "l1": L1,

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from prunus.criteria.base import Evidence
+from prunus.criteria.sight import unread, unseen
 from prunus.space import UnitGroup
 from prunus.space.unit_groups import Channels, WeightGroup
+from prunus.space.units import Member
 from prunus.types import Scores
 
 
@@ -25,6 +27,10 @@ class ActiveShare:
         """Return the shares, in [0, 1]."""
         return _per_map(groups, evidence, lambda maps: (maps != 0).float().mean(dim=2))
 
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return the channels that no layer is seen to read."""
+        return unread(groups, evidence, _readers)
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -37,6 +43,10 @@ class Rank:
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return the ranks, from 0 to the shorter side of a map."""
         return _per_map(groups, evidence, None)
+
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return the channels that no layer is seen to read."""
+        return unread(groups, evidence, _readers)
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,8 @@ class InputNorm:
             square = squares.get(layers[group.name])
             if square is None:
                 raise ValueError(
-                    f"{group.name!r} is not the weight of a layer that is called as a module, so "
-                    "its input is not seen; leave it out with skip."
+                    f"no batch of the calibration reaches {layers[group.name]!r}, so what "
+                    f"{group.name!r} multiplies is not seen; leave it out with skip."
                 )
             into = square.sqrt().to(weight)
             spread = into.reshape(-1, weight.shape[1])  # each group of a convolution reads its own
@@ -74,6 +84,10 @@ class InputNorm:
             entries = group.gather({group.name: weight * view})
             scores[group.name] = entries.sum(dim=1).float().cpu()
         return scores
+
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return the weights whose input is not seen."""
+        return unseen(groups, evidence)
 
 
 def _channels_first(x: Tensor, layer: nn.Module) -> Tensor:
@@ -88,13 +102,26 @@ def _per_map(
     groups: Sequence[UnitGroup], evidence: Evidence, measure: Callable[[Tensor], Tensor] | None
 ) -> Scores:
     """Average a measure of feature maps, (samples, channels, pixels), over all samples."""
-    readers = {group.name: _reader(group, evidence.model) for group in groups}
+    found_by = {}
+    for group in groups:
+        found_by[group.name] = (
+            _readers(group, evidence.model) if isinstance(group, Channels) else []
+        )
+        if not found_by[group.name]:
+            raise ValueError(
+                f"no convolution or linear layer reads {group.name!r} as channels as they are, so "
+                "what they compute is not seen; leave it out with skip, or take a criterion of the "
+                "weights."
+            )
     total = {group.name: torch.zeros(group.size) for group in groups}
     count = dict.fromkeys(total, 0)
-    for found in evidence.inputs(list(dict.fromkeys(layer for layer, _ in readers.values()))):
-        for name, (layer, index) in readers.items():
-            if layer not in found:
+    layers = dict.fromkeys(reader.layer for found in found_by.values() for reader in found)
+    for found in evidence.inputs(list(layers)):
+        for name, readers in found_by.items():
+            reader = next((reader for reader in readers if reader.layer in found), None)
+            if reader is None:
                 continue
+            layer, index = reader.layer, reader.index
             x = found[layer]
             if isinstance(evidence.model.get_submodule(layer), nn.Linear):
                 x = x.reshape(-1, x.shape[-1])[..., None, None]
@@ -108,16 +135,17 @@ def _per_map(
     return {name: score / max(1, count[name]) for name, score in total.items()}
 
 
-def _reader(group: UnitGroup, model: nn.Module) -> tuple[str, Tensor]:
-    """Return a layer that reads the channels of a group, and where, shape (units, k)."""
-    members = group.group.members if isinstance(group, Channels) else ()
-    for member in members:
-        layer = dict(model.named_modules()).get(member.layer)
+def _readers(group: Channels, model: nn.Module) -> list[Member]:
+    """Return where layers read the channels of a group as they are: none but those of the group.
+
+    A transposed convolution will do, since only its input counts.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = []
+    for member in group.group.members:
+        layer = modules.get(member.layer)
         plain = isinstance(layer, nn.Linear) or getattr(layer, "groups", 0) == 1
-        transposed = getattr(layer, "transposed", False)
-        if plain and member.tensor.endswith("weight") and member.dim == (0 if transposed else 1):
-            return member.layer, member.index
-    raise ValueError(
-        f"no convolution or linear layer reads the channels of {group.name!r} as they are, so what "
-        "they compute is not seen; leave it out with skip, or take a criterion of the weights."
-    )
+        dim = 0 if getattr(layer, "transposed", False) else 1
+        if plain and member.tensor.endswith("weight") and member.dim == dim and not member.produces:
+            found.append(member)
+    return found

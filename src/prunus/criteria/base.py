@@ -153,8 +153,9 @@ class Evidence:
             found: dict[str, Tensor] = {}
 
             def keep(name: str, found: dict[str, Tensor] = found) -> Callable[..., None]:
-                def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-                    found.setdefault(name, given[0].detach())
+                def note(_: nn.Module, given: tuple[Any, ...]) -> None:
+                    if given and isinstance(given[0], Tensor):
+                        found.setdefault(name, given[0].detach())
 
                 return note
 
@@ -166,6 +167,26 @@ class Evidence:
                     hooks.callback(handle.remove)
                 self.model(*args, **kwargs)
             yield found
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """Return the shapes that modules put out for the example.
+
+        Returns:
+            Of each module that is called with a tensor first and returns one: name -> shape.
+        """
+        found: dict[nn.Module, torch.Size] = {}
+
+        def note(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+            if given and isinstance(given[0], Tensor) and isinstance(out, Tensor):
+                found.setdefault(module, out.shape)
+
+        args, kwargs = call_arguments(self.example)
+        with preserved(self.model), ExitStack() as hooks:
+            for module in self.model.modules():
+                hooks.callback(module.register_forward_hook(note).remove)
+            self.model(*args, **kwargs)
+        named = self.model.named_modules(remove_duplicate=False)
+        return {name: found[module] for name, module in named if module in found}
 
     def batches(self) -> Iterator[tuple[Example, Any]]:
         """Yield inputs and targets (None where there are none), on the model's device.

@@ -1,6 +1,6 @@
 """Scores from gradients of a loss, and of the network's own flow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,14 +24,12 @@ class Taylor:
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return the estimates, >= 0."""
-        total = {group.name: torch.zeros(group.size) for group in groups}
-        count = 0
-        for found in evidence.gradients():
+
+        def squares(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
             values = {name: g * evidence.weights[name] for name, g in found.items()}
-            for group in groups:
-                total[group.name] += _sums(group, values).square()
-            count += 1
-        return {name: score / count for name, score in total.items()}
+            return {group.name: _sums(group, values).square() for group in groups}
+
+        return mean(squares(found) for found in evidence.gradients())
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Connection:
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return the magnitudes, >= 0; of a filter their sum."""
-        total = _added(evidence)
+        total, _ = summed(evidence.gradients(training=True))
         values = {name: (g * evidence.weights[name]).abs() for name, g in total.items()}
         return {group.name: _sums(group, values) for group in groups}
 
@@ -54,19 +52,22 @@ class GradientFlow:
     """w (H g): weights whose removal would raise the gradient's norm least are lowest last.
 
     Without a weight the squared norm of the gradient changes by about -2 w (H g), so a negative
-    score says that removal raises it. Source: Wang, Zhang and Grosse, "GraSP", ICLR 2020,
-    arXiv:2002.07376, section 4.2.
+    score says that removal raises it. H and g are those of the mean loss over all batches, and g
+    holds what is scored only: no biases, no norms. Two passes over the calibration. Source: Wang,
+    Zhang and Grosse, "GraSP", ICLR 2020, arXiv:2002.07376, section 4.2.
     """
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return the scores; of a filter their sum."""
-        total: dict[str, Tensor] = {}
-        for loss, named in evidence.losses(training=True):
-            first = gradient(loss, named, create_graph=True)
-            flow = torch.stack([(g * g.detach()).sum() for g in first.values()]).sum()
-            for name, product in gradient(flow, named).items():
-                total[name] = total[name] + product if name in total else product
-        values = {name: hg * evidence.weights[name] for name, hg in total.items()}
+        whole = mean(evidence.gradients(training=True))
+
+        def products() -> Iterator[dict[str, Tensor]]:
+            for loss, named in evidence.losses(training=True):
+                own = gradient(loss, named, create_graph=True)
+                flow = [(group.gather(whole) * group.gather(own)).sum() for group in groups]
+                yield gradient(torch.stack(flow).sum(), named)
+
+        values = {name: hg * evidence.weights[name] for name, hg in mean(products()).items()}
         return {group.name: _sums(group, values) for group in groups}
 
 
@@ -120,41 +121,44 @@ class Curvature:
         return {group.name: _sums(group, values) for group in groups}
 
 
-def _fisher(evidence: Evidence) -> dict[str, Tensor]:
+def summed(found: Iterable[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
+    """Add up tensors of equal name, and count the sets of them."""
     total: dict[str, Tensor] = {}
     count = 0
-    for found in evidence.gradients(single=True):
-        for name, g in found.items():
-            total[name] = total[name] + g.square() if name in total else g.square()
-        count += 1
+    for count, values in enumerate(found, start=1):
+        for name, value in values.items():
+            total[name] = total[name] + value if name in total else value
+    return total, count
+
+
+def mean(found: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Average tensors of equal name."""
+    total, count = summed(found)
     return {name: value / count for name, value in total.items()}
+
+
+def _fisher(evidence: Evidence) -> dict[str, Tensor]:
+    found = evidence.gradients(single=True)
+    return mean({name: g.square() for name, g in sample.items()} for sample in found)
 
 
 def _second(evidence: Evidence) -> dict[str, Tensor]:
-    total: dict[str, Tensor] = {}
-    count = 0
-    for loss, named in evidence.losses():
-        first = gradient(loss, named, create_graph=True)
-        for name, parameter in named.items():
-            flat = first[name].reshape(-1)
-            diagonal = torch.zeros_like(flat)
-            for k in range(len(flat) if flat.requires_grad else 0):
-                second = torch.autograd.grad(
-                    flat[k], parameter, retain_graph=True, allow_unused=True
-                )
-                diagonal[k] = 0.0 if second[0] is None else second[0].reshape(-1)[k]
-            value = diagonal.detach().view_as(parameter)
-            total[name] = total[name] + value if name in total else value
-        count += 1
-    return {name: value / count for name, value in total.items()}
+    def diagonals() -> Iterator[dict[str, Tensor]]:
+        for loss, named in evidence.losses():
+            first = gradient(loss, named, create_graph=True)
+            yield {name: _diagonal(first[name], parameter) for name, parameter in named.items()}
+
+    return mean(diagonals())
 
 
-def _added(evidence: Evidence) -> dict[str, Tensor]:
-    total: dict[str, Tensor] = {}
-    for found in evidence.gradients(training=True):
-        for name, g in found.items():
-            total[name] = total[name] + g if name in total else g
-    return total
+def _diagonal(first: Tensor, parameter: Tensor) -> Tensor:
+    """Return the derivative of each entry of a gradient by its own parameter."""
+    flat = first.reshape(-1)
+    diagonal = torch.zeros_like(flat)
+    for k in range(len(flat) if flat.requires_grad else 0):
+        (second,) = torch.autograd.grad(flat[k], parameter, retain_graph=True, allow_unused=True)
+        diagonal[k] = 0.0 if second is None else second.reshape(-1)[k]
+    return diagonal.detach().view_as(parameter)
 
 
 def _sums(group: UnitGroup, values: Mapping[str, Tensor]) -> Tensor:

@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunus.criteria import Calibration, Evidence
+from prunus.criteria import Calibration, Evidence, Limited
 from prunus.errors import DecisionWarning, EquivalenceError, TargetError, UnseenWarning
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
@@ -66,8 +67,16 @@ class Plan:
         self.groups = self.method.granularity.groups(self.space)
         if len(self.groups) < len(self.space.groups):
             self._hint += way_to_couple(self.method)
+        judges: tuple[object, ...] = (self.method.criterion, self.method.selector)
+        for part in judges:
+            if isinstance(part, Limited):
+                self.spare(part.unable(self.groups, self._evidence(model, torch.Generator())))
         if not self.groups:
-            left = (*self.space.frozen, *self.method.granularity.left_out(self.space))
+            left = (
+                *self.space.frozen,
+                *self.method.granularity.left_out(self.space),
+                *self.spared,
+            )
             why = list(dict.fromkeys(f"{f.name} {f.reason}" for f in reversed(left)))
             raise ValueError(
                 f"method {self.method.name!r} finds nothing to prune in {type(model).__name__}: "
@@ -144,12 +153,8 @@ class Plan:
         progress: float,
         learned: Scores,
     ) -> Decision:
-        evidence = Evidence(
-            weights={name: p.detach() for name, p in model.named_parameters()},
-            generator=generator,
-            model=model,
-            example=self.example,
-            calibration=self.calibration,
+        evidence = replace(
+            self._evidence(model, generator),
             keep=present,
             progress=progress,
             gradients_now={n: p.grad for n, p in model.named_parameters() if p.grad is not None},
@@ -165,6 +170,15 @@ class Plan:
             return self.method.selector.select(self.space, self.groups, scores, target, evidence)
         except TargetError as error:
             raise TargetError(f"{error}{self._hint}") from error
+
+    def _evidence(self, model: nn.Module, generator: torch.Generator) -> Evidence:
+        return Evidence(
+            weights={name: p.detach() for name, p in model.named_parameters()},
+            generator=generator,
+            model=model,
+            example=self.example,
+            calibration=self.calibration,
+        )
 
     def mask(self, keep: Keep) -> Mask:
         """Return the mask of a decision over every parameter and channel-carrying buffer."""

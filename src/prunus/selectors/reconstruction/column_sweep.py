@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from prunus.criteria import Evidence
+from prunus.criteria.sight import has_windows, unseen
 from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
 from prunus.selectors.reconstruction.course import Course, must_be_finite
-from prunus.selectors.reconstruction.windows import has_windows, windows
+from prunus.selectors.reconstruction.windows import windows
 from prunus.selectors.rows import highest, n_of_m, share_of
 from prunus.space import Space, UnitGroup
 from prunus.space.unit_groups import WeightGroup
@@ -82,6 +83,10 @@ class ColumnSweep:
             patch = {group.name: swept.reshape(weight.shape)}
             course.settle(group, keep.reshape(-1).cpu(), patch)
         return course.decision()
+
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return the weights whose input is not seen."""
+        return unseen(groups, evidence)
 
     def _hessian(self, name: str, course: Course) -> Tensor:
         """Return X X' of a layer, damped, for each of its groups: (groups, columns, columns)."""

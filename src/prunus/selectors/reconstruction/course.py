@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from prunus.criteria import Evidence
+from prunus.criteria.sight import has_windows, unread
 from prunus.selectors.base import Decision
-from prunus.selectors.reconstruction.windows import has_windows
 from prunus.selectors.topk import TopK
 from prunus.space import Space, UnitGroup
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, mend
 from prunus.space.unit_groups import Channels, WeightGroup
+from prunus.space.units import Member
 from prunus.types import Keep, Target
 
 
@@ -112,13 +113,7 @@ def readers(group: UnitGroup, model: nn.Module) -> list[Reader]:
             f"what a layer makes of its input is rebuilt from channels, but {group.name!r} has "
             "other units; prune channels."
         )
-    modules = dict(model.named_modules(remove_duplicate=False))
-    found = []
-    for member in group.group.members:
-        layer = modules.get(member.layer)
-        reads = not member.produces and member.dim == 1 and member.tensor.endswith(".weight")
-        if reads and has_windows(layer):
-            found.append(Reader(member.layer, member.tensor, member.index))
+    found = [Reader(m.layer, m.tensor, m.index) for m in _reading(group, model)]
     if not found:
         raise ValueError(
             f"no convolution or linear layer reads the channels of {group.name!r} as they are, so "
@@ -126,6 +121,23 @@ def readers(group: UnitGroup, model: nn.Module) -> list[Reader]:
             "at the weights."
         )
     return found
+
+
+def unable(groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+    """Return the groups of channels that no layer is seen to read, with the reason."""
+    return unread(groups, evidence, _reading)
+
+
+def _reading(group: Channels, model: nn.Module) -> list[Member]:
+    modules = dict(model.named_modules(remove_duplicate=False))
+    return [
+        member
+        for member in group.group.members
+        if not member.produces
+        and member.dim == 1
+        and member.tensor.endswith(".weight")
+        and has_windows(modules.get(member.layer))
+    ]
 
 
 def must_be_finite(layer: str, *tensors: Tensor) -> None:

@@ -15,6 +15,7 @@ from prunus.selectors.reconstruction.course import (
     in_order,
     must_be_finite,
     readers,
+    unable,
     widths,
 )
 from prunus.selectors.reconstruction.solve import toward
@@ -85,6 +86,10 @@ class Greedy:
                 patch[reader.weight] = _scaled(course.weight(reader.weight), reader, factor)
             course.settle(group, keep, patch)
         return course.decision()
+
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return the channels that no layer is seen to read."""
+        return unable(groups, evidence)
 
     def _grams(self, group: UnitGroup, reading: Sequence[Reader], course: Course) -> list[Tensor]:
         """Return the Gram matrix of what the channels add to each reading layer."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunus.criteria import Criterion, Evidence
+from prunus.criteria import Criterion, Evidence, Limited
 from prunus.selectors.base import Decision, Selector
 from prunus.selectors.reconstruction.course import Course, in_order
 from prunus.space import Space, UnitGroup
@@ -44,3 +44,9 @@ class LayerByLayer:
             chosen = self.selector.select(space, [group], own, target, course.evidence)
             course.settle(group, chosen.keep[group.name], chosen.patch)
         return course.decision()
+
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return what the criterion cannot judge."""
+        return (
+            self.criterion.unable(groups, evidence) if isinstance(self.criterion, Limited) else {}
+        )

@@ -15,6 +15,7 @@ from prunus.selectors.reconstruction.course import (
     in_order,
     must_be_finite,
     readers,
+    unable,
     widths,
 )
 from prunus.selectors.reconstruction.lasso import chosen
@@ -87,6 +88,10 @@ class Regression:
             for reader in reading:
                 course.settle(group, keep, self._fitted(reader, course, evidence))
         return course.decision()
+
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return the channels that no layer is seen to read."""
+        return unable(groups, evidence)
 
     def _design(
         self, reading: Sequence[Reader], course: Course, evidence: Evidence

@@ -66,11 +66,6 @@ class Windows:
             yield part, read.reshape(len(read), self.groups, -1, kernel)
 
 
-def has_windows(layer: nn.Module | None) -> bool:
-    """Say whether a layer is linear, or a convolution that is not transposed."""
-    return isinstance(layer, nn.Linear | _ConvNd) and not getattr(layer, "transposed", False)
-
-
 def windows(layer: nn.Module, x: Tensor) -> Windows:
     """Return what a layer reads of its input `x`; it must have windows."""
     if isinstance(layer, nn.Linear):
