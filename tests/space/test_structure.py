@@ -105,7 +105,16 @@ class Either(nn.Module):
         return self.b(h.sqrt() if h.sum() > 400 else h)
 
 
-def test_a_way_that_only_the_masked_network_takes_is_followed() -> None:
-    model, x = Either(), X.reshape(-1, 8)[:4]
+class Chosen(Either):
+    """How many rows there are is decided by values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.a(x))
+        return self.b(h)[torch.where(h.sum(1) > 100)[0]].sum(0)
+
+
+@pytest.mark.parametrize("make", [Either, Chosen])
+def test_a_way_that_only_the_masked_network_takes_is_followed(make: type[Either]) -> None:
+    model, x = make(), X.reshape(-1, 8)[:4]
     shrunk = shrink(model, trace(model, x), {"a": UNEVEN}, x)
     assert shrunk.form == "original classes"

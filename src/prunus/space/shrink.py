@@ -166,7 +166,7 @@ def _unchanged(
     index = kept_index(space, keep)
     dense = space.recording.copy()
     other = another_call(dense, what_stays(dense, index), calls)
-    if other and space.recording.decisions:  # with zeros for what goes, it may go another way
+    if other:  # with zeros for what goes, values may decide otherwise: the way, or how many rows
         masked = copied(model)
         apply_mask(masked, space.mask(keep))
         dense = recorded(masked, example, exact=space.recording.tracer.exact)
