@@ -264,7 +264,7 @@ def test_any_method_may_rewind():
 def test_trainers_that_would_not_follow_are_refused():
     attached = Attached(X, lottery(training="10it"))
     with pytest.raises(ValueError, match="'lottery' sends training back to an earlier step"):
-        attached.begin(network(), 10, None)
+        attached.begin(network(), 10, None, total=100)
 
 
 def test_settings_that_look_at_one_training_are_refused():

@@ -13,7 +13,7 @@ from prunus.errors import DecisionWarning, EquivalenceError, TargetError, Unseen
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
-from prunus.pruning.notes import not_seen, nothing_went, notes, thin, way_to_couple
+from prunus.pruning.notes import not_seen, notes, nothing_went, thin, way_to_couple
 from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, Structured, Verification, trace, verify
