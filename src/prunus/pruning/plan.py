@@ -75,7 +75,11 @@ class Plan:
         self.groups = self.method.granularity.groups(self.space)
         if len(self.groups) < len(self.space.groups):
             self._hint += way_to_couple(self.method)
-        judges: tuple[object, ...] = (self.method.criterion, self.method.selector)
+        judges: tuple[object, ...] = (
+            self.method.criterion,
+            self.method.selector,
+            self.method.masking,
+        )
         for part in judges:
             if isinstance(part, Limited):
                 self.spare(part.unable(self.groups, self._evidence(model, torch.Generator())))
@@ -220,6 +224,7 @@ class Plan:
             small, form, verification = shrunk.model, shrunk.form, shrunk.verification
             index = kept_index(self.space, keep)
         else:
+            form = "dense again" if self.method.temporary else form
             small = copy_sliced(mended, {})
             apply_mask(small, self.mask(keep))
             if check:
