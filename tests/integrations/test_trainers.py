@@ -177,6 +177,6 @@ def test_lightning_refuses_a_schedule_that_training_does_not_reach(tmp_path, len
 @pytest.mark.filterwarnings("ignore")
 def test_hugging_face_refuses_a_schedule_that_training_does_not_reach(tmp_path):
     callback = hugging_face_callback(end="13it")
-    with pytest.raises(ValueError, match="13 steps, but training after 12; train .* '12it'"):
+    with pytest.raises(ValueError, match=r"13 steps, but training after 12; train .* '12it'"):
         hugging_face_train(tmp_path, callback, 12)
     assert callback.pruner.steps == 0

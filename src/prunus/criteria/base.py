@@ -26,13 +26,13 @@ def share_right(outputs: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: The classes are not in dimension 1, or the outputs are no tensor.
     """
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    shape = tuple(getattr(outputs, "shape", ()))  # some networks return more than a tensor
     wanted = tuple(targets.shape)
-    if isinstance(shape, str) or shape[:1] + shape[2:] != wanted:
+    if len(shape) < 2 or shape[:1] + shape[2:] != wanted:
         raise ValueError(
-            "the share of right predictions is of outputs (batch, classes, ...) and targets (batch, "
-            f"...), got {shape} and {wanted}; pass Calibration(..., metric=...), and loss=, made for "
-            "such outputs."
+            "the share of right predictions is of outputs (batch, classes, ...) and targets "
+            f"(batch, ...), got {shape or type(outputs).__name__} and {wanted}; pass "
+            "Calibration(..., metric=...), and loss=, made for such outputs."
         )
     return (outputs.argmax(dim=1) == targets)[targets != -100].float().mean()
 

@@ -92,9 +92,9 @@ class Attached:
         end = method.timeline(steps_per_epoch).end
         if end > total:
             raise ValueError(
-                f"the schedule of method {method.name!r} ends after {end} steps, but training after "
-                f"{total:.0f}; train longer, or give the method an earlier end (begin, where it has "
-                f"no end), such as '{total:.0f}it'."
+                f"the schedule of method {method.name!r} ends after {end} steps, but training "
+                f"after {total:.0f}; train longer, or give the method an earlier end (begin, where "
+                f"it has no end), such as '{total:.0f}it'."
             )
         self._result = None
         if state:

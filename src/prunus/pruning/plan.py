@@ -16,8 +16,8 @@ from prunus.names import did_you_mean
 from prunus.pruning.notes import (
     no_such_unit,
     not_seen,
-    nothing_went,
     notes,
+    nothing_went,
     thin,
     unfit,
     way_to_couple,

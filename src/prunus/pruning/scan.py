@@ -138,7 +138,8 @@ def sensitivity(
         raise ValueError(f"sparsities must be in (0, 1), got {tuple(sparsities)}.")
     model = unwrapped(model)
     plan = Plan(model, example, method, None, exact=exact, calibration=calibration)
-    if not _ranks(plan.method):
+    criterion = plan.method.criterion
+    if criterion is None or not _ranks(plan.method):
         raise ValueError(
             f"method {plan.method.name!r} has no criterion to rank units by before training; take "
             f"one of {', '.join(name for name, make in METHODS.items() if _ranks(make()))}."
@@ -150,7 +151,7 @@ def sensitivity(
         example=example,
         calibration=calibration,
     )
-    scores = plan.method.criterion.score(plan.groups, evidence)
+    scores = criterion.score(plan.groups, evidence)
     single = not plan.method.structured and getattr(plan.method.granularity, "unit", "") == "weight"
     deviations = Deviations().score(plan.groups, evidence) if single else {}
     chooser = TopK(scope="layer", min_keep=1)

@@ -99,7 +99,7 @@ def _arm(name: str, result: Mapping[str, Any], macs: int) -> dict[str, Any]:
 
 
 def _notes(recipe: Recipe, report: Mapping[str, Any]) -> list[str]:
-    notes = report["notes"] + [
+    notes: list[str] = report["notes"] + [
         f"no rule for {operation} (met {count} times): the channels it touches stay whole"
         for operation, count in report["unknown"].items()
     ]

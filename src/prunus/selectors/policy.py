@@ -102,7 +102,8 @@ class PolicyGradient:
             keep[group.name] = top(logits, width)
             trials.settle(group.name, keep[group.name], self.settle_steps)
             _log.info(
-                "layer %d of %d: %s keeps %d of %d filters, %d trials so far; %.2f %% (%.2f %% before)",
+                "layer %d of %d: %s keeps %d of %d filters; "
+                "%d trials so far, %.2f %% (%.2f %% before)",
                 *(number, len(groups), group.name, width, group.size),
                 *(trials.count, trials.measure(), baseline),
             )
