@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import logging
 import re
 import sys
 
@@ -9,6 +10,7 @@ from torch import nn
 
 import prunus
 from prunus.cli import main
+from prunus.cli.show import told
 from prunus.methods import Method
 from prunus.methods.composition import QUESTIONS
 from prunus.recipe import load
@@ -326,3 +328,12 @@ def test_debug_shows_where_an_error_came_from(say, monkeypatch):
     monkeypatch.setenv("PRUNUS_DEBUG", "1")
     with pytest.raises(ValueError, match="lenet6"):
         main(["shrink", "lenet6"])
+
+
+def test_what_is_logged_goes_to_standard_error_while_a_recipe_runs(capsys):
+    logger = logging.getLogger("prunus.selectors.policy")
+    for shown in (True, False):
+        with told(shown=shown):
+            logger.info("layer 1 of 2")
+        logger.info("later")
+        assert capsys.readouterr() == ("", "layer 1 of 2\n" * shown)

@@ -220,3 +220,25 @@ def test_evaluation_masks_the_weights_as_they_are(hamiltonian, layer, layout):
         other.load_state_dict(model.state_dict())
         Pruner(other, x, method, target=Target(sparsity=0.5))
         assert torch.equal(model(x), other(x))
+
+
+class Tagger(nn.Module):
+    """A recurrent layer between two linear ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(6, 2)
+        self.lstm = nn.LSTM(8, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.last(self.lstm(self.first(x).relu())[0])
+
+
+def test_units_that_are_no_filters_of_one_layer_stay_whole():
+    method = gibbs(hamiltonian="filter", end="1it")
+    pruner = Pruner(Tagger(), torch.randn(2, 3, 4), method, target=Target(sparsity=0.5))
+    pruner.step()
+    result = pruner.finish()
+    assert (result.model.first.out_features, result.model.lstm.hidden_size) == (4, 6)
+    reason = "is no filter of one layer, which masks are sampled for"
+    assert {"name": "lstm", "channels": 6, "reason": reason} in result.report.frozen

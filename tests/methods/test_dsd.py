@@ -45,6 +45,7 @@ def test_the_smallest_go_for_a_while_and_return_at_zero_with_fresh_momentum():
     result = pruner.finish()
     assert result.report.nonzero == sum(p.numel() for p in model.parameters())
     assert result.report.asked is None and result.report.verification.passed
+    assert str(result.report).startswith("dsd: dense again\n")
 
 
 def test_it_has_no_target():

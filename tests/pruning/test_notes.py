@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunus import Pruner, Target, methods, prune
+from prunus import Calibration, Pruner, Target, methods, prune
 from prunus.criteria import L1
 from prunus.errors import DecisionWarning, TargetError, UnseenWarning
 from prunus.methods import Method, l1_filter
@@ -182,3 +182,28 @@ def test_a_layer_that_falls_to_one_channel_is_named():
     assert report.notes[0].startswith("2 keeps 1 of 32")
     even = Method(**WIDTHS | {"selector": TopK(scope="layer")}, name="taylor")
     assert not prune(net, X, method=even, target=Target(sparsity=0.75)).report.notes
+
+
+@pytest.mark.parametrize("method", [methods.wanda, methods.sparsegpt])
+def test_layers_that_a_pattern_does_not_fit_are_listed(method):
+    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+    data = Calibration([torch.randn(16, 8, generator=torch.Generator().manual_seed(1))])
+
+    report = prune(net, X, method=method(pattern="2:4"), calibration=data).report
+
+    reason = "has 6 weights, no multiple of the 4 of the pattern 2:4"
+    assert {"name": "2.weight", "channels": 4, "reason": reason} in report.frozen
+    assert "asked 0.5, reached 0.333: 2.weight stay whole, whose rows" in str(report)
+    assert not prune(net, X, method=method(), calibration=data).report.frozen[1:]
+
+
+@pytest.mark.parametrize(
+    ("method", "way"),
+    [
+        (methods.sss(), r"no residual branches, y = x \+ f\(x\); for channels take unit='channel'"),
+        (methods.gibbs(hamiltonian="kernel"), "no convolution kernels; .* hamiltonian='weight'"),
+    ],
+)
+def test_units_that_are_not_there_are_told_with_those_that_are(method, way):
+    with pytest.raises(ValueError, match=f"finds nothing to prune in Sequential: it has {way}"):
+        Pruner(block(), X, method, steps_per_epoch=1)

@@ -109,6 +109,10 @@ def test_sparsities_out_of_range_are_refused(sparsities):
         sensitivity(network(), X, zeros, sparsities=sparsities)
 
 
-def test_a_method_without_a_criterion_is_refused():
-    with pytest.raises(ValueError, match="has no criterion to rank units by"):
-        sensitivity(network(), X, zeros, method="try_and_learn")
+@pytest.mark.parametrize("method", ["try_and_learn", "gate"])
+def test_a_method_without_a_criterion_is_refused_and_those_with_one_are_named(method):
+    with pytest.raises(
+        ValueError, match=r"no criterion to rank units by .* one of l1_filter, "
+    ) as e:
+        sensitivity(network(), X, zeros, method=method)
+    assert method not in str(e.value).partition("take one of")[2]

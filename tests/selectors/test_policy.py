@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from prunus import Calibration, prune
+from prunus import Calibration, Target, prune
 from prunus.criteria import Evidence
+from prunus.criteria.base import share_right
 from prunus.methods import try_and_learn
 from prunus.selectors import PolicyGradient
 from prunus.selectors.agent import Agent, normalised, reward, surrogate
@@ -163,3 +164,26 @@ def test_samples_without_targets_are_refused():
     with pytest.raises(ValueError, match="must yield pairs"):
         prune(Useful(), torch.rand(1, 2), method="try_and_learn",
               calibration=Calibration([torch.rand(4, 2)]))  # fmt: skip
+
+
+def test_each_layer_that_is_done_is_logged(caplog):
+    method = try_and_learn(updates=2, trial_steps=0, settle_steps=0)
+    with caplog.at_level("INFO", logger="prunus"):
+        prune(
+            *(Useful(), torch.rand(1, 2)),
+            method=method,
+            target=Target(sparsity=0.5),
+            calibration=Calibration(samples()),
+        )
+    (line,) = caplog.messages
+    assert (
+        line.startswith("layer 1 of 1: hidden keeps 3 of 6 filters") and "(100.00 % before)" in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "got"), [(torch.zeros(2, 6, 4), r"\(2, 6, 4\) and \(2, 6\)"), ({}, "dict and")]
+)
+def test_classes_that_are_elsewhere_need_a_metric(outputs, got):
+    with pytest.raises(ValueError, match=rf"got {got}.* pass Calibration\(\.\.\., metric="):
+        share_right(outputs, torch.zeros(2, 6))

@@ -116,7 +116,8 @@ def inspect(
         data: With --sensitivity: a dataset, as for recipes. Its validation samples are used, which
             are held out of the training data: weights from elsewhere may have seen them.
         samples: With --sensitivity: on how many of them.
-        method: With --sensitivity: whose units go, and by which criterion.
+        method: With --sensitivity: whose units go, and by which criterion, which has to
+            rank them without training.
         html: Write a page with the network drawn, and all the tables.
         json_file: Write what --json prints.
         json: Print everything as JSON, nothing collapsed: model, params, macs, bytes, coverage,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from prunus.cli.show import Json, announce, print_arms, print_json
+from prunus.cli.show import Json, announce, print_arms, print_json, told
 
 
 def demo(
@@ -68,7 +68,8 @@ def run(
     from prunus.run import run as execute
 
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
-    finished = execute(load(recipe, overrides), directory, announce=announce, progress=not json)
+    with told(shown=not json):
+        finished = execute(load(recipe, overrides), directory, announce=announce, progress=not json)
     if json:
         print_json(finished.document)
         return

@@ -1,8 +1,10 @@
 """Results as tables for people and JSON for programs; progress on standard error."""
 
 import json
+import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -12,6 +14,23 @@ from rich.table import Table
 from rich.text import Text
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+@contextmanager
+def told(*, shown: bool) -> Iterator[None]:
+    """Write on standard error what the library logs meanwhile."""
+    logger, handler = logging.getLogger("prunus"), logging.StreamHandler(sys.stderr)
+    if not shown:
+        yield
+        return
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def print_json(value: Any) -> None:

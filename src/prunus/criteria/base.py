@@ -22,7 +22,18 @@ def share_right(outputs: Tensor, targets: Tensor) -> Tensor:
     Args:
         outputs: Scores of the classes, shape (batch, classes, ...).
         targets: Class numbers, shape (batch, ...); -100 does not count.
+
+    Raises:
+        ValueError: The classes are not in dimension 1, or the outputs are no tensor.
     """
+    shape = tuple(getattr(outputs, "shape", ()))  # some networks return more than a tensor
+    wanted = tuple(targets.shape)
+    if len(shape) < 2 or shape[:1] + shape[2:] != wanted:
+        raise ValueError(
+            "the share of right predictions is of outputs (batch, classes, ...) and targets "
+            f"(batch, ...), got {shape or type(outputs).__name__} and {wanted}; pass "
+            "Calibration(..., metric=...), and loss=, made for such outputs."
+        )
     return (outputs.argmax(dim=1) == targets)[targets != -100].float().mean()
 
 

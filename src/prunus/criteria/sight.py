@@ -23,7 +23,7 @@ _UNSEEN = (
 
 @runtime_checkable
 class Limited(Protocol):
-    """A criterion or selector that cannot judge every group; such groups are left whole."""
+    """A criterion, selector or masking that cannot judge every group: those stay whole."""
 
     def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
         """Return the groups that it cannot judge -> why, to follow the name of the group."""

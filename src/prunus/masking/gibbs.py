@@ -1,7 +1,7 @@
 """Masks drawn anew for every forward, from a distribution that hardens while training goes on."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.masking.base import Site
 from prunus.masking.hard import Hard
@@ -16,6 +17,7 @@ from prunus.masking.ising import chromatic, coupled, independent, quantile
 from prunus.masking.substitution import Substitution
 from prunus.space import UnitGroup
 from prunus.space.unit_groups import Channels, WeightGroup
+from prunus.space.units import Member
 from prunus.types import Keep, Mask, Scores
 
 Hamiltonian = Literal["weight", "kernel", "filter"]
@@ -77,6 +79,14 @@ class Gibbs:
     def strength(self) -> float:
         """The coupling c."""
         return _COUPLING[self.hamiltonian] if self.coupling is None else self.coupling
+
+    def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
+        """Return the groups of which no masks can be sampled, such as heads -> why."""
+        return {
+            group.name: "is no filter of one layer, which masks are sampled for"
+            for group in groups
+            if not isinstance(group, WeightGroup) and _filters(group, evidence.weights) is None
+        }
 
     def on(self, site: Site) -> "Sampled":
         """Begin on a network.
@@ -256,18 +266,17 @@ class _Units:
         """
         if isinstance(group, WeightGroup):
             return cls(group.name, group.name, None, group.entries, (0, group.entries))
-        made = group.group.producers if isinstance(group, Channels) else ()
-        weights = [m for m in made if parameters[m.tensor].ndim > 1]
-        if len(weights) != 1 or group.channels > 1:
+        made = _filters(group, parameters)
+        if made is None:
             raise ValueError(
                 f"{group.name!r} has units that are no filters of one layer; skip it, or sample "
                 "weights or kernels."
             )
-        dim, weight = weights[0].dim, parameters[weights[0].tensor]
+        dim, weight = made.dim, parameters[made.tensor]
         entries = weight.numel() // weight.shape[dim]
         inputs = weight.movedim(dim, 0).shape[1]
         first = inputs // 2 * (entries // inputs)
-        return cls(group.name, weights[0].tensor, dim, entries, (first, entries - first))
+        return cls(group.name, made.tensor, dim, entries, (first, entries - first))
 
     def rows(self, weight: Tensor) -> Tensor:
         """Return the entries of each unit, shape (units, entries)."""
@@ -281,3 +290,10 @@ class _Units:
         moved = weight.movedim(self.dim, 0).shape
         shaped = rows.expand(-1, self.entries).reshape(moved)
         return shaped.movedim(0, self.dim).to(weight.dtype)
+
+
+def _filters(group: UnitGroup, parameters: Mapping[str, Tensor]) -> Member | None:
+    """Return where the filters of a group are; None where its units are no filters of one layer."""
+    made = group.group.producers if isinstance(group, Channels) else ()
+    weights = [member for member in made if parameters[member.tensor].ndim > 1]
+    return weights[0] if len(weights) == 1 and group.channels == 1 else None

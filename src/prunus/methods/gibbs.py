@@ -3,8 +3,8 @@
 Source: Labach and Valaee, "A Framework for Neural Network Pruning Using Gibbs Distributions",
 GLOBECOM 2020, arXiv:2006.04981.
 Deviation: the inverse temperature rises at every step; in eval mode, and at the end, the units of
-largest mean square stay, for single weights too. Filters of a residual sum stay whole, so that what
-goes can be removed.
+largest mean square stay, for single weights too. Filters of a residual sum, heads and recurrent
+units stay whole, so that what goes can be removed.
 """
 
 from typing import Literal

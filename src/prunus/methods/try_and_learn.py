@@ -25,6 +25,11 @@ def try_and_learn(
 ) -> Method:
     """Remove the filters that agents, trained by policy gradient on trials, learn to do without.
 
+    Pass `Calibration(batches, validation=...)`: without validation pairs trials are judged on the
+    batches that they train on, where almost any decision looks harmless. Classifiers with classes
+    in dimension 1 are judged by their accuracy, others by the calibration's `metric`. This takes
+    long, up to samples * updates trials for each layer; the logger "prunus" says how far it is.
+
     Args:
         tolerance: The drop of accuracy allowed, in points; a larger one gives a smaller network.
         samples: Decisions that an agent tries out for each update of its policy.

@@ -5,16 +5,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunus.methods import METHODS, Method
-from prunus.selectors import AboveZero
-from prunus.space import Structured
+from prunus.selectors import AboveZero, ColumnSweep, LayerByLayer, Rows
+from prunus.selectors.rows import unfitting
+from prunus.space import Branches, Frozen, Structured, UnitGroup, Unstructured
 from prunus.space.space import Space
 from prunus.types import Keep, Scores, Target
 
 _MANY = 4  # channels that a layer, fallen to one, would have kept at the share of all layers
-_SHOWN = 4  # of such layers are named
+_SHOWN = 4  # layers are named at most
 
 
-def notes(method: Method, space: Space, asked: Target | None, reached: float | None) -> list[str]:
+def unfit(method: Method, groups: Sequence[UnitGroup]) -> list[Frozen]:
+    """Return the weights that stay whole because the method's pattern N:M does not fit them."""
+    selector = method.selector
+    chooser = selector.selector if isinstance(selector, LayerByLayer) else selector
+    pattern = chooser.pattern if isinstance(chooser, Rows | ColumnSweep) else None
+    return [] if pattern is None else unfitting(groups, pattern)
+
+
+def notes(
+    method: Method,
+    space: Space,
+    asked: Target | None,
+    reached: float | None,
+    whole: Sequence[Frozen] = (),
+) -> list[str]:
     """Return one line for each thing that did not go as asked.
 
     Args:
@@ -22,15 +37,21 @@ def notes(method: Method, space: Space, asked: Target | None, reached: float | N
         space: What could go.
         asked: The target.
         reached: The same metric of the result.
+        whole: What the method's pattern does not fit.
     """
     found = []
     if (
         asked is not None
         and reached is not None
-        and abs(reached - asked.value) > 0.03 * asked.value
+        and (whole or abs(reached - asked.value) > 0.03 * asked.value)
     ):
         multiple = getattr(method.selector, "round_to", 1)
         why = f": widths are multiples of {multiple}; round_to=1 comes nearer" * (multiple > 1)
+        if whole:
+            names = ", ".join(
+                [*(one.name for one in whole[:_SHOWN]), *["..."] * (len(whole) > _SHOWN)]
+            )
+            why = f": {names} stay whole, whose rows are no multiple of the pattern"
         found.append(f"asked {asked.value:g}, reached {reached:.3g}{why}")
     granularity = method.granularity
     inside = isinstance(granularity, Structured) and granularity.inside_heads
@@ -96,6 +117,21 @@ def not_seen(space: Space) -> str:
         f"{space.unseen[0]}; where an input leads there, the small network fails or is wrong: pass "
         "such inputs as also="
     )
+
+
+def no_such_unit(method: Method, space: Space) -> str:
+    """Return that the network has no unit of the method's kind, and which it has; empty if not."""
+    makes = METHODS.get(method.name)
+    settings = inspect.signature(makes).parameters if makes else {}
+    granularity = method.granularity
+    if isinstance(granularity, Branches) and not space.branches:
+        other = "unit='channel'" if "unit" in settings else "Structured()"
+        return f"it has no residual branches, y = x + f(x); for channels take {other}"
+    kernels = any(len(weight.shape) > 2 for weight in space.weights)
+    if isinstance(granularity, Unstructured) and granularity.unit == "kernel" and not kernels:
+        other = "hamiltonian='weight'" if "hamiltonian" in settings else "Unstructured()"
+        return f"it has no convolution kernels; for single weights take {other}"
+    return ""
 
 
 def way_to_couple(method: Method) -> str:

@@ -13,7 +13,15 @@ from prunus.errors import DecisionWarning, EquivalenceError, TargetError, Unseen
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
-from prunus.pruning.notes import not_seen, notes, nothing_went, thin, way_to_couple
+from prunus.pruning.notes import (
+    no_such_unit,
+    not_seen,
+    notes,
+    nothing_went,
+    thin,
+    unfit,
+    way_to_couple,
+)
 from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, Structured, Verification, trace, verify
@@ -61,13 +69,17 @@ class Plan:
         granularity = self.method.granularity
         inside = isinstance(granularity, Structured) and granularity.inside_heads
         self.space = trace(model, example, also=also, exact=exact, inside_heads=inside)
-        reasons = " ".join(frozen.reason for frozen in self.space.frozen)
-        averaged = "averaged over" in reasons or "the statistics of" in reasons
+        told = " ".join(frozen.reason for frozen in self.space.frozen)
+        averaged = "averaged over" in told or "the statistics of" in told
         self._hint = _AVERAGED if exact and averaged else ""
         self.groups = self.method.granularity.groups(self.space)
         if len(self.groups) < len(self.space.groups):
             self._hint += way_to_couple(self.method)
-        judges: tuple[object, ...] = (self.method.criterion, self.method.selector)
+        judges: tuple[object, ...] = (
+            self.method.criterion,
+            self.method.selector,
+            self.method.masking,
+        )
         for part in judges:
             if isinstance(part, Limited):
                 self.spare(part.unable(self.groups, self._evidence(model, torch.Generator())))
@@ -77,10 +89,11 @@ class Plan:
                 *self.method.granularity.left_out(self.space),
                 *self.spared,
             )
-            why = list(dict.fromkeys(f"{f.name} {f.reason}" for f in reversed(left)))
+            reasons = dict.fromkeys(f"{f.name} {f.reason}" for f in reversed(left))
+            why = no_such_unit(self.method, self.space) or "; ".join([*reasons][:5])
             raise ValueError(
                 f"method {self.method.name!r} finds nothing to prune in {type(model).__name__}: "
-                f"{'; '.join(why[:5]) or 'no layer multiplies its input by weights'}." + self._hint
+                f"{why or 'no layer multiplies its input by weights'}." + self._hint
             )
 
     @property
@@ -211,6 +224,7 @@ class Plan:
             small, form, verification = shrunk.model, shrunk.form, shrunk.verification
             index = kept_index(self.space, keep)
         else:
+            form = "dense again" if self.method.temporary else form
             small = copy_sliced(mended, {})
             apply_mask(small, self.mask(keep))
             if check:
@@ -254,6 +268,7 @@ class Plan:
             name: pruned / max(1, dense) for name, (dense, pruned) in costs.items()
         }
         reached = measured.get(self.target.metric) if self.target else None
+        whole = unfit(self.method, self.groups)
         left = (*self.space.frozen, *self.method.granularity.left_out(self.space), *self.spared)
         return Report(
             method=self.method.name,
@@ -273,7 +288,7 @@ class Plan:
             branches=[branch.name for branch in self.space.gone(keep)],
             frozen=[
                 {"name": f.name, "channels": f.channels, "reason": f.reason}
-                for f in dict.fromkeys(left)
+                for f in dict.fromkeys((*left, *whole))
             ],
             form=form,
             decisions=self._ways(small),
@@ -281,7 +296,7 @@ class Plan:
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
-            notes=notes(self.method, self.space, self.target, reached),
+            notes=notes(self.method, self.space, self.target, reached, whole),
         )
 
     def _ways(self, small: nn.Module) -> list[str]:

@@ -26,7 +26,8 @@ class Report:
         groups: Per group of channels: name, width before and after, coupled layers.
         branches: Residual branches that are gone, by name.
         frozen: Per layer with channels that may not go: name, channels, reason.
-        form: "original classes" or "rewritten graph"; "masked" for single weights.
+        form: "original classes" or "rewritten graph"; "masked" for single weights, "dense
+            again" where those that were gone for a while are back.
         decisions: What decided the way that the forward took, so that no other way was followed:
             calls that look at values ("item", "__bool__"), questions about sizes
             ("x.shape[3] > 64: False"), plain inputs ("reverse=False"). A graph holds that way only

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunus.criteria import Calibration, Deviations, Evidence
-from prunus.methods import Method
+from prunus.criteria import Calibration, Deviations, Evidence, Learned
+from prunus.methods import METHODS, Method
 from prunus.pruning.plan import Plan
 from prunus.selectors import TopK
 from prunus.space.unwrap import unwrapped
@@ -138,8 +138,12 @@ def sensitivity(
         raise ValueError(f"sparsities must be in (0, 1), got {tuple(sparsities)}.")
     model = unwrapped(model)
     plan = Plan(model, example, method, None, exact=exact, calibration=calibration)
-    if plan.method.criterion is None:
-        raise ValueError(f"method {plan.method.name!r} has no criterion to rank units by.")
+    criterion = plan.method.criterion
+    if criterion is None or not _ranks(plan.method):
+        raise ValueError(
+            f"method {plan.method.name!r} has no criterion to rank units by before training; take "
+            f"one of {', '.join(name for name, make in METHODS.items() if _ranks(make()))}."
+        )
     evidence = Evidence(
         weights={name: p.detach() for name, p in model.named_parameters()},
         generator=torch.Generator().manual_seed(seed),
@@ -147,7 +151,7 @@ def sensitivity(
         example=example,
         calibration=calibration,
     )
-    scores = plan.method.criterion.score(plan.groups, evidence)
+    scores = criterion.score(plan.groups, evidence)
     single = not plan.method.structured and getattr(plan.method.granularity, "unit", "") == "weight"
     deviations = Deviations().score(plan.groups, evidence) if single else {}
     chooser = TopK(scope="layer", min_keep=1)
@@ -162,6 +166,11 @@ def sensitivity(
                 thresholds.append(float(deviations[group.name][keep[group.name]].min()))
         layers.append(LayerScan(group.name, group.size, tuple(values), tuple(thresholds)))
     return Sensitivity(float(measure(model)), shares, tuple(layers))
+
+
+def _ranks(method: Method) -> bool:
+    """Say whether a method can tell which units go first, without having trained."""
+    return not isinstance(method.criterion, Learned | None)
 
 
 @torch.no_grad()

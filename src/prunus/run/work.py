@@ -236,7 +236,7 @@ class Work:
     def _small(self, model: nn.Module, pruned: Done) -> tuple[nn.Module, Mask | None]:
         """Return the pruned form of a network with its own weights, and the mask to hold."""
         mask = _tensors(pruned, "mask")
-        if pruned.result["report"]["form"] == "masked":
+        if pruned.result["report"]["form"] in ("masked", "dense again"):
             return model, mask
         space = trace(model, self.example)
         return shrink(model, space, _kept(space, mask), self.example).model, None

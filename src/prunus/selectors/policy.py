@@ -1,5 +1,6 @@
 """Filters chosen by agents that learn from trials."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from prunus.selectors.topk import TopK
 from prunus.selectors.trials import Trials
 from prunus.space import Space, UnitGroup
 from prunus.types import Keep, Scores, Target
+
+_log = logging.getLogger(__name__)
 
 _DECIDED = 0.4  # how far from even the probability of keeping a filter is when it is settled
 
@@ -75,7 +78,7 @@ class PolicyGradient:
     ) -> Decision:
         """Learn what stays; with a target, every layer keeps its most probable filters.
 
-        Without a target the policies decide how many, too.
+        Without a target the policies decide how many, too. Each layer that is done is logged.
 
         Raises:
             ValueError: There are no samples with targets.
@@ -90,7 +93,7 @@ class PolicyGradient:
         trials = Trials(space, evidence, steps=self.trial_steps, rate=self.trial_rate)
         baseline = trials.measure()
         keep: Keep = {}
-        for group in groups:
+        for number, group in enumerate(groups, start=1):
             filters = group.gather(evidence.weights)
             inputs = filters.shape[1] // max(1, _window(group, evidence))
             agent = Agent(filters, inputs, start=self.start, generator=evidence.generator)
@@ -98,6 +101,12 @@ class PolicyGradient:
             width = widths.get(group.name, max(1, int((logits > 0).sum())))
             keep[group.name] = top(logits, width)
             trials.settle(group.name, keep[group.name], self.settle_steps)
+            _log.info(
+                "layer %d of %d: %s keeps %d of %d filters; "
+                "%d trials so far, %.2f %% (%.2f %% before)",
+                *(number, len(groups), group.name, width, group.size),
+                *(trials.count, trials.measure(), baseline),
+            )
         return Decision(keep, trials.weights())
 
     def _learn(

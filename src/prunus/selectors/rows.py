@@ -10,7 +10,7 @@ from torch import Tensor
 from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.selectors.base import Decision
-from prunus.space import Space, UnitGroup
+from prunus.space import Frozen, Space, UnitGroup
 from prunus.space.unit_groups import WeightGroup
 from prunus.types import Keep, Scores, Target
 
@@ -78,6 +78,23 @@ def n_of_m(pattern: str) -> tuple[int, int]:
     if found is None or int(found[1]) >= int(found[2]):
         raise ValueError(f"pattern must be 'N:M' with N below M, such as '2:4', got {pattern!r}.")
     return int(found[1]), int(found[2])
+
+
+def unfitting(groups: Sequence[UnitGroup], pattern: str) -> list[Frozen]:
+    """Return the weights that a pattern leaves whole, because of the length of their rows."""
+    _, of = n_of_m(pattern)
+    lengths = {
+        g.name: (g.weight.shape[0], g.size // g.weight.shape[0])
+        for g in groups
+        if isinstance(g, WeightGroup)
+    }
+    return [
+        Frozen(
+            name, rows, f"has {length} weights, no multiple of the {of} of the pattern {pattern}"
+        )
+        for name, (rows, length) in lengths.items()
+        if length % of
+    ]
 
 
 def share_of(target: Target | None, pattern: str | None) -> float:

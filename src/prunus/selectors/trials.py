@@ -55,6 +55,11 @@ class Trials:
         self._known: dict[bytes, float] = {}
         self._held = self._copied()
 
+    @property
+    def count(self) -> int:
+        """How many decisions have been tried out."""
+        return len(self._known)
+
     def measure(self) -> float:
         """Return how good the network is as it stands, in percent."""
         self._model.eval()
