@@ -133,7 +133,11 @@ class Pruner:
         """Keep masked weights at zero and update the mask when it is due: `hold` and `update`.
 
         Args:
-            optimizer: Its state is zeroed for weights whose mask changed.
+            optimizer: Its state is zeroed for weights whose mask changed. Group lasso and methods
+                that learn act with the learning rate that it has for the pruned weights.
+
+        Raises:
+            ValueError: Something is learned, but there is no optimizer that trains these weights.
         """
         self.hold(optimizer)
         self.update(optimizer)
@@ -141,10 +145,11 @@ class Pruner:
     def hold(self, optimizer: Optimizer | None = None) -> None:
         """Count an optimizer step and keep masked weights at zero."""
         penalty = self.plan.method.penalty
-        rate = 0.0 if optimizer is None else float(optimizer.param_groups[0]["lr"])
-        if penalty is not None and rate and self.steps < self._timeline.end:
-            penalty.shrink(self.plan.groups, self._parameters, rate)
+        rates = self._rates(optimizer) if self.steps < self._timeline.end else {}
+        if penalty is not None and self.steps < self._timeline.end:
+            penalty.shrink(self.plan.groups, self._parameters, rates)
         self.steps += 1
+        rate = max(rates.values(), default=None)
         self._masking.apply(rate)  # first: what was masked has been moved by the optimizer
         self.rewinding.remember(self.steps)
 
@@ -247,6 +252,19 @@ class Pruner:
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()
+
+    def _rates(self, optimizer: Optimizer | None) -> dict[str, float]:
+        """Return the learning rate of each group, the lowest of its weights."""
+        by_id = {
+            id(parameter): float(group["lr"])
+            for group in (optimizer.param_groups if optimizer is not None else ())
+            for parameter in group["params"]
+        }
+        found = {
+            group.name: min(by_id.get(id(self._parameters[name]), 0.0) for name in group.tensors)
+            for group in self.plan.groups
+        }
+        return found if any(id(p) in by_id for p in self._parameters.values()) else {}
 
     def _needs_gradients(self) -> bool:
         """Say whether the next update looks at gradients of masked weights."""
