@@ -49,11 +49,12 @@ class Masking(Protocol):
     def penalty(self) -> Tensor | float:
         """Return what is added to the loss; the number 0 costs nothing."""
 
-    def apply(self, rate: float | None = None) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Act after an optimizer step.
 
         Args:
             rate: Its learning rate; None where it is not known.
+            scale: What the loss was multiplied by.
         """
 
     def settle(self) -> None:

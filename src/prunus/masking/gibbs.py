@@ -123,7 +123,7 @@ class Sampled:
         """Return 0."""
         return 0.0
 
-    def apply(self, rate: float | None = None) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Let beta rise; once the mask is final, hold it."""
         self._steps += 1
         self._substitution.restore()

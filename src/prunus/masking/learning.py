@@ -19,7 +19,8 @@ class Learning(ABC):
     While it learns, weights times what follows from the values stand in for the weights during each
     forward. The values are no parameters of the model: no optimizer knows them, and weight decay
     does not act on them. They take their own step after each of the optimizer's, with its learning
-    rate; gradients are averaged over ranks.
+    rate; gradients are averaged over ranks. A step whose gradient is not finite is left out, as
+    gradient scalers leave out the optimizer's.
 
     Args:
         site: Where.
@@ -63,7 +64,7 @@ class Learning(ABC):
         """Take up a mask that was in place before."""
         self._hard.load(mask)
 
-    def apply(self, rate: float | None = None) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Let the values take their step; once settled, hold the mask.
 
         Raises:
@@ -81,7 +82,9 @@ class Learning(ABC):
                     "trains the pruned weights: pruner.step(optimizer)."
                 )
             with torch.no_grad():
-                self._learn(gradient, rate)
+                gradient = gradient / scale
+                if gradient.isfinite().all():
+                    self._learn(gradient, rate)
         self.values.grad = None
 
     def settle(self) -> None:

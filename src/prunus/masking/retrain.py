@@ -69,7 +69,7 @@ class Retraining(Hard):
         super().set(mask)
 
     @torch.no_grad()
-    def apply(self, rate: float | None = None) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Put the fixed layers back and set the masked weights to zero."""
         for name, values in self._fixed.items():
             self._parameters[name].copy_(values)
