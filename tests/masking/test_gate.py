@@ -218,3 +218,27 @@ def test_bad_settings_are_refused(settings, message):
 def test_gates_need_a_target():
     with pytest.raises(ValueError, match="give one, such as"):
         Gate().on(Site(build()))
+
+
+def test_u_learns_with_the_rate_of_the_pruned_weights_whatever_the_order_of_groups():
+    found = []
+    for order in ((0, 1, 3, 7), (7, 3, 1, 0)):
+        model = build()
+        pruner = Pruner(model, X, gate(begin="5it"), target=Target(macs=0.5))
+        rates = {0: 0.1, 1: 0.1, 3: 0.1, 7: 1e-4}
+        optimizer = torch.optim.SGD(
+            [{"params": model[k].parameters(), "lr": rates[k]} for k in order]
+        )
+        (model(X).square().mean() + pruner.penalty()).backward()
+        pruner.step(optimizer)
+        found.append(pruner._masking.values.detach().clone())
+    assert torch.equal(*found) and len(found[0].unique()) > 1
+
+
+def test_u_does_not_learn_without_an_optimizer():
+    model = build()
+    pruner = Pruner(model, X, gate(begin="5it"), target=Target(macs=0.5))
+    pruner.step()  # nothing to learn from yet
+    (model(X).square().mean() + pruner.penalty()).backward()
+    with pytest.raises(ValueError, match=r"pass the optimizer .* pruner.step\(optimizer\)"):
+        pruner.step()

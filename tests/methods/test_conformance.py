@@ -244,8 +244,9 @@ def test_it_leaves_everything_else_as_found(name):
     before = look()
     buffers = {key: value.clone() for key, value in model.named_buffers()}
     pruner = Pruner(model, X, method(name), target=target(name), calibration=DATA)
+    optimizer = optimizer_of(model)
     for _ in range(STEPS):
-        pruner.step()
+        pruner.step(optimizer)
     result = pruner.finish()
     assert look() == before
     if name not in RETRAINS:

@@ -42,7 +42,7 @@ def test_a_unit_is_zero_from_where_its_norm_is_reached(rate, expected):
         model[0].weight.copy_(torch.tensor([[3.0, 4.0], [30.0, 40.0]]))
     groups = Structured().groups(trace(model, torch.ones(1, 2)))
 
-    GroupLasso(2 / 2**0.5).shrink(groups, dict(model.named_parameters()), rate)
+    GroupLasso(2 / 2**0.5).shrink(groups, dict(model.named_parameters()), {"0": rate})
 
     norms = model[0].weight.norm(dim=1).tolist()
     assert norms == pytest.approx([5 * expected, 50 - 2 * rate])
@@ -54,8 +54,34 @@ def test_single_weights_are_units_too():
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[1.0, -0.3, 0.05]]))
     groups = Unstructured().groups(trace(model, torch.ones(1, 3)))
-    GroupLasso(0.1).shrink(groups, dict(model.named_parameters()), 1.0)
+    GroupLasso(0.1).shrink(groups, dict(model.named_parameters()), {"0.weight": 1.0})
     assert model[0].weight[0].tolist() == pytest.approx([0.9, -0.2, 0.0])
+
+
+def test_each_layer_shrinks_by_its_own_learning_rate():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+    before = [model[k].weight.detach().norm(dim=1) for k in (0, 2)]
+    rates = {3: 1.0, 0: 0.0, 2: 0.1}
+    optimizer = torch.optim.SGD(
+        [{"params": model[k].parameters(), "lr": rate} for k, rate in rates.items()]
+    )
+    method = group_lasso(begin="9it", strength=0.1)
+    pruner = Pruner(model, torch.ones(1, 8), method, target=Target(params=0.5))
+    pruner.step(optimizer)
+    assert torch.equal(model[0].weight.detach().norm(dim=1), before[0])
+    lost = before[1] - model[2].weight.detach().norm(dim=1)
+    assert torch.allclose(lost, torch.tensor(0.1 * 0.1 * 8**0.5), atol=1e-6)
+
+
+def test_without_the_learning_rate_nothing_is_guessed():
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    method = group_lasso(begin="9it")
+    pruner = Pruner(model, torch.ones(1, 8), method, target=Target(params=0.5))
+    other = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1)
+    for optimizer in (None, other):
+        with pytest.raises(ValueError, match=r"pass the optimizer .* pruner.step\(optimizer\)"):
+            pruner.step(optimizer)
 
 
 @pytest.mark.parametrize("penalty", [ScaleL1, GroupLasso])

@@ -49,8 +49,13 @@ class Masking(Protocol):
     def penalty(self) -> Tensor | float:
         """Return what is added to the loss; the number 0 costs nothing."""
 
-    def apply(self, rate: float = 0.0) -> None:
-        """Act after an optimizer step of learning rate `rate`; 0 where there is no optimizer."""
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
+        """Act after an optimizer step.
+
+        Args:
+            rate: Its learning rate; None where it is not known.
+            scale: What the loss was multiplied by.
+        """
 
     def settle(self) -> None:
         """Hold the mask from now on."""

@@ -133,11 +133,11 @@ class Sampled:
         """Return 0."""
         return 0.0
 
-    def apply(self, rate: float = 0.0) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Let beta rise; once the mask is final, hold it."""
         self._steps += 1
         self._substitution.restore()
-        self._hard.apply(rate)
+        self._hard.apply()
 
     def settle(self) -> None:
         """End the sampling and hold the mask from now on."""

@@ -69,7 +69,7 @@ class Hard:
         """Take up a mask that was in place before."""
         self.set(mask)
 
-    def apply(self, rate: float = 0.0) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Set the masked weights to zero; called after every optimizer step."""
         self.multiply()
 

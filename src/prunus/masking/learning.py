@@ -19,7 +19,8 @@ class Learning(ABC):
     While it learns, weights times what follows from the values stand in for the weights during each
     forward. The values are no parameters of the model: no optimizer knows them, and weight decay
     does not act on them. They take their own step after each of the optimizer's, with its learning
-    rate; gradients are averaged over ranks. A loss that is scaled (fp16) would scale their steps.
+    rate; gradients are averaged over ranks. A step whose gradient is not finite is left out, as
+    gradient scalers leave out the optimizer's.
 
     Args:
         site: Where.
@@ -63,16 +64,27 @@ class Learning(ABC):
         """Take up a mask that was in place before."""
         self._hard.load(mask)
 
-    def apply(self, rate: float = 0.0) -> None:
-        """Let the values take their step; once settled, hold the mask."""
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
+        """Let the values take their step; once settled, hold the mask.
+
+        Raises:
+            ValueError: There is a gradient, but no learning rate.
+        """
         if self._settled:
             self._hard.apply()
             return
         self._substitution.restore()
         gradient = self._averaged()
         if gradient is not None:
+            if rate is None:
+                raise ValueError(
+                    "the method learns with the optimizer's learning rate; pass the optimizer that "
+                    "trains the pruned weights: pruner.step(optimizer)."
+                )
             with torch.no_grad():
-                self._learn(gradient, rate)
+                gradient = gradient / scale
+                if gradient.isfinite().all():
+                    self._learn(gradient, rate)
         self.values.grad = None
 
     def settle(self) -> None:

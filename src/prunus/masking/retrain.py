@@ -69,11 +69,11 @@ class Retraining(Hard):
         super().set(mask)
 
     @torch.no_grad()
-    def apply(self, rate: float = 0.0) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Put the fixed layers back and set the masked weights to zero."""
         for name, values in self._fixed.items():
             self._parameters[name].copy_(values)
-        super().apply(rate)
+        super().apply()
 
     def settle(self) -> None:
         """Train everything from now on."""

@@ -55,7 +55,7 @@ class Shadow:
             self._frozen[name] = weight * (1 - self._factors[name])
 
     @torch.no_grad()
-    def apply(self, rate: float = 0.0) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Undo what the optimizer did to masked weights; once settled, hold them at zero."""
         if self._settled:
             self._hard.apply()

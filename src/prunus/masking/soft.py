@@ -47,7 +47,7 @@ class Soft(Hard):
         super().set(mask)
 
     @torch.no_grad()
-    def apply(self, rate: float = 0.0) -> None:
+    def apply(self, rate: float | None = None, scale: float = 1.0) -> None:
         """Leave the weights alone until the mask is settled."""
         if self._settled:
             self.multiply()

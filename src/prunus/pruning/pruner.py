@@ -56,6 +56,14 @@ class Pruner:
             pruner.step(optimizer)
         small = pruner.finish(optimizer).model
 
+    With a `torch.amp.GradScaler` the numbers that some methods learn see scaled gradients, since no
+    optimizer knows them; a step in which these overflow is left out for them, too::
+
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        pruner.step(optimizer, scale=scaler.get_scale())
+        scaler.update()
+
     A method that rewinds sends training back after each update of the mask. The pruner resets
     weights and optimizer; a loop of your own does the same to its learning rate, for which
     `rewound` gives the step, and looks at a trained network before it is reset by calling the two
@@ -129,23 +137,30 @@ class Pruner:
         penalty, own = self.plan.method.penalty, self._masking.penalty()
         return own if penalty is None else own + penalty.value(self.plan.groups, self._parameters)
 
-    def step(self, optimizer: Optimizer | None = None) -> None:
+    def step(self, optimizer: Optimizer | None = None, *, scale: float = 1.0) -> None:
         """Keep masked weights at zero and update the mask when it is due: `hold` and `update`.
 
         Args:
-            optimizer: Its state is zeroed for weights whose mask changed.
+            optimizer: Its state is zeroed for weights whose mask changed. Group lasso and methods
+                that learn act with the learning rate that it has for the pruned weights.
+            scale: What the loss was multiplied by, `scaler.get_scale()` before `scaler.update()`,
+                which methods that learn divide by.
+
+        Raises:
+            ValueError: Something is learned, but there is no optimizer that trains these weights.
         """
-        self.hold(optimizer)
+        self.hold(optimizer, scale=scale)
         self.update(optimizer)
 
-    def hold(self, optimizer: Optimizer | None = None) -> None:
-        """Count an optimizer step and keep masked weights at zero."""
+    def hold(self, optimizer: Optimizer | None = None, *, scale: float = 1.0) -> None:
+        """Count an optimizer step and keep masked weights at zero; arguments as for `step`."""
         penalty = self.plan.method.penalty
-        rate = 0.0 if optimizer is None else float(optimizer.param_groups[0]["lr"])
-        if penalty is not None and rate and self.steps < self._timeline.end:
-            penalty.shrink(self.plan.groups, self._parameters, rate)
+        rates = self._rates(optimizer) if self.steps < self._timeline.end else {}
+        if penalty is not None and self.steps < self._timeline.end:
+            penalty.shrink(self.plan.groups, self._parameters, rates)
         self.steps += 1
-        self._masking.apply(rate)  # first: what was masked has been moved by the optimizer
+        rate = max(rates.values(), default=None)
+        self._masking.apply(rate, scale)  # first: the optimizer has moved what was masked
         self.rewinding.remember(self.steps)
 
     def update(self, optimizer: Optimizer | None = None) -> None:
@@ -255,6 +270,19 @@ class Pruner:
         self._masking.set(self.mask, optimizer)
         if self.steps >= self._timeline.end:
             self._masking.settle()
+
+    def _rates(self, optimizer: Optimizer | None) -> dict[str, float]:
+        """Return the learning rate of each group, the lowest of its weights."""
+        by_id = {
+            id(parameter): float(group["lr"])
+            for group in (optimizer.param_groups if optimizer is not None else ())
+            for parameter in group["params"]
+        }
+        found = {
+            group.name: min(by_id.get(id(self._parameters[name]), 0.0) for name in group.tensors)
+            for group in self.plan.groups
+        }
+        return found if any(id(p) in by_id for p in self._parameters.values()) else {}
 
     def _needs_gradients(self) -> bool:
         """Say whether the next update looks at gradients of masked weights."""

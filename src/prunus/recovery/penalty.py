@@ -17,9 +17,18 @@ class Penalty(Protocol):
         """Return a scalar to differentiate."""
 
     def shrink(
-        self, groups: Sequence[UnitGroup], parameters: Mapping[str, Tensor], rate: float
+        self,
+        groups: Sequence[UnitGroup],
+        parameters: Mapping[str, Tensor],
+        rates: Mapping[str, float],
     ) -> None:
-        """Change the parameters in place after an optimizer step with learning rate `rate`."""
+        """Change the parameters in place after an optimizer step.
+
+        Args:
+            groups: The competing units.
+            parameters: By name.
+            rates: Group name -> learning rate of its weights; empty where it is not known.
+        """
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,10 @@ class ScaleL1:
         return self.strength * torch.stack(found).sum() if found else torch.zeros(())
 
     def shrink(
-        self, groups: Sequence[UnitGroup], parameters: Mapping[str, Tensor], rate: float
+        self,
+        groups: Sequence[UnitGroup],
+        parameters: Mapping[str, Tensor],
+        rates: Mapping[str, float],
     ) -> None:
         """Do nothing: the subgradient is enough."""
 
@@ -74,13 +86,25 @@ class GroupLasso:
 
     @torch.no_grad()
     def shrink(
-        self, groups: Sequence[UnitGroup], parameters: Mapping[str, Tensor], rate: float
+        self,
+        groups: Sequence[UnitGroup],
+        parameters: Mapping[str, Tensor],
+        rates: Mapping[str, float],
     ) -> None:
-        """Bring every unit nearer to zero, and small ones to zero."""
+        """Bring every unit nearer to zero, and small ones to zero.
+
+        Raises:
+            ValueError: There are no learning rates.
+        """
+        if not rates:
+            raise ValueError(
+                "the penalty acts with the optimizer's learning rate; pass the optimizer that "
+                "trains the pruned weights: pruner.step(optimizer)."
+            )
         for group in groups:
             entries = group.gather(parameters)
             norm = torch.linalg.vector_norm(entries.float(), dim=1)
-            step = rate * self.strength * entries.shape[1] ** 0.5
+            step = rates[group.name] * self.strength * entries.shape[1] ** 0.5
             factor = (1 - step / norm.clamp_min(1e-12)).clamp_min(0)
             group.scale(parameters, factor)
 

@@ -52,6 +52,10 @@ class UnitGroup(Protocol):
         """Whether all units of the group may go."""
 
     @property
+    def tensors(self) -> Sequence[str]:
+        """The parameters whose entries units own."""
+
+    @property
     def scales(self) -> Mapping[str, Tensor]:
         """Weights of batch norms -> the entries that scale each unit, int64 (units, k)."""
 
@@ -112,6 +116,11 @@ class WeightGroup:
         """A layer keeps weights."""
         return False
 
+    @property
+    def tensors(self) -> Sequence[str]:
+        """The weight."""
+        return (self.name,)
+
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the entries of each unit, shape (units, entries)."""
         return values[self.name].reshape(self.size, self.entries)
@@ -169,6 +178,11 @@ class Channels:
     def may_vanish(self) -> bool:
         """A layer keeps channels."""
         return False
+
+    @property
+    def tensors(self) -> Sequence[str]:
+        """The weights that make the channels."""
+        return [member.tensor for member in self.group.producers]
 
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the filter weights of each unit over all coupled layers, (units, entries)."""
@@ -231,6 +245,11 @@ class WholeBranch:
     def may_vanish(self) -> bool:
         """Its sum goes on without it."""
         return True
+
+    @property
+    def tensors(self) -> Sequence[str]:
+        """The parameters of its last layer."""
+        return self.branch.ends
 
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the parameters of its last layer, shape (1, entries)."""
