@@ -125,7 +125,8 @@ def summed(found: Iterable[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], in
     """Add up tensors of equal name, and count the sets of them."""
     total: dict[str, Tensor] = {}
     count = 0
-    for count, values in enumerate(found, start=1):
+    for values in found:
+        count += 1
         for name, value in values.items():
             total[name] = total[name] + value if name in total else value
     return total, count
