@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from prunus import prune
 from prunus.criteria import (
     ActiveShare,
     Calibration,
@@ -200,6 +201,13 @@ def test_synaptic_flow_is_conserved():
     weight = [before[f"{k}.weight"].abs() for k in (0, 2, 4)]
     assert first == pytest.approx(float((weight[2] @ weight[1] @ weight[0]).sum()) * 2)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_behind_a_softmax_no_flow_is_left(last):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4), last)
+    with pytest.raises(ValueError, match=r"do not grow with the weights.*without it"):
+        prune(model, torch.randn(2, 8), method="synflow")
 
 
 def test_the_filter_in_the_middle_is_the_replaceable_one():
