@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
+from prunus import prune
 from prunus.criteria import (
     ActiveShare,
     Calibration,
@@ -21,10 +23,10 @@ from prunus.criteria import (
 from prunus.space import Structured, Unstructured, trace
 
 
-def evidence(model, batches, loss=F.mse_loss, example=None):
+def evidence(model, batches, loss=F.mse_loss, example=None, limit=10):
     weights = {name: p.detach() for name, p in model.named_parameters()}
     first = batches[0][0] if example is None else example
-    return Evidence(weights, torch.Generator(), model, first, Calibration(batches, loss=loss))
+    return Evidence(weights, torch.Generator(), model, first, Calibration(batches, loss, limit))
 
 
 def linear(*rows):
@@ -109,6 +111,24 @@ def test_frozen_parameters_are_scored_and_stay_frozen():
     assert not model.weight.requires_grad
 
 
+@pytest.mark.parametrize("criterion", [Connection(), GradientFlow(), Taylor()])
+def test_neither_dropout_nor_a_shuffle_looks_at_the_global_random_state(criterion):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 2))
+    data = TensorDataset(torch.randn(32, 4), torch.randn(32, 2))
+    loader, x = DataLoader(data, batch_size=8, shuffle=True), torch.randn(2, 4)
+    found = []
+    for seed, own in ((1, 0), (2, 0), (2, 1)):
+        torch.manual_seed(seed)
+        given = evidence(model, loader, example=x, limit=2)
+        given.generator.manual_seed(own)
+        before = torch.get_rng_state()
+        found.append(criterion.score(weights_of(model, x), given)["0.weight"])
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])
+
+
 def test_a_connection_adds_up_the_gradient_before_the_magnitude():
     model = linear([3.0])
     x = torch.tensor([[1.0]])
@@ -181,6 +201,13 @@ def test_synaptic_flow_is_conserved():
     weight = [before[f"{k}.weight"].abs() for k in (0, 2, 4)]
     assert first == pytest.approx(float((weight[2] @ weight[1] @ weight[0]).sum()) * 2)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_behind_a_softmax_no_flow_is_left(last):
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4), last)
+    with pytest.raises(ValueError, match=r"do not grow with the weights.*without it"):
+        prune(model, torch.randn(2, 8), method="synflow")
 
 
 def test_the_filter_in_the_middle_is_the_replaceable_one():

@@ -43,6 +43,18 @@ def test_the_largest_gradients_return_for_the_smallest_weights():
     assert keep.tolist() == [True, False, True, False, False, True, True, False]
 
 
+def test_without_gradients_nothing_is_exchanged_by_them():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    pruner = Pruner(model, X, rigl(end="20it", every="2it"))
+    with pytest.raises(ValueError, match=r"has no gradient.*before optimizer\.zero_grad"):
+        for _ in range(2):
+            nn.functional.mse_loss(model(X), X[:, :3]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            pruner.step(optimizer)
+
+
 @pytest.mark.parametrize("make", [set_, rigl])
 def test_the_number_of_weights_stays_while_they_change(make):
     model = network()

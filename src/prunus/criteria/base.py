@@ -125,6 +125,7 @@ class Evidence:
         named: dict[str, Tensor] = {
             name: p for name, p in self.model.named_parameters() if p.is_floating_point()
         }
+        seeds = self._seeds()
         for inputs, targets in self.batches():
             if targets is None:
                 raise ValueError(
@@ -137,7 +138,7 @@ class Evidence:
             for given, wanted in parts:
                 args, kwargs = call_arguments(given)
                 with (
-                    preserved(self.model, training=training),
+                    preserved(self.model, training=training, seed=next(seeds)),
                     torch.enable_grad(),
                     ExitStack() as frozen,
                 ):
@@ -161,6 +162,7 @@ class Evidence:
         Yields:
             Layer -> its first input; layers that a batch does not reach are left out.
         """
+        seeds = self._seeds()
         for inputs, _ in self.batches():
             found: dict[str, Tensor] = {}
 
@@ -172,7 +174,7 @@ class Evidence:
                 return note
 
             args, kwargs = call_arguments(inputs)
-            with preserved(self.model), ExitStack() as hooks:
+            with preserved(self.model, seed=next(seeds)), ExitStack() as hooks:
                 for name in layers:
                     module = self.model.get_submodule(name)
                     handle = module.register_forward_pre_hook(keep(name))
@@ -212,12 +214,27 @@ class Evidence:
                 "batches such as a DataLoader's."
             )
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        seen = False
-        for batch in self.calibration:
+        seeds, found, seen = self._seeds(), iter(self.calibration), False
+        while True:
+            with torch.random.fork_rng(devices=()):
+                torch.default_generator.manual_seed(next(seeds))  # a loader may shuffle
+                batch = next(found, None)
+            if batch is None:
+                break
             seen = True
             yield tree_map_only(Tensor, lambda x: x.to(device), batch)
         if not seen:
             raise ValueError("the calibration has no batches.")
+
+    def _seeds(self) -> Iterator[int]:
+        """Yield seeds of what is random in a network and a loader: the same in every pass.
+
+        They depend on the generator as it is, and leave it so.
+        """
+        own = torch.Generator()
+        own.set_state(self.generator.get_state())
+        while True:
+            yield int(torch.randint(1 << 62, (), generator=own))
 
 
 def gradient(

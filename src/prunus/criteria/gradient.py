@@ -81,7 +81,11 @@ class SynapticFlow:
     """
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
-        """Return the flow through each unit, >= 0."""
+        """Return the flow through each unit, >= 0.
+
+        Raises:
+            ValueError: What comes out does not grow with the weights.
+        """
         model = evidence.model
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         positive = {n: _positive(x) for n, x in tensors.items()}
@@ -94,6 +98,13 @@ class SynapticFlow:
             flow = torch.stack([x.sum() for x in output_tensors(out) if x.requires_grad]).sum()
             found = gradient(flow, named)
         values = {name: (g * named[name]).detach().abs() for name, g in found.items()}
+        through = torch.stack([group.gather(values).sum() for group in groups]).sum()
+        if flow < 0 or through <= 1e-9 * flow:
+            raise ValueError(
+                f"the outputs, which add up to {float(flow):.3g}, do not grow with the weights, so "
+                "there is no flow to score by; give a network that ends in a softmax or a "
+                "log-softmax without it."
+            )
         return {group.name: _sums(group, values) for group in groups}
 
 

@@ -43,7 +43,11 @@ class DropGrow:
         return self.grow == "gradient"
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
-        """Return 2 and more for what stays, 1 for what returns, less for the rest."""
+        """Return 2 and more for what stays, 1 for what returns, less for the rest.
+
+        Raises:
+            ValueError: Weights are to return by their gradients, and there are none.
+        """
         share = self.fraction / 2 * (1 + cos(pi * evidence.progress))
         return {group.name: self._of(group, evidence, share) for group in groups}
 
@@ -54,13 +58,16 @@ class DropGrow:
             return chance
         size = group.gather(evidence.weights).abs().sum(dim=1).float().cpu()
         growth = chance
-        if self.grow == "gradient":
-            gradients = {
-                name: evidence.gradients_now.get(name, torch.zeros_like(weight))
-                for name, weight in evidence.weights.items()
-            }
-            growth = group.gather(gradients).abs().sum(dim=1).float().cpu()
         count = min(int(share * int(present.sum())), int((~present).sum()))
+        if self.grow == "gradient" and count:
+            try:
+                growth = group.gather(evidence.gradients_now).abs().sum(dim=1).float().cpu()
+            except KeyError as error:
+                raise ValueError(
+                    f"{error.args[0]!r} has no gradient to grow weights by; call pruner.step after "
+                    "optimizer.step and before optimizer.zero_grad, and leave weights that are not "
+                    "trained out with skip."
+                ) from None
         stays = present.clone()
         stays[_extreme(size, present, count, largest=False)] = False
         returns = torch.zeros_like(present)

@@ -2,7 +2,8 @@
 
 Source: Evci, Gale, Menick, Castro and Elsen, "Rigging the Lottery: Making All Tickets Winners",
 ICML 2020, arXiv:1911.11134, section 3.
-Deviation: the gradient is that of the last batch before the exchange, as the loop has left it.
+Deviation: the gradient is that of the last batch before the exchange, as the loop has left it, and
+what an exchange has just dropped is no candidate to return in it.
 """
 
 from prunus.criteria import DropGrow

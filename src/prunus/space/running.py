@@ -12,12 +12,14 @@ from prunus.errors import UntraceableError
 
 
 @contextmanager
-def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+def preserved(
+    model: nn.Module, *, training: bool = False, seed: int | None = None
+) -> Iterator[None]:
     """Run the model in eval (or train) mode without gradients and leave it exactly as it was found.
 
-    Training flags, attributes, buffer values and the global random state are restored; what lists
-    and dicts hold is not looked into. The fused kernels of whole transformer layers are switched
-    off inside, so that their operations are seen.
+    Training flags, attributes, buffer values and the global random state, which may be seeded
+    inside, are restored; what lists and dicts hold is not looked into. The fused kernels of whole
+    transformer layers are switched off inside, so that their operations are seen.
     """
     attributes = {module: dict(vars(module)) for module in model.modules()}
     modes = {module: module.training for module in model.modules()}
@@ -34,6 +36,10 @@ def preserved(model: nn.Module, *, training: bool = False) -> Iterator[None]:
         with ExitStack() as stack:
             gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
             stack.enter_context(torch.random.fork_rng(devices=gpus))
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
+                for gpu in gpus:
+                    torch.cuda.default_generators[gpu.index].manual_seed(seed)
             stack.enter_context(torch.inference_mode(False))  # in it no operation could be seen
             stack.enter_context(torch.no_grad())
             yield
