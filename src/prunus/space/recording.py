@@ -10,7 +10,7 @@ from torch.utils._pytree import TreeSpec
 
 from prunus.errors import EquivalenceError
 from prunus.space.decisions import Decision
-from prunus.space.labels import Label
+from prunus.space.labels import Atoms, Label
 from prunus.space.tracer import Tracer
 
 
@@ -26,7 +26,7 @@ class Seen:
 
     labels: list[Label]
     shape: tuple[int, ...]
-    index: Tensor | None = None
+    index: Atoms | None = None
 
 
 class Applied:

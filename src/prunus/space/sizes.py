@@ -103,7 +103,7 @@ class After:
         seen, stays = self.seen(index), self.stays(label)
         if not isinstance(seen, Seen) or seen.index is None or stays is None or stays.all():
             return index
-        old = seen.index.numpy() % len(stays)
+        old = seen.index % len(stays)
         new = (np.cumsum(stays) - 1)[old[stays[old]]]
         name = f"_places_{hashlib.sha256(new.tobytes()).hexdigest()[:12]}"
         self._recording.constants[name] = torch.from_numpy(new).to(self._recording.device)

@@ -170,15 +170,15 @@ class Tracer:
         found: list[tuple[str, int] | None] | None = self._origin.get(tensor)
         return found
 
-    def constant_index(self, tensor: Tensor) -> Tensor | None:
+    def constant_index(self, tensor: Tensor) -> Atoms | None:
         """Return the values of an index that the model holds and that reads no position twice."""
         whole = not tensor.is_floating_point() and not tensor.is_complex()
         if tensor.ndim != 1 or not whole or tensor.dtype == torch.bool or tensor.is_meta:
             return None
         if self.origin(tensor) is None:
             return None
-        values = tensor.detach().long().cpu()
-        return values if torch.unique(values).numel() == values.numel() else None
+        places = tensor.tolist()
+        return np.array(places, dtype=np.int64) if len(set(places)) == len(places) else None
 
     def set_origin(self, tensor: Tensor, origin: Sequence[tuple[str, int] | None]) -> None:
         """Mark `tensor` as computed from parameters alone."""

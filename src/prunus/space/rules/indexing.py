@@ -56,7 +56,7 @@ def _picked(tracer: Tracer, label: Label, places: Tensor) -> Label | None:
         return None
     for own in tracer.of(places):
         tracer.labels.freeze(own, "is an index")
-    picked: Label = label[values.numpy()]
+    picked: Label = label[values]
     return picked
 
 
