@@ -26,8 +26,8 @@ class Pruner:
 
     Call `step` after each `optimizer.step()`, and `finish` when training is done. The model stays
     a plain module throughout: no wrappers, the same parameters and state-dict keys. Masked weights
-    get no gradient, so that `clip_grad_norm_` does not see them. Only methods whose masks act inside
-    the forward (gates, factors, scores) hook into the modules, until they are done.
+    get no gradient, so that `clip_grad_norm_` does not see them. Only methods whose masks act
+    inside the forward (gates, factors, scores) hook into the modules, until they are done.
 
     Args:
         model: The network being trained, pruned in place (masked) until `finish`.
