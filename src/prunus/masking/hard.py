@@ -121,7 +121,7 @@ class Hard:
                 hard._mask_gradient(k, weight)
 
         self._hooks = [
-            weight.register_post_accumulate_grad_hook(partial(masked, k))
+            weight.register_post_accumulate_grad_hook(partial(masked, k))  # type: ignore[no-untyped-call]
             for k, weight in enumerate(self._weights)
             if weight.requires_grad
         ]
