@@ -6,7 +6,7 @@ from torch import nn
 
 from prunus import Pruner, Target, prune, verify
 from prunus.errors import EquivalenceError, TargetError, UntraceableError
-from prunus.methods import Method, gradual, l1_filter
+from prunus.methods import Method, drop, gradual, l0, l1_filter, rigl, sss
 from prunus.space import trace
 from prunus.zoo import network
 
@@ -279,6 +279,33 @@ def test_a_network_with_nan_weights_is_refused(method):
         model[3].weight[2, 1, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="contain NaN"):
         prune(model, X, method=method, check=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        (l1_filter(ratios={"0": 0.5, "3": 0.5}), None),
+        (gradual(end="4it", every="4it"), Target(sparsity=0.5)),
+        *(
+            (drop(end="4it", every="4it"), Target(sparsity=0.5)),
+            (rigl(end="4it", every="4it"), None),
+        ),
+        *((l0(begin="4it"), HALF), (sss(begin="4it", unit="channel"), HALF)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_single_nan_in_training_is_never_kept_in_silence(method, target):
+    model = build()
+    with pytest.raises(ValueError, match=r"the scores of '.*' contain NaN"):
+        pruner = Pruner(model, X, method, target=target)
+        with torch.no_grad():
+            model[3].weight[2, 1, 0, 0] = float("nan")
+            if method.name in ("l0", "sss"):
+                pruner._masking.values[3] = float("nan")
+        if not method.during_training:
+            prune(model, X, method=method, target=target, check=False)
+        for _ in range(4):
+            pruner.step()
 
 
 def test_a_removal_that_changes_the_outputs_returns_nothing(monkeypatch):

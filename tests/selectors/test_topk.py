@@ -6,12 +6,10 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from torch import nn
 
 from prunus import Target
 from prunus.errors import EmptyLayerError, TargetError
 from prunus.selectors import TopK
-from prunus.space import Structured, trace
 
 
 class Units:
@@ -156,17 +154,6 @@ def test_a_ratio_for_no_layer_is_refused():
     groups = [Units("stem", 10)]
     with pytest.raises(ValueError, match=r"ratios names 'stm', .* Did you mean 'stem'"):
         select(TopK(ratios={"stm": 0.5}), groups, {"stem": torch.arange(10.0)}, None)
-
-
-@pytest.mark.parametrize("target", [None, Target(sparsity=0.5), Target(macs=0.5)])
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_a_single_nan_is_never_kept_in_silence(scope, target):
-    space = trace(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)), torch.randn(1, 4))
-    (group,) = Structured().groups(space)
-    scores = {group.name: torch.rand(16)}
-    scores[group.name][7] = float("nan")
-    with pytest.raises(ValueError, match=r"scores of '0' contain NaN"):
-        TopK(scope=scope).select(space, [group], scores, target)
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,7 @@ class Evidence:
         keep: The decision as it is; empty before there is one.
         progress: How much of the schedule is over, in [0, 1].
         gradients_now: Parameter name -> the gradient of the last step, where training has left one.
-            It is zero for masked weights, unless the criterion has a true attribute
-            `dense_gradients`.
+            Zero for masked weights, unless the criterion has a true attribute `dense_gradients`.
         learned: Group name -> one float per unit, where the masking has learned them.
     """
 

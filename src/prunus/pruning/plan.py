@@ -175,6 +175,12 @@ class Plan:
         )
         criterion = self.method.criterion
         scores = {} if criterion is None else criterion.score(self.groups, evidence)
+        for name, score in scores.items():
+            if score.isnan().any():
+                raise ValueError(
+                    f"the scores of {name!r} contain NaN; the weights or gradients behind them are "
+                    "not finite."
+                )
         target = self.target
         if target is not None:
             value = share if target.metric == "sparsity" else 1 - share

@@ -65,16 +65,9 @@ class TopK:
         """Choose which units stay; without a target only `ratios` count.
 
         Raises:
-            ValueError: A score is NaN.
             TargetError: The target is out of reach; the message says how far it got.
             EmptyLayerError: A layer would lose all its units.
         """
-        for group in groups:
-            if scores[group.name].isnan().any():
-                raise ValueError(
-                    f"the scores of {group.name!r} contain NaN; the weights behind them are not "
-                    "finite."
-                )
         must_match("ratios", self.ratios, [group.name for group in groups])
         fixed = {group.name: self._ratio(group.name) for group in groups}
         keep: Keep = {
