@@ -60,7 +60,7 @@ class Attached:
         return self._result
 
     def begin(
-        self, model: nn.Module, steps_per_epoch: int, state: Mapping[str, Tensor] | None
+        self, model: nn.Module, steps_per_epoch: int | None, state: Mapping[str, Tensor] | None
     ) -> None:
         """Start on a model, or go on from the state of a checkpoint.
 
