@@ -1,5 +1,6 @@
 """Pruning inside a Hugging Face `Trainer`."""
 
+from collections.abc import Sized
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class PruningCallback(TrainerCallback, Attached):
             found = dict(read_tensors(path)[0])
         batches = kwargs.get("train_dataloader")
         steps = None  # of a stream there are no epochs
-        if hasattr(batches, "__len__"):
+        if isinstance(batches, Sized):
             steps = max(1, ceil(len(batches) / args.gradient_accumulation_steps))
         self.begin(kwargs["model"], steps, found)
 
