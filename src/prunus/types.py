@@ -105,6 +105,16 @@ class Target:
         """The value of the field that is set."""
         return float(getattr(self, self.metric))
 
+    @property
+    def kept(self) -> float:
+        """The share of units, or of a cost, that stays."""
+        return 1 - self.value if self.metric == "sparsity" else self.value
+
+    @property
+    def removed(self) -> float:
+        """The share of units, or of a cost, that goes."""
+        return self.value if self.metric == "sparsity" else 1 - self.value
+
 
 _RANGES = {
     "sparsity": (0.0, 1.0, "[0, 1)"),

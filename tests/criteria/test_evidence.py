@@ -69,7 +69,37 @@ def test_the_exact_hessian_is_that_of_autograd():
 
     w = model[0].weight.detach().reshape(-1)
     h = torch.autograd.functional.hessian(loss, w).diagonal()
-    torch.testing.assert_close(scores["0.weight"], h * w.square() / 2)
+    torch.testing.assert_close(scores["0.weight"], h.clamp(min=0) * w.square() / 2)
+
+
+def test_a_negative_second_derivative_counts_as_none():
+    x, y = torch.ones(1, 2), torch.ones(1, 1)
+    model = linear([1.0, 2.0])
+    given = evidence(model, [(x, y)], lambda out, t: -F.mse_loss(out, t))
+    assert Curvature(hessian="exact").score(weights_of(model, x), given)["weight"].tolist() == [
+        0,
+        0,
+    ]
+
+
+def test_targets_may_be_dicts():
+    model, x, y = linear([1.0, 2.0]), torch.randn(4, 2), torch.randn(4, 1)
+    plain = evidence(model, [(x, y)])
+    given = evidence(model, [(x, {"y": y})], lambda out, t: F.mse_loss(out, t["y"]))
+    one, two = (Curvature().score(weights_of(model, x), e)["weight"] for e in (plain, given))
+    torch.testing.assert_close(one, two)
+    with pytest.raises(ValueError, match="no tensor with a batch dimension, but str"):
+        Curvature().score(weights_of(model, x), evidence(model, [(x, "y")]))
+
+
+def test_labels_in_a_batch_are_targets():
+    x, y = torch.ones(2, 3), torch.ones(2)
+    ((inputs, targets),) = Calibration([{"x": x, "labels": y}])
+    assert list(inputs) == ["x"] and targets is y
+    ((inputs, targets),) = Calibration([{"x": x}])
+    assert list(inputs) == ["x"] and targets is None
+    with pytest.raises(ValueError, match=r"got 3 parts; give several inputs as \(\(a, b\)"):
+        list(Calibration([(x, y, y)]))
 
 
 def test_fisher_is_the_mean_square_over_samples_not_batches():

@@ -1,5 +1,8 @@
 """The callbacks inside the real trainers."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -146,6 +149,28 @@ def hugging_face_callback(end="10it"):
     example = {"input_ids": torch.ones(2, 6, dtype=torch.long)}
     method = gradual(begin="2it", end=end, every="2it")
     return PruningCallback(example, method, target=Target(sparsity=0.5))
+
+
+@pytest.mark.parametrize(
+    ("loader", "accumulated", "end"), [(range(100), 1, 100), (range(7), 2, 4), (iter([]), 1, None)]
+)
+def test_hugging_face_counts_the_batches_of_an_epoch(loader, accumulated, end):
+    pytest.importorskip("transformers")
+    from prunus.integrations.transformers import PruningCallback
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    callback = PruningCallback(torch.randn(2, 4), gradual(begin="0it", end="1ep", every="1it"))
+    arguments = SimpleNamespace(
+        num_train_epochs=0.5, gradient_accumulation_steps=accumulated, output_dir="."
+    )
+    state = SimpleNamespace(global_step=0, max_steps=50)
+    begin = partial(callback.on_train_begin, arguments, state, None, model=model)
+    if end is None:
+        with pytest.raises(ValueError, match="pass steps_per_epoch"):
+            begin(train_dataloader=loader)
+        return
+    begin(train_dataloader=loader)
+    assert callback.pruner._timeline.end == end
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from prunus.space import UnitGroup
 from prunus.space.running import preserved
@@ -42,8 +42,9 @@ class Calibration:
     """Samples that a method looks at beside the weights.
 
     Args:
-        batches: Pairs (inputs, targets), as a loader gives them, or inputs alone for criteria that
-            need no targets. Read anew by each pass, so a list or a loader, not a generator.
+        batches: Pairs (inputs, targets), as a loader gives them, dicts of inputs whose "labels" are
+            the targets, or inputs alone for criteria that need no targets. Read anew by each pass,
+            so a list or a loader, not a generator.
         loss: (outputs, targets) -> a scalar, the mean over the samples.
         limit: At most so many batches are read.
         validation: Further pairs, on which methods that try decisions out judge them; by default
@@ -74,9 +75,21 @@ class Calibration:
                 )
 
     def __iter__(self) -> Iterator[tuple[Example, Any]]:
-        """Yield inputs and targets; None for targets that are not there."""
+        """Yield inputs and targets; None for targets that are not there.
+
+        Raises:
+            ValueError: A batch has more than two parts.
+        """
         for batch in islice(self.batches, self.limit):
-            if isinstance(batch, tuple | list) and len(batch) == 2:
+            if isinstance(batch, Mapping):
+                yield {key: x for key, x in batch.items() if key != "labels"}, batch.get("labels")
+            elif isinstance(batch, tuple | list) and len(batch) > 2:
+                raise ValueError(
+                    f"a batch of the calibration is inputs or a pair (inputs, targets), got "
+                    f"{len(batch)} parts; give several inputs as ((a, b), targets), or "
+                    "((a, b, c), None) where there are no targets."
+                )
+            elif isinstance(batch, tuple | list) and len(batch) == 2:
                 yield batch[0], batch[1]
             else:
                 yield batch, None
@@ -133,7 +146,7 @@ class Evidence:
                 )
             parts = [(inputs, targets)]
             if single:
-                parts = [(_row(inputs, k), targets[k : k + 1]) for k in range(len(targets))]
+                parts = [(_row(inputs, k), _row(targets, k)) for k in range(_samples(targets))]
             for given, wanted in parts:
                 args, kwargs = call_arguments(given)
                 with (
@@ -247,9 +260,18 @@ def gradient(
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in pairs}
 
 
-def _row(inputs: Example, k: int) -> Example:
-    cut: Example = tree_map_only(Tensor, lambda x: x[k : k + 1], inputs)
-    return cut
+def _row(inputs: Any, k: int) -> Any:
+    return tree_map_only(Tensor, lambda x: x[k : k + 1] if x.ndim else x, inputs)
+
+
+def _samples(targets: Any) -> int:
+    found = [x for x in tree_leaves(targets) if isinstance(x, Tensor) and x.ndim]
+    if not found:
+        raise ValueError(
+            "losses of single samples are needed, and the targets hold no tensor with a batch "
+            f"dimension, but {type(targets).__name__}."
+        )
+    return len(found[0])
 
 
 class Criterion(Protocol):

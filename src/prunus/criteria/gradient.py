@@ -101,9 +101,9 @@ class SynapticFlow:
         through = torch.stack([group.gather(values).sum() for group in groups]).sum()
         if flow < 0 or through <= 1e-9 * flow:
             raise ValueError(
-                f"the outputs, which add up to {float(flow):.3g}, do not grow with the weights, so "
-                "there is no flow to score by; give a network that ends in a softmax or a "
-                "log-softmax without it."
+                f"the outputs, which add up to {float(flow.detach()):.3g}, do not grow with the "
+                "weights, so there is no flow to score by; give a network that ends in a softmax "
+                "or a log-softmax without it."
             )
         return {group.name: _sums(group, values) for group in groups}
 
@@ -113,6 +113,7 @@ class Curvature:
     """1/2 h w^2: what the loss gains without a weight at a minimum, by a diagonal Hessian.
 
     Source: LeCun, Denker and Solla, "Optimal Brain Damage", NIPS 1989, section 2.
+    Deviation: a negative h, which no minimum has, counts as zero.
 
     Args:
         hessian: "fisher" takes the mean of g^2 over samples for h; "exact" takes the second
@@ -126,9 +127,11 @@ class Curvature:
             raise ValueError(f"hessian must be 'fisher' or 'exact', got {self.hessian!r}.")
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
-        """Return the saliencies; of a filter their sum."""
+        """Return the saliencies, >= 0; of a filter their sum."""
         found = _fisher(evidence) if self.hessian == "fisher" else _second(evidence)
-        values = {name: h * evidence.weights[name].square() / 2 for name, h in found.items()}
+        values = {
+            name: h.clamp(min=0) * evidence.weights[name].square() / 2 for name, h in found.items()
+        }
         return {group.name: _sums(group, values) for group in groups}
 
 

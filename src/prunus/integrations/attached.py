@@ -62,7 +62,7 @@ class Attached:
     def begin(
         self,
         model: nn.Module,
-        steps_per_epoch: int,
+        steps_per_epoch: int | None,
         state: Mapping[str, Tensor] | None,
         *,
         total: float,

@@ -1,5 +1,7 @@
 """Pruning inside a Hugging Face `Trainer`."""
 
+from collections.abc import Sized
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +56,11 @@ class PruningCallback(TrainerCallback, Attached):
                     "train from the beginning, or from a checkpoint that this callback has seen."
                 )
             found = dict(read_tensors(path)[0])
-        self.begin(
-            kwargs["model"],
-            max(1, state.max_steps // max(1, round(args.num_train_epochs))),
-            found,
-            total=state.max_steps,
-        )
+        batches = kwargs.get("train_dataloader")
+        steps = None  # of a stream there are no epochs
+        if isinstance(batches, Sized):
+            steps = max(1, ceil(len(batches) / args.gradient_accumulation_steps))
+        self.begin(kwargs["model"], steps, found, total=state.max_steps)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

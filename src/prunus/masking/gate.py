@@ -102,7 +102,7 @@ class Gates(Learning):
         self._factors = Factors(site.space, site.groups)
         target = site.target
         self._metric = "density" if target.metric == "sparsity" else target.metric
-        self._wanted = 1 - target.value if target.metric == "sparsity" else target.value
+        self._wanted = target.kept
         self._frozen = False
         self._cost = 1.0
         super().__init__(site, torch.full((self._factors.count,), gate.initial))

@@ -110,7 +110,7 @@ class Sampled:
         if target is None or target.metric not in ("sparsity", "density"):
             raise TargetError("sampled masks need the share of units to go; ask for a sparsity.")
         self.choice = choice
-        self._share = target.value if target.metric == "sparsity" else 1 - target.value
+        self._share = target.removed
         self._model, self._end = site.model, max(1, site.end)
         weights = dict(site.model.named_parameters())
         self._units = [_Units.of(group, weights) for group in site.groups]

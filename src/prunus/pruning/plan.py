@@ -99,10 +99,7 @@ class Plan:
     @property
     def removed(self) -> float:
         """The share that the target wants removed, in [0, 1)."""
-        if self.target is None:
-            return 0.0
-        value = self.target.value
-        return value if self.target.metric == "sparsity" else 1 - value
+        return 0.0 if self.target is None else self.target.removed
 
     def probe(self, model: nn.Module, example: Example) -> None:
         """Find out at once what could not be taken out at the end, and leave it whole."""
@@ -146,14 +143,14 @@ class Plan:
             learned: What the masking has learned of each unit.
         """
         rounds = self.method.rounds if self.target is not None else 1
-        masked, patch = model, dict[str, Tensor]()
+        masked, patch = model if rounds == 1 else copy_sliced(model, {}), dict[str, Tensor]()
+        before = {n: x.detach() for n, x in (*model.named_parameters(), *model.named_buffers())}
         for k in range(1, rounds + 1):
             now = 1 - (1 - share) ** (k / rounds)
             decision = self._choose(masked, generator, now, present or {}, progress, learned or {})
             patch |= decision.patch
             if k < rounds:
-                masked = copy_sliced(model, {})
-                mend(masked, patch)
+                mend(masked, before | patch)  # what was masked in this round may stay in the next
                 apply_mask(masked, self.mask(decision.keep))
         return Decision(decision.keep, patch)
 

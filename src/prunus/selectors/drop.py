@@ -72,7 +72,7 @@ class DropOutIn:
         """
         if target is None or target.metric not in ("sparsity", "density"):
             raise TargetError("weights drop out and in around a sparsity or density; ask for one.")
-        share = target.value if target.metric == "sparsity" else 1 - target.value
+        share = target.removed
         pools = [list(groups)] if self.scope == "global" else [[group] for group in groups]
         keep: Keep = {}
         for pool in pools:

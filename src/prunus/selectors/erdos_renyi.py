@@ -39,7 +39,7 @@ class ErdosRenyi:
         """
         if target is None or target.metric not in ("sparsity", "density"):
             raise TargetError("layers get their density from a sparsity or density; ask for one.")
-        density = target.value if target.metric == "density" else 1 - target.value
+        density = target.kept
         shares = densities([_weight(group) for group in groups], density)
         keep: Keep = {}
         for group, share in zip(groups, shares, strict=True):

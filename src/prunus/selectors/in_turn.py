@@ -92,7 +92,7 @@ class InTurn:
     def _goal(self, target: Target, progress: float) -> Target:
         if target.metric not in ("sparsity", "density"):
             raise TargetError(f"{target.metric} cannot be met layer by layer; ask for sparsity.")
-        final = target.value if target.metric == "sparsity" else 1 - target.value
+        final = target.removed
         share = CURVES[self.curve](progress, min(self.initial, final), final)
         return Target(sparsity=share)
 

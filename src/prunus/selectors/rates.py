@@ -69,7 +69,7 @@ class Rates:
         Raises:
             TargetError: It takes another number of rounds, to the nearest whole one.
         """
-        density = target.value if target.metric == "density" else 1 - target.value
+        density = target.kept
         if self.rate is None or target.metric not in ("sparsity", "density"):
             return
         needed = max(1, round(math.log(density) / math.log(1 - self.rate)))
@@ -127,7 +127,7 @@ def _density(target: Target) -> float:
             f"{target.metric} {target.value:g} is a cost, and rates are shares of units; ask for "
             "sparsity or density."
         )
-    return target.value if target.metric == "density" else 1 - target.value
+    return target.kept
 
 
 def _time(sizes: Sequence[int], kept: Sequence[float], density: float) -> float:

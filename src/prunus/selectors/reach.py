@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from prunus.errors import TargetError
+from prunus.selectors.rank import lowest
 from prunus.space import Space, UnitGroup
 from prunus.types import Keep, Scores, Target
 
@@ -195,9 +196,8 @@ def _refine(
 
 def top(scores: torch.Tensor, width: int) -> torch.Tensor:
     """Mark the `width` highest scores, shape (units,), True = kept; ties in order of index."""
-    keep = torch.zeros(len(scores), dtype=torch.bool)
-    keep[torch.argsort(scores, descending=True, stable=True)[:width]] = True
-    return keep
+    (low,) = lowest([scores], len(scores) - min(width, len(scores)))
+    return ~low
 
 
 def _held(

@@ -108,7 +108,7 @@ def share_of(target: Target | None, pattern: str | None) -> float:
         return 1 - count / of
     if target.metric not in ("sparsity", "density"):
         raise TargetError(f"{target.metric} is a cost of channels, and rows lose single weights.")
-    share = target.value if target.metric == "sparsity" else 1 - target.value
+    share = target.removed
     if pattern is not None and abs(share - (1 - count / of)) > 1e-6:
         raise TargetError(
             f"{target.metric} {target.value:g} cannot be reached: the pattern {pattern} removes "

@@ -83,7 +83,7 @@ class Threshold:
     ) -> Keep:
         if target.metric not in ("sparsity", "density"):
             raise TargetError(f"{target.metric} is a cost of channels; ask for sparsity.")
-        share = target.value if target.metric == "sparsity" else 1 - target.value
+        share = target.removed
         ranked = {g.name: _relative(scores[g.name], limits[g.name], self.min_keep) for g in groups}
         gone = sum(int(rank.isneginf().sum()) for rank in ranked.values())
         free = sum(int(rank.isfinite().sum()) for rank in ranked.values())

@@ -117,7 +117,7 @@ class TopK:
         target: Target,
     ) -> float:
         """Return the share that the free groups must lose for the whole to lose what is asked."""
-        share = target.value if target.metric == "sparsity" else 1 - target.value
+        share = target.removed
         if not settled:
             return share
         wanted = share * sum(group.size for group in groups)
