@@ -163,7 +163,7 @@ def test_hugging_face_counts_the_batches_of_an_epoch(loader, accumulated, end):
     arguments = SimpleNamespace(
         num_train_epochs=0.5, gradient_accumulation_steps=accumulated, output_dir="."
     )
-    state = SimpleNamespace(global_step=0, max_steps=50)
+    state = SimpleNamespace(global_step=0, max_steps=100)
     begin = partial(callback.on_train_begin, arguments, state, None, model=model)
     if end is None:
         with pytest.raises(ValueError, match="pass steps_per_epoch"):
