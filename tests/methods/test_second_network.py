@@ -36,6 +36,7 @@ class Mixed(nn.Module):
         return self.head(found[:, -1])
 
 
+@pytest.mark.filterwarnings("ignore::prunus.errors.DecisionWarning")  # a layer of one channel
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_it_trains_clipped_with_two_rates_and_accumulated_gradients(name):
     torch.manual_seed(0)
