@@ -45,6 +45,10 @@ GOAL = 0.3
 """Share of the parameters that should be gone."""
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers")
+PRELOADED = [
+    *("zoos.examine", "zoos.torchvision_zoo", "zoos.timm_zoo", "zoos.huggingface_zoo", "handmade"),
+    *("scipy.optimize", "transformers.modeling_utils"),  # what is otherwise imported late
+]
 SUMMARY = (
     *("zoo", "ratio", "tried", "preserved", "wrong", "refused", "of these with exact=False"),
     *("crash or timeout", "trained"),
@@ -309,7 +313,6 @@ def show(console: Console, title: str, headings: Sequence[str], lines: Iterable[
 def main(options: argparse.Namespace) -> None:
     """Make the missing rows, and print and write the tables."""
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    SERVER.set_forkserver_preload(["zoos.examine", *(f"zoos.{zoo}_zoo" for zoo in ZOOS[:3])])
     console = Console(width=None if sys.stdout.isatty() else 190)
     wanted = [
         (zoo, name, ratio)
@@ -318,6 +321,9 @@ def main(options: argparse.Namespace) -> None:
         if any(fnmatchcase(name, pattern) for pattern in options.only)
         for ratio in options.ratio
     ]
+    # the server takes no sys.path over, and what it cannot import it leaves out without a word
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    SERVER.set_forkserver_preload(PRELOADED)
     rows = list(fill(wanted, options, console).values())
     show(console, "networks", DETAILS, details(rows))
     for line in shortcomings(rows):
