@@ -86,7 +86,11 @@ def reshaped(h: Tensor) -> Tensor:
     return h.view(b, c, -1).split(c, 1)[0].softmax(-1).reshape(b, c, *image)[..., :]
 
 
-@pytest.mark.parametrize("clip", [F.relu, gated, reshaped])
+def cut_at_a_value(h: Tensor) -> Tensor:
+    return h.relu()[..., torch.tensor(h.shape[2] // 4) :, 1:]
+
+
+@pytest.mark.parametrize("clip", [F.relu, gated, reshaped, cut_at_a_value])
 def test_what_follows_the_channels_stays_the_users_own(clip: Callable[[Tensor], Tensor]) -> None:
     assert removed(Cut(clip)).form == "original classes"
 

@@ -55,16 +55,17 @@ def shrink(
         EmptyLayerError: A layer would lose all its channels.
     """
     small = remove(model, space, keep)
-    mask, averages = space.mask(keep), space.remaining(keep)
     reference = None
     if check:
+        mask, averages = space.mask(keep), space.remaining(keep)
         reference = Reference(model, mask, example, averages=averages, also=space.also)
     failures = []
     for form, build in FORMS.items():
         try:
             network = build(model, space, keep, example, small)
             if reference is None:
-                _check_runs(model, network, example, training=False)
+                if network is not small or space.recording.failure:  # it has not been run yet
+                    _check_runs(model, network, example, training=False)
                 return Shrunk(network, form, None)
             verification = _prove(model, network, space, keep, example, reference)
             return Shrunk(network, form, verification)

@@ -112,8 +112,9 @@ class _Calls:
         shape, items, dim = self._shape(seen), subscripts(index, len(seen.shape)), 0
         for k, item in enumerate(items):
             if isinstance(item, slice) and dim < len(shape):
-                bounds = slice(*map(self._value, (item.start, item.stop, item.step)))
-                items[k] = range(*bounds.indices(shape[dim]))
+                bounds = (item.start, item.stop, item.step)
+                if not any(x in self._number for x in bounds):  # a tensor's value is no size
+                    items[k] = range(*slice(*map(self._value, bounds)).indices(shape[dim]))
             dim += item is not None
         return [source, *items, *value]
 
