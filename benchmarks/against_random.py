@@ -1,9 +1,9 @@
 """Whether what each method keeps is worth more than what chance keeps, at equal cost.
 
 A convolutional network learns the embedded Fashion-MNIST images, each method prunes it in its own
-way, and a random choice of as many units in each layer is put in the place of the method's own; both
-then recover for the same few steps. The table is made by `learns.py`, the claims are asserted by
-`tests/methods/test_learns.py`.
+way, and a random choice of as many units in each layer is put in the place of the method's own;
+both then recover for the same few steps. The table is made by `learns.py`, the claims are asserted
+by `tests/methods/test_learns.py`.
 """
 
 import time
@@ -48,8 +48,8 @@ EXAMPLE = torch.zeros(1, 1, 28, 28)
 
 LAST = f"{STEPS}it"
 SETTINGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("l1_filter", "taylor", "fpgm", "hrank", "apoz", "distil"), {"round_to": 1}),
-    **dict.fromkeys(("thinet", "regression"), {"round_to": 1}),
+    **{name: {"round_to": 1} for name in ("l1_filter", "taylor", "fpgm", "hrank", "apoz")},
+    **{name: {"round_to": 1} for name in ("thinet", "regression", "distil")},
     "try_and_learn": {"updates": 20, "trial_steps": 2, "settle_steps": 20, "tolerance": 50.0},
     "gradual": {"begin": "110it", "end": LAST, "every": "22it"},
     "han": {"begin": "110it", "end": LAST, "every": "55it"},

@@ -112,14 +112,14 @@ def markdown(rows: dict[tuple[str, int], Row]) -> str:
         "Mean ± standard deviation over seeds 0, 1 and 2, in points; a difference is paired, seed "
         "by seed.",
         "",
-        f"- **At once**: when the choice is final, at step {STEPS}. **Recovered**: {RECOVERY} steps "
-        "later, with the mask held and the same settings for all.",
+        f"- **At once**: when the choice is final, at step {STEPS}. **Recovered**: {RECOVERY} "
+        "steps later, with the mask held and the same settings for all.",
         "- **Random**: as many units in each layer, but whichever chance takes, chosen when the "
-        "method's own choice is final, in a network trained as long; three draws for each seed. For "
-        "methods that are sparse from the first step on, random is so too (one draw).",
-        "- **Same share**: random pruning proper, recovered: the same cost, the same share of every "
-        "layer. **From the start**: that, when the mask holds from the first step of training on. "
-        "It has ten times as many steps with its mask and is no equal budget, but says what "
+        "method's own choice is final, in a network trained as long; three draws for each seed. "
+        "For methods that are sparse from the first step on, random is so too (one draw).",
+        "- **Same share**: random pruning proper, recovered: the same cost, the same share of "
+        "every layer. **From the start**: that, when the mask holds from the first step of "
+        "training on. It has ten times as many steps with its mask and is no equal budget, but says what "
         "pruning a trained network is worth here at all.",
         "- **Left**: MACs for filters, weights for weights. **s**: processor seconds of the method "
         "with its training and recovery, without the dense network's where it is shared.",
@@ -144,8 +144,9 @@ def verdicts(by_method: dict[str, list[Row]]) -> Iterator[str]:
         found = spread([gains(row, MEASURES[name]) for row in by_method[name]], "+")
         yield f"- Not better {MEASURES[name].value}: `{name}` ({found}). {reason}"
     for name, found in by_method.items():
-        lost = spread([row["own"][1] - row["random"][1] for row in found], "+")
-        if MEASURES[name] is Measure.AT_ONCE and mean(r["own"][1] - r["random"][1] for r in found) <= 0:
+        later = [row["own"][1] - row["random"][1] for row in found]
+        if MEASURES[name] is Measure.AT_ONCE and mean(later) <= 0:
+            lost = spread(later, "+")
             yield f"- `{name}`, better at once, is not after the recovery ({lost})."
 
 
