@@ -119,8 +119,8 @@ def markdown(rows: dict[tuple[str, int], Row]) -> str:
         "For methods that are sparse from the first step on, random is so too (one draw).",
         "- **Same share**: random pruning proper, recovered: the same cost, the same share of "
         "every layer. **From the start**: that, when the mask holds from the first step of "
-        "training on. It has ten times as many steps with its mask and is no equal budget, but says what "
-        "pruning a trained network is worth here at all.",
+        "training on. It has ten times as many steps with its mask and is no equal budget, but "
+        "says what pruning a trained network is worth here at all.",
         "- **Left**: MACs for filters, weights for weights. **s**: processor seconds of the method "
         "with its training and recovery, without the dense network's where it is shared.",
     ]
