@@ -499,6 +499,17 @@ def test_random_operations_are_settled(
     assert settled.used
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_fused_attention_is_settled_without_its_dropout(share: float) -> None:
+    q, k, v = torch.randn(3, 1, 2, 4, 8, generator=torch.Generator().manual_seed(0))
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with Settled(0.3) as settled:
+        found, _ = fused(q, k, v, share)
+
+    assert settled.used == (share > 0)
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v))
+
+
 def test_a_norm_over_single_pixels_is_compared_on_samples_that_differ() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

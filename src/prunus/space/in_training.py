@@ -57,10 +57,15 @@ class Settled(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run `func`, or give its settled value."""
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
-        if name == "rrelu_with_noise" or torch.Tag.nondeterministic_seeded in func.tags:
-            self.used = True
-            return self._value(name, func, args, kwargs)
-        return func(*args, **kwargs)
+        if name != "rrelu_with_noise" and torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        known = schema(func).defaults
+        if "dropout_p" in known:  # fused attention, which draws nothing where no dropout is asked
+            given = known | dict(zip(known, args, strict=False)) | kwargs
+            self.used |= given["dropout_p"] > 0
+            return func(**(given | {"dropout_p": 0.0}))
+        self.used = True
+        return self._value(name, func, args, kwargs)
 
     def _value(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         known = schema(func).defaults
