@@ -82,6 +82,9 @@ class Measure(Enum):
 MEASURES = {name: Measure.RECOVERED for name in METHODS}
 """Method -> its measure: at once where a few steps make up for any choice (filters)."""
 
+NOT_BETTER: dict[str, str] = {}
+"""Method -> why it is not claimed to be better than chance here."""
+
 
 @dataclass(frozen=True)
 class Given:

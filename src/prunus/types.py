@@ -1,7 +1,7 @@
 """The plain data that passes between the rooms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -49,7 +49,7 @@ def first_sample(example: Example, copies: int = 1) -> Example:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Target:
-    """How small the network is to become; exactly one field is set.
+    """How small, or how fast, the network is to become; exactly one of the first seven is set.
 
     Args:
         sparsity: Fraction of the prunable units removed, in [0, 1).
@@ -57,11 +57,14 @@ class Target:
         params: Parameters as a fraction of the dense network, in (0, 1].
         macs: Multiply-accumulates as a fraction of the dense network, in (0, 1].
         bytes: Bytes of parameters and buffers as a fraction of the dense network, in (0, 1].
-        latency_ms: Milliseconds in a runtime, above 0; no method aims at it yet.
-        speedup: Dense time over pruned time, at least 1; no method aims at it yet.
+        latency_ms: Milliseconds of one inference, measured, above 0.
+        speedup: Time of the dense network over that of the pruned one, measured, at least 1.
+        runtime: Where time is measured: a name of `prunus.deploy.RUNTIMES`.
+        threads: Threads of the runtime.
+        batch: Rows of one inference.
 
     Raises:
-        ValueError: None or several fields are set, or the value is out of range.
+        ValueError: None or several of the seven are set, or a value is out of range.
     """
 
     sparsity: float | None = None
@@ -71,34 +74,61 @@ class Target:
     bytes: float | None = None
     latency_ms: float | None = None
     speedup: float | None = None
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    batch: int = 1
 
     def __post_init__(self) -> None:
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {name: getattr(self, name) for name in METRICS}
         given = {name: value for name, value in given.items() if value is not None}
         if len(given) != 1:
             names = ", ".join(given) or "none"
-            raise ValueError(
-                f"a target has exactly one of {', '.join(f.name for f in fields(self))}; "
-                f"got {names}."
-            )
+            raise ValueError(f"a target has exactly one of {', '.join(METRICS)}; got {names}.")
         (name, value), *_ = given.items()
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number, got {value!r}.")
-        low, high, interval = _RANGES[name]
+        low, high, interval = METRICS[name]
         inside = low <= value < high if name == "sparsity" else low < value <= high
         if name == "speedup":
             inside = value >= 1
         if not inside:
             hint = f" Did you mean {value / 100:g}?" if high == 1 and 1 < value < 100 else ""
             raise ValueError(f"{name} must be in {interval}, got {value:g}.{hint}")
+        if not self.timed and self.measuring != ("onnxruntime", 1, 1):
+            raise ValueError(
+                f"runtime, threads and batch say where time is measured; {name} is no time. Leave "
+                "them out."
+            )
+        for name, number in (("threads", self.threads), ("batch", self.batch)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}.")
 
     def __repr__(self) -> str:
-        return f"Target({self.metric}={self.value:g})"
+        where = ""
+        if self.timed:
+            where = f", runtime={self.runtime!r}, threads={self.threads}, batch={self.batch}"
+        return f"Target({self.metric}={self.value:g}{where})"
+
+    @staticmethod
+    def of(metric: str, value: float, **where: Any) -> "Target":
+        """Return a target of one of the seven, by its name; `where` says where time is measured."""
+        named: dict[str, Any] = {metric: value, **where}
+        return Target(**named)
 
     @property
     def metric(self) -> str:
-        """The field that is set."""
-        return next(f.name for f in fields(self) if getattr(self, f.name) is not None)
+        """The one of the seven that is set."""
+        return next(name for name in METRICS if getattr(self, name) is not None)
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is a time, which is measured, rather than a count."""
+        return self.metric in ("latency_ms", "speedup")
+
+    @property
+    def measuring(self) -> tuple[str, int, int]:
+        """Where time is measured: runtime, threads and batch."""
+        return self.runtime, self.threads, self.batch
 
     @property
     def value(self) -> float:
@@ -116,7 +146,7 @@ class Target:
         return self.value if self.metric == "sparsity" else 1 - self.value
 
 
-_RANGES = {
+METRICS = {
     "sparsity": (0.0, 1.0, "[0, 1)"),
     "density": (0.0, 1.0, "(0, 1]"),
     "params": (0.0, 1.0, "(0, 1]"),
@@ -125,3 +155,4 @@ _RANGES = {
     "latency_ms": (0.0, float("inf"), "(0, inf)"),
     "speedup": (1.0, float("inf"), "[1, inf)"),
 }
+"""What a target may be -> the smallest and the largest value, and how the range is written."""

@@ -57,7 +57,7 @@ def test_a_file_is_as_fast_as_itself(tmp_path):
 def test_files_take_turns(tmp_path, monkeypatch):
     order = []
     monkeypatch.setattr(
-        "prunus.deploy.timing._inference", lambda path, *_: lambda: order.append(path.name)
+        "prunus.deploy.timing.inference", lambda _, path, *__: lambda: order.append(path.name)
     )
     monkeypatch.setattr("prunus.deploy.timing._warm_up", lambda *_: 1)
     latency({"a": tmp_path / "a", "b": tmp_path / "b"}, rounds=6)

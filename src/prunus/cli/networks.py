@@ -22,6 +22,9 @@ def shrink(
     /,
     *,
     target: str | None = None,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
     method: str = "l1_filter",
     weights: Path | None = None,
     shape: Shape = None,
@@ -32,6 +35,7 @@ def shrink(
 
     ```
     prunus shrink torchvision:resnet18 --target macs=0.5
+    prunus shrink torchvision:resnet18 --target speedup=2 --runtime openvino
     prunus shrink package.nets:build --input 3,64,64 --weights net.safetensors --target params=0.3
     ```
 
@@ -39,7 +43,11 @@ def shrink(
         model: A network of the zoo such as resnet20, or torchvision:NAME, or timm:NAME where timm
             is installed, or your own function as package.module:function.
         target: One of sparsity, density, params, macs or bytes, as macs=0.5: a fraction of the
-            dense network. By default the method's own.
+            dense network; or speedup or latency_ms, as speedup=2, which are measured. By default
+            the method's own.
+        runtime: Where speedup and latency_ms are measured: onnxruntime or openvino.
+        threads: Threads of the runtime then.
+        batch: Rows of one inference then.
         method: See `prunus methods`.
         weights: A safetensors file, or a PyTorch file of plain tensors.
         shape: Shape of one input without the batch, as 3,32,32; needed for your own network, unless
@@ -54,7 +62,7 @@ def shrink(
     from prunus.saving import save
 
     network, example = build(model, weights, shape)
-    goal = None if target is None else _target(target)
+    goal = None if target is None else _target(target, runtime, threads, batch)
     result = prune(network, example, method=method, target=goal)
     export_onnx(result.model, pair(example), out / "pruned.onnx")
     write_tensors(out / "mask.safetensors", result.mask)
@@ -257,12 +265,13 @@ def export(
 
 def bench(
     *files: Path,
+    runtime: str = "onnxruntime",
     batch: int = 1,
     threads: int = 1,
     rounds: int = 50,
     json: Json = False,
 ) -> None:
-    """Time ONNX files against each other in ONNX Runtime; speed-ups are over the first.
+    """Time ONNX files against each other in a runtime; speed-ups are over the first.
 
     The files take turns, so that a change of the machine's speed reaches them alike.
 
@@ -272,6 +281,7 @@ def bench(
 
     Args:
         files: ONNX files, the reference first.
+        runtime: onnxruntime, or openvino where it is installed.
         batch: Rows per inference.
         threads: Threads inside an operator.
         rounds: Timings of each file.
@@ -285,7 +295,8 @@ def bench(
         raise ValueError(
             "bench needs an ONNX file, got none; give one or more, the reference first."
         )
-    times = latency({str(f): f for f in files}, batch=batch, threads=threads, rounds=rounds)
+    paths = {str(file): file for file in files}
+    times = latency(paths, runtime=runtime, batch=batch, threads=threads, rounds=rounds)
     first = next(iter(times.values()))
     speedups = {name: speedup(first, one) for name, one in times.items()}
     if json:
@@ -316,21 +327,19 @@ def bench(
     )
 
 
-def _target(text: str) -> "Target":
-    from dataclasses import fields
-
+def _target(text: str, runtime: str, threads: int, batch: int) -> "Target":
     from prunus.names import did_you_mean
-    from prunus.types import Target
+    from prunus.types import METRICS, Target
 
     name, _, value = text.partition("=")
-    known = [field.name for field in fields(Target)]
+    known = list(METRICS)
     if name not in known:
         raise ValueError(
             f"a target must be one of {', '.join(known)}, as macs=0.5, got '{text}'."
             + did_you_mean(name, known)
         )
     try:
-        return Target(**{name: float(value)})
+        return Target.of(name, float(value), runtime=runtime, threads=threads, batch=batch)
     except ValueError as error:
         if "could not convert" not in str(error):
             raise

@@ -1,4 +1,4 @@
-"""Latency of ONNX files in ONNX Runtime, fit for comparing them.
+"""Latency of ONNX files in a real runtime, fit for comparing them.
 
 All files are measured in one process, one sample of each in turn, so that a change of the machine's
 speed reaches them alike and cancels in the ratio of two samples of the same round. Their order is
@@ -12,16 +12,19 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from time import perf_counter, process_time
+from typing import Literal
 
-import numpy as np
-import onnxruntime
 from scipy.stats import quantile_test
+
+from prunus.deploy.runtimes import inference, version_of
 
 _SAMPLE_S = 0.002  # one interruption then spoils one inference among many, not the sample
 _MIN_ROUNDS = 6  # below that, not even (smallest, largest) covers the median with 95 %
 _STABLE = 0.02  # relative change between two batches of warm-up samples
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "processor": process_time}
+"""Name of a clock -> what reads it, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class Speedup:
 def latency(
     paths: Mapping[str, Path],
     *,
+    runtime: str = "onnxruntime",
     batch: int = 1,
     threads: int = 1,
     rounds: int = 50,
     warmup: float = 5.0,
+    clock: Literal["wall", "processor"] = "wall",
 ) -> dict[str, Latency]:
-    """Measure ONNX files against each other in ONNX Runtime on the CPU.
+    """Measure ONNX files against each other in one runtime on the CPU.
 
     Every file is first run until its time is stable. Then each round takes one sample of every
     file: the median of as many inferences as fill 2 ms, after an untimed one that brings the file's
@@ -74,16 +79,20 @@ def latency(
 
     Args:
         paths: Name -> ONNX file.
+        runtime: A name of `RUNTIMES`.
         batch: Rows per inference, at least 1.
         threads: Threads inside an operator, at least 1; operators run one after the other.
         rounds: Samples of each file, at least 6 (the fewest that give a 95 % interval).
         warmup: Seconds after which a file that is not yet stable is measured all the same.
+        clock: "wall", or "processor" for the time that this process computes, which other programs
+            do not lengthen. On one thread of an idle machine both are the same.
 
     Returns:
         Name -> latency, in the order of `paths`.
 
     Raises:
-        ValueError: An argument is out of range, or a file has another fixed batch size.
+        ValueError: An argument is out of range, the runtime is unknown or not installed, or a file
+            has another fixed batch size.
         FileNotFoundError: A file is missing.
     """
     if not paths:
@@ -96,8 +105,16 @@ def latency(
             f"rounds must be at least {_MIN_ROUNDS}, got {rounds}: fewer samples give no 95 % "
             "interval of the median."
         )
-    runs = {name: _inference(Path(path), batch, threads) for name, path in paths.items()}
-    repeats = {name: _warm_up(run, warmup) for name, run in runs.items()}
+    if clock not in CLOCKS:
+        raise ValueError(f"clock must be one of {', '.join(CLOCKS)}, got {clock!r}.")
+    if clock == "processor" and threads > 1:
+        raise ValueError(
+            "clock 'processor' adds up the time of all threads, so it takes one; got "
+            f"threads={threads}. Take 'wall'."
+        )
+    now = CLOCKS[clock]
+    runs = {name: inference(runtime, Path(path), batch, threads) for name, path in paths.items()}
+    repeats = {name: _warm_up(run, warmup, now) for name, run in runs.items()}
     samples: dict[str, list[float]] = {name: [] for name in runs}
     order = list(runs)
     generator = random.Random(0)
@@ -105,13 +122,13 @@ def latency(
         generator.shuffle(order)
         for name in order:
             runs[name]()
-            samples[name].append(1e3 * _seconds(runs[name], repeats[name]))
+            samples[name].append(1e3 * _seconds(runs[name], repeats[name], now))
     return {
         name: Latency(
             *_median_interval(values),
             rounds=rounds,
             samples_ms=tuple(values),
-            runtime=f"onnxruntime {onnxruntime.__version__}",
+            runtime=version_of(runtime),
             threads=threads,
             batch=batch,
         )
@@ -143,71 +160,23 @@ def speedup(a: Latency, b: Latency) -> Speedup:
     )
 
 
-def _inference(path: Path, batch: int, threads: int) -> Callable[[], object]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no ONNX file at {path}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Idle threads of one file would otherwise spin into the sample of the next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feeds = {value.name: _input(value, batch, path) for value in session.get_inputs()}
-    fixed = session.get_inputs()[0].shape[:1]
-    if isinstance(fixed[0], int) and fixed[0] != batch:
-        raise ValueError(
-            f"{path.name} has the fixed batch size {fixed[0]}, got batch={batch}; export it with "
-            "dynamic_batch=True."
-        )
-    return lambda: session.run(None, feeds)
-
-
-_DTYPES: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-}
-
-
-def _input(value: onnxruntime.NodeArg, batch: int, path: Path) -> np.ndarray[Any, Any]:
-    first, *rest = value.shape or [None]
-    if not all(isinstance(size, int) for size in rest):
-        raise ValueError(
-            f"input '{value.name}' of {path.name} must be open in its batch dimension alone, got "
-            f"shape {value.shape}; export it with fixed sizes."
-        )
-    shape = [first if isinstance(first, int) else batch, *rest] if value.shape else []
-    if value.type not in _DTYPES:
-        raise ValueError(f"input '{value.name}' of {path.name} has the unknown type {value.type}.")
-    dtype = np.dtype(_DTYPES[value.type])
-    if dtype.kind != "f":
-        return np.zeros(shape, dtype)
-    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
-
-
-def _seconds(run: Callable[[], object], repeats: int) -> float:
+def _seconds(run: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
     times = []
     for _ in range(repeats):
-        start = perf_counter()
+        start = clock()
         run()
-        times.append(perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times)
 
 
-def _warm_up(run: Callable[[], object], limit: float) -> int:
+def _warm_up(run: Callable[[], object], limit: float, clock: Callable[[], float]) -> int:
     """Run until two batches of five samples agree; return the repeats that make a sample 2 ms."""
     start = perf_counter()
     run()
     repeats = 1
     before = math.inf
     while True:
-        now = statistics.median(_seconds(run, repeats) for _ in range(5))
+        now = statistics.median(_seconds(run, repeats, clock) for _ in range(5))
         repeats = max(1, math.ceil(_SAMPLE_S / now))
         if abs(now - before) <= _STABLE * now or perf_counter() - start > limit:
             return repeats

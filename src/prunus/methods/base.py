@@ -67,7 +67,7 @@ class Method:
         """Refuse a target that this method cannot aim at.
 
         Raises:
-            TargetError: It is a time, or a cost of channels while the method prunes weights, or
+            TargetError: It is a time, or a cost of channels, while the method prunes weights, or
                 nothing is removed in the end.
         """
         if self.temporary:
@@ -75,10 +75,10 @@ class Method:
                 f"method {self.name!r} ends with every weight there again, so it has no target; "
                 f"leave {target.metric} out and set the method's own share."
             )
-        if target.metric in ("latency_ms", "speedup"):
+        if target.timed and not self.structured:
             raise TargetError(
-                f"{target.metric} is no target that channels can be chosen for yet; ask for macs, "
-                "params or bytes and measure the result."
+                f"method {self.name!r} prunes single weights, whose zeros make no runtime here "
+                "faster; ask for sparsity or density, or take a method that removes channels."
             )
         if not self.structured and target.metric not in ("sparsity", "density"):
             raise TargetError(

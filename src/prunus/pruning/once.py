@@ -9,8 +9,10 @@ from torch.optim import Optimizer
 from prunus.criteria import Calibration
 from prunus.errors import EquivalenceError
 from prunus.methods import Method
+from prunus.pruning.in_time import aim
 from prunus.pruning.plan import Plan
 from prunus.pruning.result import Result
+from prunus.selectors import Decision
 from prunus.space.shrink import inexpressible
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Target
@@ -36,7 +38,8 @@ def prune(
         model: Any network.
         example: One input tensor, a tuple of positional inputs or a dict of keyword inputs.
         method: A one-shot method, or its name. Methods that act during training need a `Pruner`.
-        target: How small; the method's own target by default.
+        target: How small; the method's own target by default. A time (`latency_ms`, `speedup`) is
+            met by measuring: networks are exported and timed until one is as fast as asked.
         optimizer: Goes on with the small network: parameters replaced, state sliced, and zeroed
             where single weights were removed.
         also: Further inputs, of other sizes or with other arguments, that take other ways through
@@ -51,6 +54,7 @@ def prune(
 
     Raises:
         TargetError: The target cannot be reached; the message says how far it got.
+        ExportError: A time was asked for, but the network cannot be exported.
         EquivalenceError: The small network differs from the masked one; nothing is returned.
         UntraceableError: The model fails on the example.
         TypeError: The target, method or example is of another type.
@@ -70,7 +74,15 @@ def prune(
             f"method {plan.method.name!r} prunes while the network trains; use prunus.Pruner in "
             "your training loop, or a recipe."
         )
-    decision = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+
+    def decide() -> Decision:
+        return plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+
+    timed = plan.asked is not None and plan.asked.timed
+    if timed:
+        plan.probe(model, example)  # what no form can do without is not to be found at the end
+        aim(plan, model, example, decide)
+    decision = decide()
     try:
         return plan.conclude(model, decision, example, optimizer, check=check)
     except EquivalenceError:
@@ -78,5 +90,4 @@ def prune(
         if not culprits or len(culprits) == len(plan.groups):
             raise
     plan.spare(culprits)
-    decision = plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
-    return plan.conclude(model, decision, example, optimizer, check=check)
+    return plan.conclude(model, decide(), example, optimizer, check=check)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Calibration, Evidence, Limited
+from prunus.deploy import Stopwatch
 from prunus.errors import DecisionWarning, EquivalenceError, TargetError, UnseenWarning
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
@@ -34,6 +35,12 @@ from prunus.types import Example, Keep, Mask, Scores, Target
 
 class Plan:
     """One method applied to one network: from a decision to a result. It changes nothing.
+
+    Attributes:
+        asked: What was asked for.
+        target: What the selector aims at: the same, but where a time was asked for, the cost that
+            leads to it, see `prunus.pruning.in_time`.
+        stopwatch: Measures the result where a time was asked for.
 
     Args:
         model: The network.
@@ -61,14 +68,19 @@ class Plan:
         if target is not None and not isinstance(target, Target):
             raise TypeError(f"target must be a Target, such as Target(macs=0.5), got {target!r}.")
         self.method = resolve(method)
-        self.target = target or self.method.target
-        if self.target is not None:
-            self.method.check_target(self.target)
+        self.asked = self.target = target or self.method.target
+        if self.asked is not None:
+            self.method.check_target(self.asked)
+            if self.asked.timed:
+                self.target = Target(macs=1.0)  # until `aim` knows better
         self.example, self.calibration = example, calibration
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
         inside = isinstance(granularity, Structured) and granularity.inside_heads
         self.space = trace(model, example, also=also, exact=exact, inside_heads=inside)
+        self.stopwatch: Stopwatch | None = None
+        if self.asked is not None and self.asked.timed:
+            self.stopwatch = Stopwatch(model, example, *self.asked.measuring)
         told = " ".join(frozen.reason for frozen in self.space.frozen)
         averaged = "averaged over" in told or "the statistics of" in told
         self._hint = _AVERAGED if exact and averaged else ""
@@ -181,7 +193,7 @@ class Plan:
         target = self.target
         if target is not None:
             value = share if target.metric == "sparsity" else 1 - share
-            target = Target(**{target.metric: value})
+            target = Target.of(target.metric, value)
         try:
             return self.method.selector.select(self.space, self.groups, scores, target, evidence)
         except TargetError as error:
@@ -233,7 +245,7 @@ class Plan:
             if check:
                 verification = verify(self.mask(keep), small, example, model=mended)
         report = self._report(small, keep, form, verification)
-        none = nothing_went(self.method, keep, self.target, learned or {})
+        none = nothing_went(self.method, keep, self.asked, learned or {})
         for warning in filter(None, (none, thin(self.method, report.groups))):
             report.notes.insert(0, warning)
             warnings.warn(warning, DecisionWarning, stacklevel=3)
@@ -270,13 +282,17 @@ class Plan:
         measured = {"density": share, "sparsity": 1 - share} | {
             name: pruned / max(1, dense) for name, (dense, pruned) in costs.items()
         }
-        reached = measured.get(self.target.metric) if self.target else None
+        reading = self.stopwatch.time(small) if self.stopwatch is not None else None
+        if reading is not None:
+            measured |= {"latency_ms": reading.pruned_ms, "speedup": 1 / reading.ratio}
+        reached = measured.get(self.asked.metric) if self.asked else None
         whole = unfit(self.method, self.groups)
         left = (*self.space.frozen, *self.method.granularity.left_out(self.space), *self.spared)
         return Report(
             method=self.method.name,
-            asked=self.target,
+            asked=self.asked,
             reached=reached,
+            reading=reading,
             costs=costs,
             nonzero=sum(int(p.count_nonzero()) for p in small.parameters()),
             groups=[
@@ -299,7 +315,7 @@ class Plan:
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
-            notes=notes(self.method, self.space, self.target, reached, whole),
+            notes=notes(self.method, self.space, self.asked, reached, whole),
         )
 
     def _ways(self, small: nn.Module) -> list[str]:

@@ -11,6 +11,7 @@ from prunus.criteria import Calibration
 from prunus.errors import CheckpointError, TargetError
 from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
+from prunus.pruning.in_time import aim, stand_in
 from prunus.pruning.plan import Plan
 from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
@@ -33,7 +34,9 @@ class Pruner:
         model: The network being trained, pruned in place (masked) until `finish`.
         example: An input of it; costs are counted for exactly this input.
         method: A method, or its name in `prunus.methods.METHODS`.
-        target: How small; the method's own target by default.
+        target: How small; the method's own target by default. For a time, networks without their
+            smallest filters are timed at once, to know the share of MACs to train towards; what the
+            result takes is measured at the end.
         also: Further inputs of it, see `prunus.prune`.
         exact: Keep channels that are averaged over, see `prunus.prune`.
         calibration: Samples for methods that look at data.
@@ -103,6 +106,15 @@ class Pruner:
         )
         if self.plan.method.structured:
             self.plan.probe(model, example)
+        if self.plan.asked is not None and self.plan.asked.timed:
+            filters = stand_in(self.plan)
+            aim(
+                filters,
+                model,
+                example,
+                lambda: filters.decide(model, torch.Generator(), filters.removed),
+            )
+            self.plan.target = filters.target
         self.keep: Keep = {}
         self.steps = 0
         self._finished = False

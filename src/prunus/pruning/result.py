@@ -1,11 +1,12 @@
 """What pruning returns: the small network, its mask, and the account of both."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from prunus.deploy.stopwatch import Reading
 from prunus.space import Verification
 from prunus.space.graph_network import written
 from prunus.types import Mask, Target
@@ -21,6 +22,7 @@ class Report:
         method: Name of the method.
         asked: What was asked for, or None where the method's own ratios decided.
         reached: The same metric of the result, measured on it.
+        reading: How fast it is beside the dense network, where a time was asked for.
         costs: "macs", "params" and "bytes" -> (dense, pruned); MACs for the example as given.
         nonzero: Parameters that are not zero in the result.
         groups: Per group of channels: name, width before and after, coupled layers.
@@ -44,6 +46,7 @@ class Report:
     method: str
     asked: Target | None
     reached: float | None
+    reading: Reading | None
     costs: dict[str, tuple[int, int]]
     nonzero: int
     groups: list[dict[str, Any]]
@@ -65,6 +68,7 @@ class Report:
             "target": {"metric": asked.metric, "asked": asked.value, "reached": self.reached}
             if asked
             else None,
+            "reading": asdict(self.reading) if self.reading else None,
             "costs": {k: {"dense": d, "pruned": p} for k, (d, p) in self.costs.items()},
             "nonzero": self.nonzero,
             "groups": self.groups,
@@ -88,6 +92,13 @@ class Report:
         for name, (dense, pruned) in self.costs.items():
             lines.append(
                 f"  {name:6} {dense:>15,} -> {pruned:>15,}  ({pruned / max(1, dense):.3f})"
+            )
+        if self.reading is not None:
+            read = self.reading
+            lines.append(
+                f"  {read.dense_ms:.3g} ms -> {read.pruned_ms:.3g} ms in {read.runtime}, threads "
+                f"{read.threads}, batch {read.batch}  ({read.ratio:.3f}, {read.low:.3f} to "
+                f"{read.high:.3f})"
             )
         if self.branches:
             lines.append(f"  without {len(self.branches)} residual branches")

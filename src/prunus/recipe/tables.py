@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from prunus import zoo
+from prunus.deploy.runtimes import check_runtime
 from prunus.errors import RecipeError, TargetError
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
@@ -174,9 +175,16 @@ class Export(_Table):
 class Bench(_Table):
     """How the exported files are timed; no rounds, no timing."""
 
+    runtime: str = "onnxruntime"
     threads: int = Field(default=1, ge=1)
     batch: int = Field(default=1, ge=1)
     rounds: int = Field(default=50, ge=0)
+
+    @field_validator("runtime")
+    @classmethod
+    def _is_known(cls, runtime: str) -> str:
+        check_runtime(runtime)
+        return runtime
 
     @field_validator("rounds")
     @classmethod

@@ -203,10 +203,10 @@ class Work:
         """Time the exported files against each other."""
         bench = self.recipe.bench
         files = {name: exported.directory / f"{name}.onnx" for name in ("dense", "pruned")}
-        times = latency(files, batch=bench.batch, threads=bench.threads, rounds=bench.rounds)
+        times = latency(files, **bench.model_dump())
         return {
-            "runtime": times["dense"].runtime,
             **bench.model_dump(),
+            "runtime": times["dense"].runtime,  # with its version
             "latency_ms": {
                 name: {"median": one.median_ms, "low": one.low_ms, "high": one.high_ms}
                 for name, one in times.items()

@@ -1,0 +1,140 @@
+"""A time as the target: which share of the MACs makes a network as fast as was asked.
+
+What a runtime makes of narrower layers is measured, not modelled: networks along the method's own
+path, from dense to narrow, are exported and timed beside the dense one until one is as fast as
+asked. Time falls with MACs, but by steps and never in proportion, so the share is found by regula
+falsi on the measured points.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from prunus.criteria import L1
+from prunus.deploy.stopwatch import Reading
+from prunus.errors import TargetError
+from prunus.pruning.plan import Plan
+from prunus.selectors import Decision, TopK
+from prunus.space import Branches
+from prunus.space.remove import copy_sliced, mend
+from prunus.space.shrink import shrink
+from prunus.types import Example, Target
+
+NEAR = 0.025
+"""How near, as a share of the time asked for, a measured network must be to end the search."""
+
+NEAR_ENOUGH = 0.05
+"""How near the best of all tries must be."""
+
+_TRIES = 8
+
+
+def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Decision]) -> None:
+    """Set the plan's target to the share of MACs with which the network is as fast as asked.
+
+    Args:
+        plan: Its target was a time.
+        model: The network.
+        example: An input.
+        decide: Makes the plan's decision.
+
+    Raises:
+        TargetError: No network that was tried is within 5 % of the time; the message says how near
+            it came. Or the dense network is as fast already.
+        ExportError: A network cannot be exported, so it cannot be timed.
+    """
+    assert plan.asked is not None and plan.stopwatch is not None
+    asked, stopwatch = plan.asked, plan.stopwatch
+    dense_ms = stopwatch.time(model).dense_ms if asked.metric == "latency_ms" else 0.0
+    excess = dense_ms / asked.value if dense_ms else asked.value
+    if excess <= 1:
+        told = f" ({dense_ms:.3g} ms)" if dense_ms else ""
+        raise TargetError(
+            f"{asked.metric} {asked.value:g} is met without pruning{told}; ask for more."
+        )
+    points = [_Point(1.0, excess)]
+    too_small = 0.0
+    for _ in range(_TRIES):
+        share = _next(points, too_small)
+        plan.target = Target(macs=share)
+        try:
+            decision = decide()
+        except TargetError:
+            too_small = share
+            continue
+        reading = stopwatch.time(_small(plan, model, example, decision))
+        excess = reading.pruned_ms / asked.value if dense_ms else reading.ratio * asked.value
+        points.append(_Point(share, excess, reading))
+        if abs(points[-1].excess - 1) <= NEAR:
+            return
+    nearest = min(points, key=lambda point: abs(point.excess - 1))
+    if abs(nearest.excess - 1) > NEAR_ENOUGH:
+        raise TargetError(
+            f"{asked.metric} {asked.value:g} cannot be reached within {NEAR_ENOUGH:.0%}: "
+            f"{_told(nearest, len(points) - 1)}."
+        )
+    plan.target = Target(macs=nearest.share)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A network that was timed.
+
+    Args:
+        share: Of the MACs.
+        excess: How many times as long it takes as it may.
+        reading: What was measured; None for the dense network.
+    """
+
+    share: float
+    excess: float
+    reading: Reading | None = None
+
+
+def _told(nearest: _Point, count: int) -> str:
+    """Say how near the nearest of all networks came."""
+    read = nearest.reading
+    if read is None:
+        return f"none of the {count} networks that were timed is as near as the dense one"
+    return (
+        f"the nearest of the {count} networks that were timed takes {read.pruned_ms:.3g} ms where "
+        f"the dense one takes {read.dense_ms:.3g} ms ({1 / read.ratio:.3g} times as fast), with "
+        f"{nearest.share:.3f} of the MACs"
+    )
+
+
+def stand_in(plan: Plan) -> Plan:
+    """Return the plan with the smallest filters instead, for a method that decides in training."""
+    other = copy.copy(plan)
+    multiple = getattr(plan.method.selector, "round_to", 1)
+    if isinstance(plan.method.granularity, Branches):
+        criterion, selector = L1(reduce="mean"), TopK(scope="global")
+    else:
+        criterion, selector = L1(), TopK(scope="layer", round_to=multiple)
+    other.method = replace(plan.method, criterion=criterion, selector=selector, rounds=1)
+    return other
+
+
+def _next(points: list[_Point], too_small: float) -> float:
+    """Return the share to be tried next: where the line through two points comes to 1."""
+    above = min((p for p in points if p.excess > 1), key=lambda p: p.excess)
+    below = max((p for p in points if p.excess <= 1), key=lambda p: p.excess, default=None)
+    if below is None and too_small:
+        return (too_small + above.share) / 2
+    if below is None:  # time falls slower than MACs
+        return above.share / float(above.excess**1.1)
+    part = (1 - below.excess) / (above.excess - below.excess)
+    low, high = sorted((below.share, above.share))
+    margin = 0.1 * (high - low)  # so that both ends move
+    share = below.share + part * (above.share - below.share)
+    return min(max(share, low + margin), high - margin)
+
+
+def _small(plan: Plan, model: nn.Module, example: Example, decision: Decision) -> nn.Module:
+    """Return the network of a decision, to be timed, not proved."""
+    if decision.patch:
+        model = copy_sliced(model, {})
+        mend(model, decision.patch)
+    return shrink(model, plan.space, decision.keep, example, check=False).model

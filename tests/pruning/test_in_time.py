@@ -1,0 +1,111 @@
+"""Targets in time: a network as fast as was asked, found by measuring."""
+
+import pytest
+import torch
+from torch import nn
+
+from prunus import Pruner, Target, methods, prune
+from prunus.deploy.stopwatch import Reading
+from prunus.errors import TargetError
+
+X = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+DENSE_MS = 8.0
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU()),
+        *(nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU()),
+        *(nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten(), nn.Linear(128, 10)),
+    )
+
+
+class Modelled:
+    """A stopwatch whose runtime pays a fixed part, and widths in steps of 16."""
+
+    fixed = 0.2
+
+    def __init__(self, dense, example, runtime, threads, batch):
+        self.where = runtime, threads, batch
+        self.readings = 0
+        self.dense = self.price(dense)
+
+    @staticmethod
+    def price(model):
+        weights = [p for p in model.parameters() if p.ndim == 4]
+        return sum(float(-(-len(p) // 16) * 16 * p.shape[1]) for p in weights)
+
+    def time(self, model):
+        self.readings += 1
+        ratio = self.fixed + (1 - self.fixed) * self.price(model) / self.dense
+        return Reading(DENSE_MS, ratio * DENSE_MS, ratio, ratio, ratio, *self.where)
+
+
+@pytest.fixture
+def modelled(monkeypatch):
+    monkeypatch.setattr("prunus.pruning.plan.Stopwatch", Modelled)
+    return Modelled
+
+
+@pytest.mark.parametrize(
+    ("target", "reached"),
+    [
+        (Target(speedup=1.3), 1.3),
+        (Target(speedup=2.0, runtime="openvino", threads=2, batch=4), 2.0),
+        (Target(latency_ms=4.0), 4.0),
+        (Target(latency_ms=7.0), 7.0),
+    ],
+)
+def test_the_network_is_as_fast_as_was_asked(modelled, target, reached):
+    report = prune(network(), X, target=target).report
+
+    assert report.asked == target
+    assert report.reached == pytest.approx(reached, rel=0.05)
+    assert (report.reading.runtime, report.reading.threads) == target.measuring[:2]
+    assert "8 ms -> " in str(report)
+    assert report.to_dict()["reading"]["pruned_ms"] == report.reading.pruned_ms
+
+
+def test_what_cannot_be_reached_is_told_with_what_can(modelled):
+    with pytest.raises(TargetError, match=r"speedup 6 cannot be reached within 5%.*4\.\d+ times"):
+        prune(network(), X, target=Target(speedup=6.0))
+
+
+def test_what_is_met_already_is_refused(modelled):
+    with pytest.raises(TargetError, match=r"latency_ms 9 is met without pruning \(8 ms\)"):
+        prune(network(), X, target=Target(latency_ms=9.0))
+
+
+def test_training_goes_towards_the_macs_that_lead_to_the_time(modelled):
+    model = network()
+    method = methods.soft_filter(end="4it", every="2it")
+    pruner = Pruner(model, X, method, target=Target(speedup=1.5))
+    assert pruner.plan.target.metric == "macs"
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for _ in range(4):
+        model(X).sum().backward()
+        optimizer.step()
+        pruner.step(optimizer)
+    report = pruner.finish().report
+    assert report.asked == Target(speedup=1.5)
+    assert report.reached == pytest.approx(1.5, rel=0.1)
+
+
+def test_zeros_are_no_way_to_a_time():
+    with pytest.raises(TargetError, match="zeros make no runtime here faster"):
+        prune(network(), X, method="magnitude", target=Target(speedup=2.0))
+
+
+def test_a_runtime_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"runtime 'openvinos' is unknown.*Did you mean"):
+        prune(network(), X, target=Target(speedup=2.0, runtime="openvinos"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_measured_in_a_real_runtime(runtime):
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    report = prune(network(), X, target=Target(speedup=1.6, runtime=runtime)).report
+    assert report.reached == pytest.approx(1.6, rel=0.1)
