@@ -17,16 +17,17 @@ from statistics import mean, stdev
 
 import torch
 from against_random import (
-    MEASURES,
+    CHOICE,
+    CLAIMS,
     NOT_BETTER,
     RECOVERY,
     SEEDS,
     STEPS,
-    Measure,
     Pair,
     Row,
+    claim_of,
     compare,
-    gains,
+    gain,
     made_of,
 )
 
@@ -96,7 +97,7 @@ def markdown(rows: dict[tuple[str, int], Row]) -> str:
     here = environment()
     by_method = {name: [rows[name, seed] for seed in SEEDS] for name in METHODS}
     pairs = [row["dense"] for row in by_method["magnitude"]]
-    total = sum(row["total seconds"] for row in rows.values()) / 60
+    total = sum(row.get("total seconds", row["seconds"]) for row in rows.values()) / 60
     lines = [
         "# Against random pruning",
         "",
@@ -132,20 +133,20 @@ def markdown(rows: dict[tuple[str, int], Row]) -> str:
 
 
 def verdicts(by_method: dict[str, list[Row]]) -> Iterator[str]:
-    """Yield for each measure the methods that are better in every seed, then those that are not."""
-    for measure in Measure:
-        good = [n for n in METHODS if MEASURES[n] is measure and n not in NOT_BETTER]
-        worst = min(min(gains(row, measure) for row in by_method[n]) for n in good)
+    """Yield for each claim the methods that are better in every seed, then those that are not."""
+    for claim in CLAIMS:
+        good = [n for n in METHODS if claim_of(n) is claim and n not in NOT_BETTER]
+        worst = min(min(map(gain, by_method[n])) for n in good)
         yield (
-            f"- Better {measure.value} in each of the three seeds, by {100 * worst:.1f} points or "
+            f"- Better {claim.text}, in each of the three seeds, by {100 * worst:.1f} points or "
             f"more: {', '.join(f'`{name}`' for name in good)}."
         )
     for name, reason in NOT_BETTER.items():
-        found = spread([gains(row, MEASURES[name]) for row in by_method[name]], "+")
-        yield f"- Not better {MEASURES[name].value}: `{name}` ({found}). {reason}"
+        found = spread([gain(row) for row in by_method[name]], "+")
+        yield f"- Not better {claim_of(name).text}: `{name}` ({found}). {reason}"
     for name, found in by_method.items():
         later = [row["own"][1] - row["random"][1] for row in found]
-        if MEASURES[name] is Measure.AT_ONCE and mean(later) <= 0:
+        if claim_of(name) is CHOICE and mean(later) <= 0:
             lost = spread(later, "+")
             yield f"- `{name}`, better at once, is not after the recovery ({lost})."
 
