@@ -2,8 +2,9 @@
 
 Every network of the zoos (torchvision, timm, transformers, and the hand-made ones of the tests)
 gets random weights and is pruned with coupled L1-norm filters, at each ratio in a process of its
-own; see `zoos/examine.py` for what is checked. Rows are kept as they come, so that an interrupted
-run goes on where it stopped. Needs timm and transformers; nothing is downloaded.
+own; see `zoos/examine.py` for what is checked. Rows are kept as they come, with the commit that
+made them, so that an interrupted run goes on where it stopped; all take some hours on two cores.
+Needs timm and transformers; nothing is downloaded.
 
     python benchmarks/coverage.py --zoo timm --only 'vit*' --ratio 0.5 --workers 2
     python benchmarks/coverage.py --write docs/coverage.md
@@ -14,12 +15,14 @@ import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -94,7 +97,7 @@ class Job:
             return None
         status = self.process.exitcode
         row: Row = dict(zip(("zoo", "name", "ratio"), self.key, strict=True))
-        row |= {"seconds": round(seconds, 1), "stage": "start"}
+        row |= {"seconds": round(seconds, 1), "stage": "start", "commit": commit()}
         if self.file.is_file():
             row |= json.loads(self.file.read_text(encoding="utf-8"))
         if row["stage"] != "done" and (late or status):
@@ -113,6 +116,14 @@ class Job:
         """End the process."""
         self.process.kill()
         self.process.join()
+
+
+@cache
+def commit() -> str:
+    """Return the commit that is tried, with a plus where files differ from it."""
+    asked = ("git", "describe", "--always", "--dirty=+", "--exclude=*")
+    found = subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parent)
+    return found.stdout.strip() or "unknown"
 
 
 def run(jobs: Iterable[Key], workers: int, timeout: float, folder: Path) -> Iterator[Row]:
@@ -150,7 +161,7 @@ def read(file: Path) -> dict[Key, Row]:
 def fill(wanted: Sequence[Key], options: argparse.Namespace, console: Console) -> dict[Key, Row]:
     """Make the rows that are missing and return all that are wanted."""
     options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / "rows.jsonl"
+    file = options.rows
     known = read(file)
     if options.fresh:
         known = {key: row for key, row in known.items() if key not in set(wanted)}
@@ -267,6 +278,7 @@ def markdown(rows: Sequence[Row], zoos: Sequence[str]) -> str:
         "Made by `python benchmarks/coverage.py`: random weights, coupled L1-norm filters; a ratio",
         "is the share of units removed. Outputs are compared with those of the masked original, in",
         "float64 where it runs in it, by code and on an input that Prunus does not know.",
+        f"Rows are of the commits {', '.join(dict.fromkeys(row['commit'] for row in rows))}.",
         "",
         *grid(SUMMARY, summary(rows)),
         "",
@@ -343,7 +355,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ratio", nargs="+", type=float, default=[0.5, 0.75])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=600, help="seconds per network and ratio")
-    parser.add_argument("--out", type=Path, default=Path("build/coverage"), help="folder of rows")
+    parser.add_argument("--rows", type=Path, default=Path("docs/coverage.jsonl"), help="all rows")
+    parser.add_argument("--out", type=Path, default=Path("build/coverage"), help="what is printed")
     parser.add_argument("--fresh", action="store_true", help="make the chosen rows anew")
     parser.add_argument("--write", type=Path, help="a page of all tables, such as docs/coverage.md")
     return parser.parse_args()

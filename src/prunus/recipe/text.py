@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from prunus.errors import RecipeError
 from prunus.names import did_you_mean
 from prunus.recipe.tables import Recipe
+from prunus.types import METRICS
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -19,8 +20,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: A TOML file.
-        overrides: "table.key=value", the value as TOML; text needs no quotes. A key of `target`
-            replaces the file's target, since a target has one key.
+        overrides: "table.key=value", the value as TOML; text needs no quotes. What `target`
+            asks for replaces what the file asks for, since it is one thing.
 
     Raises:
         RecipeError: The file is missing or not TOML, or a key or value is wrong.
@@ -68,8 +69,9 @@ def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise RecipeError(f"--set {assignment}: '{parent}' is a value, not a table.")
-        if parents == ["target"]:
-            table.clear()
+        if parents == ["target"] and last in METRICS:
+            for other in METRICS:
+                table.pop(other, None)
         table[last] = _value(text)
     return changed
 
