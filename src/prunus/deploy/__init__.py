@@ -1,6 +1,17 @@
-"""What leaves the house: ONNX files, and their latency in a real runtime."""
+"""What leaves the house: ONNX files, their latency in a real runtime, and compact sparse files."""
 
 from prunus.deploy.onnx import export_onnx
+from prunus.deploy.packing import PackedFile, Size, pack, unpack
 from prunus.deploy.timing import Latency, Speedup, latency, speedup
 
-__all__ = ["Latency", "Speedup", "export_onnx", "latency", "speedup"]
+__all__ = [
+    "Latency",
+    "PackedFile",
+    "Size",
+    "Speedup",
+    "export_onnx",
+    "latency",
+    "pack",
+    "speedup",
+    "unpack",
+]
