@@ -86,6 +86,11 @@ class Entry(BaseModel):
         return math.prod(self.shape)
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of an element in memory."""
+        return DTYPES[self.dtype].itemsize
+
+    @property
     def nonzero(self) -> int:
         """How many of them are not the word 0."""
         return sum(run.nonzero for run in self.runs)
@@ -93,7 +98,7 @@ class Entry(BaseModel):
     @property
     def dense(self) -> int:
         """Bytes of the tensor in memory."""
-        return self.elements * DTYPES[self.dtype].itemsize
+        return self.elements * self.itemsize
 
     @property
     def size(self) -> int:
@@ -150,7 +155,7 @@ def read_index(file: BinaryIO, limit: int) -> Index:
     """
     start = file.read(START)
     if not start.startswith(MAGIC):
-        raise CheckpointError(f"it must begin with {MAGIC!r}, got {start!r}")
+        raise CheckpointError(f"a .prunus file must begin with {MAGIC!r}, got {start!r}")
     if start != _START:
         raise CheckpointError(
             f"it must be of version {VERSION}, got {start[-1] if start != MAGIC else 'none'}; a "
@@ -192,7 +197,7 @@ def _check(index: Index, blocks: int, limit: int) -> None:
     for entry in index.tensors:
         if why := _wrong(entry):
             raise CheckpointError(f"its tensor {entry.name!r} {why}")
-        total += math.prod(max(1, size) for size in entry.shape) * DTYPES[entry.dtype].itemsize
+        total += math.prod(max(1, size) for size in entry.shape) * entry.itemsize
         if total > limit:
             raise CheckpointError(
                 f"its tensors must take at most limit={limit:,} bytes, got more at {entry.name!r} "

@@ -5,6 +5,7 @@ with Huffman's code instead of his. The format is specified in docs/format.md.
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from prunus.deploy.values import (
     Values,
     dtype_name,
     narrow,
+    nonzero,
     read_scales,
     scales_of,
     stored_as,
@@ -72,6 +74,7 @@ def pack(
     *,
     values: Values = "exact",
     scale: Scale = "channel",
+    signed_zeros: bool = True,
     metadata: Mapping[str, str] | None = None,
 ) -> list[Size]:
     """Write tensors as a compact sparse file (`.prunus`), atomically, in one pass.
@@ -88,6 +91,9 @@ def pack(
             tensor's own type has more. All else is exact. Tensors come back in their own type.
         scale: For int8: one scale for each output "channel", which is the first dimension, or for a
             whole "tensor". No value moves by more than half a scale.
+        signed_zeros: Whether to tell -0.0 from 0. A mask that multiplies leaves -0.0 where a weight
+            was negative, whose signs then take more than all else; False stores them as 0, which
+            they equal. Values in fewer bytes have none.
         metadata: Text stored along, as in a safetensors file.
 
     Returns:
@@ -113,10 +119,14 @@ def pack(
     entries: list[Entry] = []
     tied: dict[str, str] = {}
     first: dict[tuple[object, ...], str] = {}
+    names: set[str] = set()
     with atomic(path) as temporary, temporary.open("wb") as file:
         write_start(file)
         for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
             check_name(name)
+            if name in names:
+                raise ValueError(f"the names of tensors must differ, got {name!r} twice.")
+            names.add(name)
             dtype = dtype_name(name, tensor)
             # Of pairs, the memory of one that is done with may serve the next: they are not tied.
             if isinstance(tensors, Mapping) and tensor.numel():
@@ -127,12 +137,9 @@ def pack(
             stored = stored_as(values, tensor)
             entry = Entry(name=name, dtype=dtype, shape=tuple(tensor.shape), stored=stored)
             try:
-                entries.append(_write(file, entry, tensor, scale))
+                entries.append(_write(file, entry, tensor, scale, signed_zeros))
             except ValueError as error:
                 raise ValueError(f"{name!r}: {error}") from error
-        names = [entry.name for entry in entries]
-        if len(set(names)) != len(names):
-            raise ValueError("the names of tensors must differ, got one twice.")
         write_index(file, Index(tensors=tuple(entries), tied=tied, metadata=dict(metadata or {})))
         total = file.tell()
     return _sizes(str(path), entries, total)
@@ -153,8 +160,8 @@ def unpack(path: Path | str, *, limit: int = LIMIT) -> dict[str, Tensor]:
         FileNotFoundError: There is no such file.
     """
     with PackedFile(path, limit=limit) as file:
-        tensors = {name: file.read(name) for name in file.names}
-        return tensors | {name: tensors[same] for name, same in file.tied.items()}
+        tensors = {name: file.read(name) for name in file.names if name not in file.tied}
+        return {name: tensors[file.tied.get(name, name)] for name in file.names}
 
 
 class PackedFile:
@@ -190,20 +197,28 @@ class PackedFile:
             raise
         self.tied = index.tied
         self.metadata = index.metadata
-        self.entries = {entry.name: entry for entry in index.tensors}
-        ends = accumulate((entry.size for entry in index.tensors), initial=START)
-        self._begins = dict(zip(self.entries, ends, strict=False))
+        self._entries = {entry.name: entry for entry in index.tensors}
+        begins = accumulate((entry.size for entry in index.tensors), initial=START)
+        self._begins = dict(zip(self._entries, begins, strict=False))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the stored tensors, in the file's order, without those that are tied."""
-        return tuple(self.entries)
+        """The names of all tensors: of those stored in the file's order, then of those tied."""
+        return (*self._entries, *self.tied)
 
     @property
     def sizes(self) -> list[Size]:
         """What each stored tensor takes, and last what the file does."""
-        entries = list(self.entries.values())
-        return _sizes(str(self.path), entries, self.path.stat().st_size)
+        total = self._file.seek(0, os.SEEK_END)
+        return _sizes(str(self.path), list(self._entries.values()), total)
+
+    def entry(self, name: str) -> Entry:
+        """Return what is known of a tensor before it is read, such as its shape.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return self._entries[self.tied.get(name, name)]
 
     def read(self, name: str) -> Tensor:
         """Read one tensor.
@@ -212,8 +227,8 @@ class PackedFile:
             CheckpointError: Its blocks are damaged.
             KeyError: There is none of that name.
         """
-        entry = self.entries[name]
-        self._file.seek(self._begins[name])
+        entry = self.entry(name)
+        self._file.seek(self._begins[entry.name])
         with self._named(f": {name!r}"):
             scales = read_scales(entry, self._file.read(entry.scales)) if entry.scales else None
             words = np.zeros(entry.elements, word(entry.dtype))
@@ -243,14 +258,16 @@ class PackedFile:
         self._file.close()
 
 
-def _write(file: BinaryIO, entry: Entry, tensor: Tensor, scale: Scale) -> Entry:
+def _write(file: BinaryIO, entry: Entry, tensor: Tensor, scale: Scale, signed_zeros: bool) -> Entry:
     """Write a tensor's blocks; return its entry with their sizes."""
     scales = scales_of(tensor, scale) if entry.stored == "I8" else None
     size = 0 if scales is None else file.write(seal(split(to_words(scales))))
     words = to_words(tensor)
     runs = []
     for begin in range(0, len(words), LENGTH):
-        run, block = encode(words[begin : begin + LENGTH], narrow(entry, scales, begin))
+        part = words[begin : begin + LENGTH]
+        here = nonzero(part, entry.dtype, signed=signed_zeros and not entry.stored)
+        run, block = encode(part, here, narrow(entry, scales, begin))
         file.write(block)
         runs.append(run)
     return entry.model_copy(update={"scales": size, "runs": tuple(runs)})

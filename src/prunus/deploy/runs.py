@@ -66,19 +66,19 @@ class Run(BaseModel):
     escape: int = Field(default=255, ge=1, le=255)
 
 
-def encode(words: Words, convert: Convert | None = None) -> tuple[Run, bytes]:
+def encode(words: Words, here: NDArray[np.bool_], convert: Convert) -> tuple[Run, bytes]:
     """Return the smallest coding of a run.
 
     Args:
         words: (length,) with 1 <= length <= LENGTH.
-        convert: Applied to what is stored; words that are not 0 stay stored if it makes them 0.
+        here: (length,), where a word is to be stored; the others come back as 0.
+        convert: Applied to what is stored, which stays stored if that makes it 0.
     """
-    here = words != 0
     positions = _places(here)
     if not len(positions):
         return Run(mask="gaps", nonzero=0, size=0), b""
     density = len(positions) / len(words)
-    stored = split(_converted(words[positions], positions, convert))
+    stored = split(convert(words[positions], positions))
     if density < _DENSEST_GAPS:
         mask, shift, escape = _gaps(positions, len(words))
         block = seal([*mask, *stored])
@@ -87,8 +87,8 @@ def encode(words: Words, convert: Convert | None = None) -> tuple[Run, bytes]:
     block = seal([np.packbits(here), *stored])
     run = Run(mask="bits", nonzero=len(positions), size=len(block))
     if density > 0.5:
-        every = np.arange(len(words))
-        other = seal(split(_converted(words, every, convert)))
+        every = words if density == 1 else np.where(here, words, words.dtype.type(0))
+        other = seal(split(convert(every, np.arange(len(words)))))
         if len(other) <= len(block):
             return Run(mask="none", nonzero=len(positions), size=len(other)), other
     return run, block
@@ -131,10 +131,6 @@ def decode(run: Run, block: bytes, words: Words, stored: np.dtype[Any], convert:
     words[positions] = convert(join(content[where:], stored), positions)
 
 
-def _converted(words: Words, positions: Positions, convert: Convert | None) -> Words:
-    return words if convert is None else convert(words, positions)
-
-
 def _places(here: NDArray[np.bool_]) -> Positions:
     """Return where `here` is true.
 
@@ -167,11 +163,8 @@ def _gaps(positions: Positions, length: int) -> tuple[list[Bytes], int, int]:
     symbols = high.astype(np.uint8)
     long = np.flatnonzero(high >= escape)
     symbols[long] = high[long] % escape
-    return (
-        [np.insert(symbols, np.repeat(long, high[long] // escape), escape), *parts],
-        shift,
-        escape,
-    )
+    symbols = np.insert(symbols, np.repeat(long, high[long] // escape), escape)
+    return [symbols, *parts], shift, escape
 
 
 def _positions(run: Run, symbols: Bytes, low: Bytes, length: int) -> Positions:
@@ -179,21 +172,19 @@ def _positions(run: Run, symbols: Bytes, low: Bytes, length: int) -> Positions:
     if symbols.max() > run.escape or (run.shift and int(low.max()) >> run.shift):
         raise CheckpointError(f"a symbol of a gap must be at most {run.escape}, got a larger one")
     nonzero = symbols != run.escape
+    if (told := np.count_nonzero(nonzero)) != run.nonzero:
+        raise CheckpointError(f"{run.nonzero} gaps must be told, got {told}")
     if run.shift:
         steps = symbols.astype(np.intp) << run.shift
         steps += nonzero
-        if np.count_nonzero(nonzero) == run.nonzero:
-            steps[nonzero] += low
+        steps[nonzero] += low
         ends = np.cumsum(steps)
     else:
         ends = np.cumsum(symbols + nonzero, dtype=np.intp)
     if ends[-1] > length:
         raise CheckpointError(f"gaps must end within {length} words, got {ends[-1]}")
     ends -= 1
-    positions = ends if len(symbols) == run.nonzero and nonzero.all() else ends[nonzero]
-    if len(positions) != run.nonzero:
-        raise CheckpointError(f"{run.nonzero} gaps must be told, got {len(positions)}")
-    return positions
+    return ends if told == len(symbols) else ends[nonzero]
 
 
 def split(words: Words) -> list[Bytes]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prunus.deploy.container import DTYPES, LOSSY, Entry
@@ -18,6 +19,7 @@ Values: TypeAlias = Literal["exact", "float16", "bfloat16", "int8"]
 Scale: TypeAlias = Literal["channel", "tensor"]
 
 _STORED = {"float16": "F16", "bfloat16": "BF16", "int8": "I8"}
+_SIGNED_ZEROS = ("F16", "BF16", "F32", "F64")
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -26,12 +28,14 @@ def word(dtype: str) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype(f"<u{DTYPES[dtype].itemsize}")
 
 
-def dtype_name(name: str, tensor: Tensor) -> str:
+def dtype_name(name: str, tensor: object) -> str:
     """Return the name of a tensor's element type.
 
     Raises:
-        TypeError: It is none that safetensors has, or the tensor is not dense, on a device.
+        TypeError: It is no dense tensor, or of a type that safetensors lacks.
     """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name!r} must be a tensor, got {type(tensor).__name__}.")
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
         raise TypeError(
             f"{name!r} must be a dense tensor with data, got layout {tensor.layout} on "
@@ -62,6 +66,20 @@ def to_tensor(entry: Entry, words: Words) -> Tensor:
     return _tensor(words, entry.dtype).reshape(entry.shape)
 
 
+def nonzero(words: Words, dtype: str, *, signed: bool) -> NDArray[np.bool_]:
+    """Return which words are to be stored.
+
+    Args:
+        words: (length,).
+        dtype: The type that they are of.
+        signed: Whether -0.0 is to be told from 0.
+    """
+    if signed or dtype not in _SIGNED_ZEROS:
+        return np.not_equal(words, 0)
+    here: NDArray[np.bool_] = _tensor(words, dtype).ne(0).numpy()
+    return here
+
+
 def stored_as(values: Values, tensor: Tensor) -> str:
     """Return the type that a tensor's values are stored in, or "" for its own.
 
@@ -89,19 +107,22 @@ def scales_of(tensor: Tensor, scale: Scale) -> Tensor:
     scales = wanted.bfloat16()
     scales = torch.where(scales < wanted, _next(scales), scales)
     if not scales.isfinite().all():
-        raise ValueError("int8 holds finite values, got NaN or infinity; store it exactly.")
+        raise ValueError(
+            "int8 holds finite values in float32's range, got NaN, infinity or a larger one; store "
+            "them exactly."
+        )
     return scales
 
 
-def narrow(entry: Entry, scales: Tensor | None, begin: int) -> Convert | None:
+def narrow(entry: Entry, scales: Tensor | None, begin: int) -> Convert:
     """Return what makes stored words of a tensor's words, in the run that begins at `begin`.
 
     The function raises ValueError where a finite value becomes infinite.
     """
-    if not entry.stored:
-        return None
 
     def convert(words: Words, positions: Positions) -> Words:
+        if not entry.stored:
+            return words
         values = _tensor(words, entry.dtype)
         if scales is not None:
             codes = values.to(_precision(entry)) / _each(entry, scales, positions, begin)
