@@ -11,6 +11,7 @@ import pytest
 import torch
 import zstandard
 
+from damage import damaged, renumbered
 from deploy.reference_reader import START, content, index_of
 from prunus.deploy import pack, unpack
 from prunus.errors import CheckpointError
@@ -261,10 +262,7 @@ def mutated(data, rng):
     if what == "text":
         text = damaged(text, rng)
     elif what == "numbers":
-        spots = list(re.finditer(rb"\d+|true|false|\"[a-zA-Z0-9]+\"", text))
-        spot = rng.choice(spots)
-        new = rng.choice([b"0", b"1", b"-1", b"255", b"4294967296", b'"F64"', b"[]", b'"I8"', b"7"])
-        text = text[: spot.start()] + new + text[spot.end() :]
+        text = renumbered(text, rng)
     else:
         index, pieces, at = json.loads(text), [], 0
         owners = [
@@ -289,26 +287,6 @@ def mutated(data, rng):
         text, blocks = json.dumps(index).encode(), b"".join(pieces)
     sealed = block(text)
     return START + blocks + sealed + len(sealed).to_bytes(4, "little") + START
-
-
-def damaged(data, rng):
-    data = bytearray(data)
-    for _ in range(rng.randint(1, 3)):
-        place, other = rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)
-        match rng.randrange(6):
-            case 0 if place < len(data):
-                data[place] ^= 1 << rng.randrange(8)
-            case 1 if place < len(data):
-                data[place] = rng.choice([0, 1, 127, 128, 255])
-            case 2:
-                data = data[:place]
-            case 3:
-                data[place:place] = rng.randbytes(rng.randint(1, 8))
-            case 4:
-                del data[min(place, other) : min(place, other) + rng.randint(1, 8)]
-            case 5:
-                data[place : place + 8] = data[other : other + 8]
-    return bytes(data)
 
 
 @pytest.mark.parametrize(
