@@ -33,13 +33,13 @@ def pack(
     and with the bound: the entropy of where its nonzeros are, and the nonzeros as they are stored.
 
     ```
-    prunus pack pruned.safetensors pruned.prunus
+    prunus pack pruned.safetensors net.prunus
     prunus pack runs/gradual-lstm-ptb-1a2b3c4d/seed-0 small.prunus --values int8
     ```
 
     Args:
         file: A safetensors file, or the directory of a run, for the network it exported.
-        out: The file to write, by custom named .prunus.
+        out: The file to write; its name ends in .prunus by custom.
         values: Store the values of weights (what has two dimensions or more) in fewer bytes.
         scale: With int8, one scale for each output channel, or for each tensor.
         plain_zeros: Store -0.0 as 0, which it equals. Masks that multiply leave -0.0 where a weight
@@ -89,7 +89,7 @@ def unpack(
     """Write a compact sparse file as safetensors again, with its metadata.
 
     ```
-    prunus unpack pruned.prunus pruned.safetensors
+    prunus unpack net.prunus again.safetensors
     ```
 
     Args:

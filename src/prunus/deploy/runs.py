@@ -157,7 +157,8 @@ def _gaps(positions: Positions, length: int) -> tuple[list[Bytes], int, int]:
     while shift < 8 and density < _SPARSEST_SYMBOLS:
         density, shift = density * 16, shift + 4
     escape = min(255, math.ceil(_ESCAPED * math.log(2) / -math.log1p(-min(density, 0.5))))
-    gap = np.diff(positions, prepend=-1) - 1
+    gap = positions.copy()
+    gap[1:] -= positions[:-1] + 1
     parts = [(gap & ((1 << shift) - 1)).astype(np.uint8)] if shift else []
     high = gap >> shift if shift else gap
     symbols = high.astype(np.uint8)

@@ -104,6 +104,7 @@ def scales_of(tensor: Tensor, scale: Scale) -> Tensor:
     rows = tensor.detach().cpu().reshape(tensor.shape[0] if scale == "channel" else 1, -1)
     # Apart, these are fifteen times as fast as torch.aminmax, and unlike abs() copy nothing.
     wanted = torch.maximum(rows.amax(1), -rows.amin(1)).double() / 127
+    wanted[wanted == 0] = 1  # rows of zeros
     scales = wanted.bfloat16()
     scales = torch.where(scales < wanted, _next(scales), scales)
     if not scales.isfinite().all():
@@ -126,8 +127,7 @@ def narrow(entry: Entry, scales: Tensor | None, begin: int) -> Convert:
         values = _tensor(words, entry.dtype)
         if scales is not None:
             codes = values.to(_precision(entry)) / _each(entry, scales, positions, begin)
-            # The scale of what is all zeros is 0.
-            return _words(codes.nan_to_num_(0).round_().clamp_(-127, 127).to(torch.int8))
+            return _words(codes.round_().to(torch.int8))
         stored = values.to(DTYPES[entry.stored])
         if (stored.isinf() & values.isfinite()).any():
             raise ValueError(
@@ -188,7 +188,7 @@ def _each(entry: Entry, scales: Tensor, places: Positions, begin: int) -> Tensor
     first, last = begin // row, (begin + int(places[-1])) // row
     ends = np.searchsorted(places, np.arange(first + 1, last + 1) * row - begin)
     counts = np.diff(ends, prepend=0, append=len(places))
-    return scales[first : last + 1].repeat_interleave(torch.from_numpy(counts))
+    return torch.from_numpy(np.repeat(scales[first : last + 1].numpy(), counts))
 
 
 def _next(scales: Tensor) -> Tensor:
