@@ -74,10 +74,9 @@ def nonzero(words: Words, dtype: str, *, signed: bool) -> NDArray[np.bool_]:
         dtype: The type that they are of.
         signed: Whether -0.0 is to be told from 0.
     """
-    if signed or dtype not in _SIGNED_ZEROS:
-        return np.not_equal(words, 0)
-    here: NDArray[np.bool_] = _tensor(words, dtype).ne(0).numpy()
-    return here
+    if not signed and dtype in _SIGNED_ZEROS:
+        words = np.left_shift(words, 1)  # -0.0 has but the highest bit
+    return np.not_equal(words, 0)
 
 
 def stored_as(values: Values, tensor: Tensor) -> str:
