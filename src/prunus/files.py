@@ -1,14 +1,16 @@
 """Files that are either whole or absent: atomic writes, JSON and safetensors, never pickle."""
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -91,6 +93,56 @@ def write_tensors(
             raise OSError(f"cannot write {path}: {error}") from error
 
 
+def write_each(
+    path: Path | str,
+    layout: Mapping[str, tuple[str, Sequence[int], int]],
+    read: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write tensors as safetensors, atomically, with one at a time in memory.
+
+    Args:
+        path: Where to.
+        layout: Name -> safetensors' name of the element type, the shape, and bytes per element.
+        read: Returns the tensor of a name; called once for each.
+        metadata: Text stored in the file's header.
+    """
+    # The larger elements first, as safetensors has it, so that all are aligned.
+    order = sorted(layout, key=lambda name: (-layout[name][2], name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in order:
+        dtype, shape, itemsize = layout[name]
+        begin, end = end, end + math.prod(shape) * itemsize
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            plain = read(name).detach().cpu().contiguous().reshape(-1)
+            file.write(plain.view(torch.uint8).numpy().data)
+
+
+@contextmanager
+def open_tensors(path: Path | str) -> Iterator[Any]:
+    """Open a safetensors file, to read one tensor at a time.
+
+    Raises:
+        CheckpointError: The file is truncated or not safetensors.
+        FileNotFoundError: There is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); it may be truncated."
+        ) from error
+
+
 def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file.
 
@@ -101,13 +153,6 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: The file is truncated or not safetensors.
         FileNotFoundError: There is no such file.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no file at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}); it may be truncated."
-        ) from error
+    with open_tensors(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, dict(file.metadata() or {})

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunus.errors import CheckpointError, EquivalenceError
@@ -136,7 +137,8 @@ def _graph(
     for key, positions in kept.items():
         dim, _, name = key.removeprefix(f"{_KEPT}.").partition(".")
         known = dim.isdecimal() and name in shapes and int(dim) < len(shapes[name])
-        if not known or not (
+        known = known and positions.dtype == torch.int64 and positions.ndim == 1
+        if not (known and len(positions)) or not (
             0 <= int(positions.min()) <= int(positions.max()) < shapes[name][int(dim)]
         ):
             raise CheckpointError(

@@ -33,7 +33,18 @@ def say(capsys, monkeypatch, tmp_path):
 def test_help_teaches_with_examples(say):
     code, out, _ = say("--help")
     assert code == 0
-    for command in ["demo", "run", "shrink", "inspect", "export", "bench", "report", "methods"]:
+    for command in [
+        "demo",
+        "run",
+        "shrink",
+        "inspect",
+        "export",
+        "bench",
+        "pack",
+        "unpack",
+        "report",
+        "methods",
+    ]:
         assert re.search(rf"^│ {command} ", out, re.MULTILINE)
     assert "prunus run recipe.toml --set target.macs=0.3" in say("run", "--help")[1]
 
@@ -89,6 +100,47 @@ def test_shrink_export_and_bench(say, tmp_path):
     assert [file["file"] for file in files] == ["dense.onnx", "small/pruned.onnx"]
     assert files[0]["speedup"]["median"] == 1
     assert "speed-up" in say("bench", "dense.onnx", "--rounds", "6")[1]
+
+
+@pytest.fixture
+def sparse(tmp_path):
+    """The network of a run: a mask that multiplied has left -0.0 in half of its places."""
+    torch.manual_seed(0)
+    model = network("lenet300")
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.ndim > 1):
+            weight.mul_(weight.abs() > weight.abs().quantile(0.9))
+    path = tmp_path / "run" / "export" / "pruned.safetensors"
+    prunus.save(model, path)
+    return path
+
+
+def test_pack_and_unpack_give_back_a_network_to_the_bit(say, sparse, tmp_path):
+    code, out, errors = say("pack", sparse, "net.prunus")
+    assert code == 0
+    assert "of the nonzeros are -0.0, as masks that multiply leave them" in errors
+    assert re.search(r"the file +\d+\.\d %", out)
+    assert say("unpack", "net.prunus", "back/net.safetensors")[0] == 0
+    loaded = prunus.load(tmp_path / "back" / "net.safetensors", network("lenet300"))
+    expected = prunus.load(sparse, network("lenet300"))
+    for ours, theirs in zip(loaded.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours.view(torch.int32), theirs.view(torch.int32))
+
+
+def test_pack_takes_a_run_and_says_what_each_tensor_takes(say, sparse, tmp_path):
+    code, out, errors = say("pack", "run", "net.prunus", "--plain-zeros", "--json")
+    assert code == 0 and errors == ""
+    document = json.loads(out)
+    assert document["stored"] == (tmp_path / "net.prunus").stat().st_size
+    assert document["dense"] == 4 * document["elements"] > 10 * document["stored"]
+    assert document["stored"] < 0.85 * document["bound"]
+    exact = {one["name"]: one for one in document["tensors"]}
+    assert sum(one["nonzero"] for one in exact.values()) == document["nonzero"]
+    again = say("unpack", "net.prunus", "net.safetensors", "--json")
+    assert json.loads(again[1]) == document
+    smaller = say("pack", sparse, "net.prunus", "--values", "int8", "--json")
+    assert json.loads(smaller[1])["stored"] < 0.5 * document["stored"]
+    assert smaller[2] == ""
 
 
 def test_inspect_says_what_may_go_and_why_the_rest_may_not(say):
@@ -293,6 +345,11 @@ def checkpoints(folder):
         ("report nowhere", "a finished run's directory has a result.json, nowhere has none"),
         ("bench", "bench needs an ONNX file, got none"),
         ("bench none.onnx", "no ONNX file at none.onnx"),
+        ("pack none.safetensors out.prunus", "no file at none.safetensors"),
+        ("pack cut.safetensors out.prunus", "it may be truncated"),
+        ("pack code.pt out.prunus --values int4", "Invalid value"),
+        ("unpack code.pt out.safetensors", "a .prunus file must begin with"),
+        ("unpack none.prunus out.safetensors", "no file at none.prunus"),
         ("methods magntude", "Did you mean 'magnitude'?"),
         ("runn x", 'Unknown command "runn". Did you mean "run"?'),
         ("run", "requires an argument"),

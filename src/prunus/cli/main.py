@@ -8,7 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from prunus import __version__, errors
-from prunus.cli import networks, runs, tables
+from prunus.cli import networks, packed, runs, tables
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,6 +35,8 @@ for command in (
     networks.inspect,
     networks.export,
     networks.bench,
+    packed.pack,
+    packed.unpack,
     runs.report,
     tables.methods,
 ):

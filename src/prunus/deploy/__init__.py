@@ -1,6 +1,7 @@
-"""What leaves the house: ONNX files, and their latency in real runtimes."""
+"""What leaves the house: ONNX files, their latency in real runtimes, and compact sparse files."""
 
 from prunus.deploy.onnx import export_onnx
+from prunus.deploy.packing import PackedFile, Size, pack, unpack
 from prunus.deploy.runtimes import RUNTIMES
 from prunus.deploy.stopwatch import Stopwatch
 from prunus.deploy.timing import Latency, Speedup, latency, speedup
@@ -8,9 +9,13 @@ from prunus.deploy.timing import Latency, Speedup, latency, speedup
 __all__ = [
     "RUNTIMES",
     "Latency",
+    "PackedFile",
+    "Size",
     "Speedup",
     "Stopwatch",
     "export_onnx",
     "latency",
+    "pack",
     "speedup",
+    "unpack",
 ]
