@@ -60,7 +60,9 @@ class Threshold:
             TargetError: The target is a cost, or more than the layers with a threshold have.
         """
         if isinstance(self.q, Mapping):
-            every = groups if space is None else (*space.weights, *space.removable)
+            every = (
+                groups if space is None else (*space.embeddings, *space.weights, *space.removable)
+            )
             must_match("q", self.q, [one.name for one in every])
         limits = {group.name: self._limit(group.name) for group in groups}
         if target is not None:
