@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,7 @@ class Evidence:
         gradients_now: Parameter name -> the gradient of the last step, where training has left one.
             Zero for masked weights, unless the criterion has a true attribute `dense_gradients`.
         learned: Group name -> one float per unit, where the masking has learned them.
+        anchor: What an `Anchored` criterion measured before the first decision.
     """
 
     weights: Mapping[str, Tensor]
@@ -121,6 +122,7 @@ class Evidence:
     progress: float = 0.0
     gradients_now: Mapping[str, Tensor] = field(default_factory=dict)
     learned: Scores = field(default_factory=dict)
+    anchor: Mapping[str, Tensor] = field(default_factory=dict)
 
     def losses(
         self, *, training: bool = False, single: bool = False
@@ -290,3 +292,11 @@ class Criterion(Protocol):
         Raises:
             ValueError: What the criterion needs is not among the evidence.
         """
+
+
+@runtime_checkable
+class Anchored(Protocol):
+    """A criterion that compares with what it measured before the first decision."""
+
+    def anchor(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, Tensor]:
+        """Return what later decisions find in `evidence.anchor`."""
