@@ -1,7 +1,7 @@
 """What every importance score is given and must return."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
@@ -95,6 +95,13 @@ class Calibration:
                 yield batch, None
 
 
+class SeenAll(BaseException):
+    """Ends a forward pass in which all has been seen that was looked for.
+
+    No Exception, which the forward may catch.
+    """
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a criterion may look at; nothing of it is changed.
@@ -173,6 +180,8 @@ class Evidence:
     def inputs(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """Yield for each batch what the named layers read, in eval mode.
 
+        The network is run no further than to the last of them.
+
         Yields:
             Layer -> its first input; layers that a batch does not reach are left out.
         """
@@ -184,6 +193,8 @@ class Evidence:
                 def note(_: nn.Module, given: tuple[Any, ...]) -> None:
                     if given and isinstance(given[0], Tensor):
                         found.setdefault(name, given[0].detach())
+                    if len(found) == len(set(layers)):
+                        raise SeenAll
 
                 return note
 
@@ -193,7 +204,8 @@ class Evidence:
                     module = self.model.get_submodule(name)
                     handle = module.register_forward_pre_hook(keep(name))
                     hooks.callback(handle.remove)
-                self.model(*args, **kwargs)
+                with suppress(SeenAll):
+                    self.model(*args, **kwargs)
             yield found
 
     def shapes(self) -> dict[str, torch.Size]:
