@@ -79,8 +79,14 @@ class Measure(Enum):
     RECOVERED = "after the recovery"
 
 
-MEASURES = {name: Measure.RECOVERED for name in METHODS}
+MEASURES = {
+    name: Measure.AT_ONCE if make().structured else Measure.RECOVERED
+    for name, make in METHODS.items()
+}
 """Method -> its measure: at once where a few steps make up for any choice (filters)."""
+
+NOT_BETTER: dict[str, str] = {}
+"""Method -> why it is not claimed to be better than chance here."""
 
 
 @dataclass(frozen=True)
