@@ -11,7 +11,7 @@ from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.reach import top
-from prunus.space import Space, UnitGroup, matches, must_match
+from prunus.space import Space, UnitGroup, first_match, must_match
 from prunus.types import Keep, Scores, Target
 
 
@@ -86,7 +86,7 @@ class DropOutIn:
         if isinstance(self.q, Mapping):
             must_match("q", self.q, [group.name for group in groups])
         pools = [list(groups)] if self.scope == "global" else [[group] for group in groups]
-        rates = [self._q(pool[0].name) for pool in pools]
+        rates = [first_match(pool[0].name, self._patterns, 0.0) for pool in pools]
         sizes = [sum(group.size for group in pool) for pool in pools]
         shares = _shares(sizes, rates, target)
         keep: Keep = {}
@@ -100,9 +100,6 @@ class DropOutIn:
             parts = torch.split(chosen, [group.size for group in pool])
             keep |= {group.name: part for group, part in zip(pool, parts, strict=True)}
         return Decision(keep)
-
-    def _q(self, name: str) -> float:
-        return next((q for pattern, q in self._patterns.items() if matches(name, (pattern,))), 0.0)
 
     def _chosen(
         self, score: Tensor, present: Tensor, q: float, share: float, evidence: Evidence

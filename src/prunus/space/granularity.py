@@ -1,15 +1,17 @@
 """What one unit is: a weight, a kernel, or a channel with all that is coupled to it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from prunus.names import did_you_mean
 from prunus.space.space import Space
 from prunus.space.unit_groups import Channels, UnitGroup, WeightGroup, WholeBranch
 from prunus.space.units import Frozen
 from prunus.types import Keep, Mask
+
+T = TypeVar("T")
 
 
 class Granularity(Protocol):
@@ -195,3 +197,8 @@ def must_match(what: str, patterns: Iterable[str], names: Sequence[str]) -> None
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     """Say whether `name` fits one of the shell patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def first_match(name: str, values: Mapping[str, float], otherwise: T) -> float | T:
+    """Return the value of the first shell pattern that `name` fits, or `otherwise`."""
+    return next((value for one, value in values.items() if matches(name, (one,))), otherwise)
