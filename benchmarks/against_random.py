@@ -20,6 +20,7 @@ from torch import nn
 from prunus import Calibration, Pruner, Target, zoo
 from prunus.criteria import Evidence, Random
 from prunus.methods import METHODS, Method
+from prunus.methods.composition import composition
 from prunus.recovery import Distillation, recalibrate_batch_norm, shuffled
 from prunus.selectors import Decision, TopK
 from prunus.space import Granularity, Space, UnitGroup
@@ -339,4 +340,4 @@ def gain(row: Row) -> float:
 def made_of(name: str) -> str:
     """Return all that a row depends on, so that one made otherwise is not taken for it."""
     method, target = build(name)
-    return f"{method} {target} {STEPS} {RECOVERY} {DRAWS} {TRAIN} {RECOVER}"
+    return f"{composition(method)} {target} {STEPS} {RECOVERY} {DRAWS} {TRAIN} {RECOVER}"

@@ -1,5 +1,7 @@
 """Scores from data against values worked out by hand or by brute force."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 from torch import nn
@@ -25,8 +27,9 @@ from prunus.space import Structured, Unstructured, trace
 
 def evidence(model, batches, loss=F.mse_loss, example=None, limit=10):
     weights = {name: p.detach() for name, p in model.named_parameters()}
-    first = batches[0][0] if example is None else example
-    return Evidence(weights, torch.Generator(), model, first, Calibration(batches, loss, limit))
+    if example is None:
+        example = batches[0][0] if isinstance(batches[0], tuple) else batches[0]
+    return Evidence(weights, torch.Generator(), model, example, Calibration(batches, loss, limit))
 
 
 def linear(*rows):
@@ -292,6 +295,90 @@ def test_ranks_of_maps_and_through_a_flatten():
         ActiveShare().score(Structured().groups(trace(flat, x)), evidence(flat, [x])).values()
     )
     assert share.tolist() == [1.0, 1.0]
+
+
+class Flattened(nn.Module):
+    """Maps of 2 x 3 pixels that a linear layer reads as rows, in one of several ways."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(1, 5, 3), nn.Linear(30, 4)
+        self.flatten = flatten
+        nn.init.constant_(self.conv.bias, -0.8)  # some maps are zero
+
+    def maps(self, x):
+        return F.max_pool2d(F.relu(self.conv(x)), 2)
+
+    def forward(self, x):
+        return self.fc(F.dropout(self.flatten(self.maps(x)), 0.5, self.training))
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda maps: maps.flatten(1),
+        lambda maps: maps.view(len(maps), 5, 6).reshape(-1, 30).relu(),
+        lambda maps: maps.permute(0, 2, 3, 1).flatten(1),
+        lambda maps: maps.permute(0, 2, 3, 1).reshape(-1, 6, 5).flatten(1),
+    ],
+)
+def test_flattened_maps_are_put_together_again(flatten):
+    model = Flattened(flatten)
+    batches = [torch.randn(4, 1, 6, 8), torch.randn(2, 1, 6, 8)]
+    groups = Structured().groups(trace(model, batches[0]))
+    maps = torch.cat([model.maps(x).detach() for x in batches])
+    ranks = [[int(torch.linalg.matrix_rank(one)) for one in channels] for channels in maps]
+    assert {rank for row in ranks for rank in row} == {0, 1, 2}
+    (found,) = Rank().score(groups, evidence(model, batches)).values()
+    torch.testing.assert_close(found, torch.tensor(ranks).float().mean(dim=0))
+    (found,) = ActiveShare().score(groups, evidence(model, batches)).values()
+    torch.testing.assert_close(found, (maps != 0).float().mean(dim=(0, 2, 3)))
+
+
+def test_units_of_two_channels_are_flattened_as_two_maps():
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 2, groups=2, bias=False), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(24, 2)),
+    )
+    x = torch.randn(3, 1, 3, 4)
+    group = next(g for g in Structured().groups(trace(model, x)) if g.name == "1")
+    assert group.size == 2 and group.channels == 2
+    ranks = torch.linalg.matrix_rank(model[:3](x)).float().mean(dim=0)
+    found = Rank().score([group], evidence(model, [x]))["1"]
+    torch.testing.assert_close(found, torch.stack([ranks[[0, 2]], ranks[[1, 3]]]).mean(dim=1))
+
+
+def test_rows_of_tokens_are_no_maps():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    x = torch.randn(5, 6, 3)
+    groups = Structured().groups(trace(model, x))
+    (found,) = Rank().score(groups, evidence(model, [x])).values()
+    torch.testing.assert_close(found, (model[:2](x) > 0).float().mean(dim=(0, 1)))
+
+
+def test_the_network_is_run_to_the_last_layer_that_is_looked_at():
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.third = (nn.Linear(2, 2) for _ in range(3))
+            self.ran = []
+            self.third.register_forward_hook(lambda *_: self.ran.append(1))
+
+        def forward(self, x, deep=True):
+            with suppress(Exception):  # what ends the run is none of its business
+                x = self.second(self.first(x)) if deep else self.first(x)
+            return self.third(x)
+
+    model = Stubborn()
+    x = torch.ones(1, 2)
+    given = evidence(model, [x, x])
+    for found in given.inputs(["second", "first", "second"]):
+        torch.testing.assert_close(found["second"], model.first(x).detach())
+    assert not model.ran
+    shallow = evidence(model, [{"x": x, "deep": False}], example={"x": x, "deep": False})
+    assert [list(found) for found in shallow.inputs(["first", "second"])] == [["first"]]
+    assert len(model.ran) == 1
 
 
 def test_wanda_weighs_by_the_norm_of_the_inputs():

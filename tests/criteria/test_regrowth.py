@@ -43,6 +43,16 @@ def test_the_largest_gradients_return_for_the_smallest_weights():
     assert keep.tolist() == [True, False, True, False, False, True, True, False]
 
 
+def test_of_equal_weights_and_gradients_the_first_are_exchanged():
+    model = nn.Sequential(nn.Linear(4, 2, bias=False))
+    present = torch.tensor([True] * 4 + [False] * 4)
+    groups = Unstructured().groups(trace(model, torch.ones(1, 4)))
+    ones = {"0.weight": torch.ones(2, 4)}
+    given = Evidence(ones, torch.Generator(), model, keep={"0.weight": present}, gradients_now=ones)
+    scores = DropGrow(fraction=0.5).score(groups, given)["0.weight"]
+    assert scores.tolist() == [0.5, 0.5, 2.5, 2.5, 1.0, 1.0, 0.5, 0.5]
+
+
 def test_without_gradients_nothing_is_exchanged_by_them():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

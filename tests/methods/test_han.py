@@ -47,6 +47,28 @@ def test_an_unchanged_q_prunes_on_from_round_to_round():
     assert result.report.asked is None and result.report.nonzero < 0.6 * (10 * 30 + 30 * 20 + 60)
 
 
+def test_with_the_original_deviations_it_removes_what_retraining_has_made_small():
+    model = network()
+    deviations = {n: p.detach().std(correction=0) for n, p in model.named_parameters()}
+    settings = {"q": 0.6, "std": "original", "sweep": False, "end": "9it", "every": "3it"}
+    pruner = Pruner(model, X, han(**settings))
+    first = pruner.mask
+    for _ in range(2):
+        pruner.step()
+    with torch.no_grad():
+        model[0].weight[0] = 0.5 * deviations["0.weight"]  # one neuron falls below the threshold
+    again = Pruner(network(), X, han(**settings))
+    again.model.load_state_dict(model.state_dict())
+    again.load_state(pruner.state())  # a run goes on with the deviations that it began with
+    for one in (pruner, again):
+        one.step()
+        assert first["0.weight"][0].any() and not one.mask["0.weight"][0].any()
+        assert torch.equal(one.mask["0.weight"][1:], first["0.weight"][1:])
+        assert all(torch.equal(one.mask[name], first[name]) for name in ("2.weight", "4.weight"))
+    with pytest.raises(ValueError, match="of must be 'remaining' or 'original', got 'dense'"):
+        han(std="dense")
+
+
 def test_a_target_falls_geometrically_and_counts_the_dead():
     result, densities = train(
         network(), han(end="9it", every="3it"), target=Target(density=0.064), steps=10

@@ -73,6 +73,27 @@ def test_certain_drop_out_without_drop_in_is_iterative_magnitude_pruning():
         weights["0.weight"] *= keep["0.weight"].view(10, 8)
 
 
+def test_a_layer_with_a_lower_q_settles_at_a_lower_sparsity():
+    model = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 100), nn.Linear(100, 100))
+    groups = Unstructured().groups(trace(model, torch.ones(1, 100)))
+    scores = {group.name: torch.rand(group.size) for group in groups}
+    # with p_in = 0.01 the sparsities are 0.1 / 0.11 = 0.909 and 0.025 / 0.035 = 0.714
+    target, q = Target(sparsity=(0.1 / 0.11 + 0.025 / 0.035) / 3), {"1.*": 0.2, "0.*": 0.05}
+    selector = DropOutIn(q=q, p_out=0.5, settle=0.9)
+    generator, keep, found = torch.Generator().manual_seed(1), {}, []
+    for k in range(200):
+        given = Evidence({}, generator, keep=keep, progress=k / 199)
+        keep = selector.select(None, groups, scores, target, given).keep
+        found.append([1 - float(keep[group.name].float().mean()) for group in groups])
+    settled = torch.tensor(found[130:180]).mean(0)
+    assert settled.tolist() == pytest.approx([0.714, 0.909, 0], abs=0.01)
+    assert found[-1] == pytest.approx([0.7143, 0.9091, 0], abs=1e-6)
+    with pytest.raises(TargetError, match=r"layers with a q hold only 0.667 of the units"):
+        selector.select(None, groups, scores, Target(sparsity=0.7), given)
+    with pytest.raises(ValueError, match=r"q names '3\.\*', which fits none of the 3"):
+        DropOutIn(q={"3.*": 0.1}).select(None, groups, scores, target, given)
+
+
 def test_only_candidates_go_and_only_what_is_gone_returns():
     weights = {"0.weight": torch.arange(1.0, 101).view(10, 10)}
     _, groups = layer(10, 10)
@@ -111,6 +132,8 @@ def test_a_share_that_rounds_to_nothing_leaves_the_layer_alone():
     ("settings", "message"),
     [
         ({"q": 0.0}, r"q must be in \(0, 1\), got 0"),
+        ({"q": {"fc*": 2.0}}, r"q\['fc\*'\] must be in \(0, 1\), got 2"),
+        ({"q": {"fc*": 0.2}, "scope": "global"}, "layers ranked together have one q"),
         ({"p_out": 1.5}, r"p_out must be in \(0, 1\], got 1.5"),
         ({"p_in": -0.1}, r"p_in must be in \[0, 1\], got -0.1"),
         ({"scope": "stage"}, "scope must be 'layer' or 'global', got 'stage'"),

@@ -181,6 +181,29 @@ def test_only_sums_of_the_output_as_it_is_are_followed():
     assert not model.layer._forward_hooks
 
 
+def test_a_run_ends_when_nothing_more_can_happen_to_an_output():
+    class Further(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
+            self.relu, self.last = nn.ReLU(), nn.Linear(2, 2)
+            self.ran = []
+            self.last.register_forward_hook(lambda *_: self.ran.append(1))
+
+        def forward(self, x, held=False):
+            y = self.norm(self.layer(x))
+            z = self.last(self.relu(y)) if held else None
+            y = y + x
+            return self.last(self.relu(y)) if z is None else z + y
+
+    model, x = Further(), torch.randn(3, 2)
+    once, held = (Watch(model, ["layer"]).run((x, held))["layer"] for held in (False, True))
+    assert len(model.ran) == 1  # on the way to the sum, not behind it
+    for passage in (once, held):
+        torch.testing.assert_close(passage.other, x)
+        assert passage.scale is not None
+
+
 def test_errors_do_not_add_up():
     """The second layer is fitted to what the network was, on what the first has left."""
     model = nn.Sequential(

@@ -20,10 +20,10 @@ def network():
     return model, space, Unstructured().groups(space)
 
 
-def decide(target=None, keep=None, **settings):
+def decide(target=None, keep=None, anchor=None, **settings):
     model, space, groups = network()
     weights = {name: weight.detach() for name, weight in model.named_parameters()}
-    given = Evidence(weights, torch.Generator(), keep=keep or {})
+    given = Evidence(weights, torch.Generator(), keep=keep or {}, anchor=anchor or {})
     scores = Deviations().score(groups, given)
     kept = Threshold(**settings).select(space, groups, scores, target, given).keep
     return {name: one.int().tolist() for name, one in kept.items()}
@@ -41,6 +41,18 @@ def test_the_deviation_is_that_of_what_is_left_and_nothing_returns():
     # of 1 -1 2 -2 2 -2 it is 1.73, of all eight 2.12: with q = 0.9 the ones go, and the rest stays
     assert decide(q=0.9, keep=present)["0.weight"] == [0, 0, 0, 0, 1, 1, 1, 1]
     assert decide(q=0.0, keep=present)["0.weight"] == [1, 1, 0, 0, 1, 1, 1, 1]
+
+
+def test_the_original_deviation_holds_whatever_is_left():
+    model, _, groups = network()
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    anchor = Deviations(of="original").anchor(groups, Evidence(weights, torch.Generator()))
+    assert [round(float(anchor[f"{k}.weight"]), 3) for k in (0, 1)] == [2.121, 0.224]
+    present = {"0.weight": torch.tensor([True, True, False, False] + [True] * 4)}
+    # of the six that are left it is 1.73, which the twos reach; 2.12 they do not, and one is kept
+    assert decide(q=1.0, keep=present)["0.weight"] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert decide(q=1.0, keep=present, anchor=anchor)["0.weight"] == [0, 0, 0, 0, 1, 0, 0, 0]
+    assert decide(q=0.9, keep=present, anchor=anchor)["0.weight"] == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_each_layer_has_the_threshold_of_the_first_pattern_that_fits():

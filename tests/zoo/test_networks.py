@@ -227,6 +227,12 @@ def test_he_normal_start():
     gammas = {m.weight.unique().item() for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     assert gammas == {0.5}
     assert zoo.network("resnet20").bn1.weight.unique().item() == 1.0
+    for slimmed in (
+        zoo.network("resnet20", bn_gamma=0.5),
+        zoo.network("mobilenet_v1", bn_gamma=0.5),
+    ):
+        gammas = [m.weight for m in slimmed.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert torch.cat(gammas).unique().tolist() == [0.5]
 
 
 def test_the_seed_of_torch_decides_the_start():

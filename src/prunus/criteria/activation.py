@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from prunus.criteria.base import Evidence
+from prunus.criteria.flattened import as_maps, before_flattening
 from prunus.criteria.sight import unread, unseen
 from prunus.space import UnitGroup
 from prunus.space.unit_groups import Channels, WeightGroup
@@ -25,7 +26,7 @@ class ActiveShare:
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return the shares, in [0, 1]."""
-        return _per_map(groups, evidence, lambda maps: (maps != 0).float().mean(dim=2))
+        return _per_map(groups, evidence, lambda maps: (maps != 0).float().mean(dim=(-2, -1)))
 
     def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
         """Return the channels that no layer is seen to read."""
@@ -36,13 +37,14 @@ class ActiveShare:
 class Rank:
     """Average rank of a channel's feature maps, where the next layer reads them.
 
-    Source: Lin et al., "HRank", CVPR 2020, arXiv:2002.10179, section 3.2. Channels without a map
-    (of a linear layer) have rank one where they are active.
+    Source: Lin et al., "HRank", CVPR 2020, arXiv:2002.10179, section 3.2. Maps that a linear layer
+    reads flattened are put together again. Channels without a map (of a linear layer) have rank one
+    where they are active.
     """
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return the ranks, from 0 to the shorter side of a map."""
-        return _per_map(groups, evidence, None)
+        return _per_map(groups, evidence, lambda maps: torch.linalg.matrix_rank(maps).float())
 
     def unable(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
         """Return the channels that no layer is seen to read."""
@@ -99,9 +101,9 @@ def _channels_first(x: Tensor, layer: nn.Module) -> Tensor:
 
 
 def _per_map(
-    groups: Sequence[UnitGroup], evidence: Evidence, measure: Callable[[Tensor], Tensor] | None
+    groups: Sequence[UnitGroup], evidence: Evidence, measure: Callable[[Tensor], Tensor]
 ) -> Scores:
-    """Average a measure of feature maps, (samples, channels, pixels), over all samples."""
+    """Average a measure of feature maps, (..., rows, columns) -> (...), over all samples."""
     found_by = {}
     for group in groups:
         found_by[group.name] = (
@@ -115,22 +117,21 @@ def _per_map(
             )
     total = {group.name: torch.zeros(group.size) for group in groups}
     count = dict.fromkeys(total, 0)
-    layers = dict.fromkeys(reader.layer for found in found_by.values() for reader in found)
-    for found in evidence.inputs(list(layers)):
+    layers = [*dict.fromkeys(reader.layer for found in found_by.values() for reader in found)]
+    linear = {n for n in layers if isinstance(evidence.model.get_submodule(n), nn.Linear)}
+    shapes = before_flattening(evidence, [*linear])
+    for found in evidence.inputs(layers):
         for name, readers in found_by.items():
             reader = next((reader for reader in readers if reader.layer in found), None)
             if reader is None:
                 continue
-            layer, index = reader.layer, reader.index
-            x = found[layer]
-            if isinstance(evidence.model.get_submodule(layer), nn.Linear):
-                x = x.reshape(-1, x.shape[-1])[..., None, None]
-            x = x.reshape(*x.shape[:2], -1, x.shape[-1]).float()  # samples, channels, rows, columns
-            if measure is None:
-                values = torch.linalg.matrix_rank(x).float()
+            x = found[reader.layer].float()
+            if reader.layer in linear:
+                x = x.reshape(-1, x.shape[-1])
+                maps = x[:, as_maps(reader.index, shapes.get(reader.layer, ()))]
             else:
-                values = measure(x.flatten(2))
-            total[name] += values[:, index].mean(dim=2).sum(dim=0).cpu()
+                maps = x.reshape(*x.shape[:2], -1, x.shape[-1])[:, reader.index]
+            total[name] += measure(maps).mean(dim=2).sum(dim=0).cpu()  # over a unit's maps
             count[name] += len(x)
     return {name: score / max(1, count[name]) for name, score in total.items()}
 

@@ -1,10 +1,10 @@
 """What every importance score is given and must return."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,13 @@ class Calibration:
                 yield batch, None
 
 
+class SeenAll(BaseException):
+    """Ends a forward pass in which all has been seen that was looked for.
+
+    No Exception, which the forward may catch.
+    """
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a criterion may look at; nothing of it is changed.
@@ -110,6 +117,7 @@ class Evidence:
         gradients_now: Parameter name -> the gradient of the last step, where training has left one.
             Zero for masked weights, unless the criterion has a true attribute `dense_gradients`.
         learned: Group name -> one float per unit, where the masking has learned them.
+        anchor: What an `Anchored` criterion measured before the first decision.
     """
 
     weights: Mapping[str, Tensor]
@@ -121,6 +129,7 @@ class Evidence:
     progress: float = 0.0
     gradients_now: Mapping[str, Tensor] = field(default_factory=dict)
     learned: Scores = field(default_factory=dict)
+    anchor: Mapping[str, Tensor] = field(default_factory=dict)
 
     def losses(
         self, *, training: bool = False, single: bool = False
@@ -171,6 +180,8 @@ class Evidence:
     def inputs(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """Yield for each batch what the named layers read, in eval mode.
 
+        The network is run no further than to the last of them.
+
         Yields:
             Layer -> its first input; layers that a batch does not reach are left out.
         """
@@ -182,6 +193,8 @@ class Evidence:
                 def note(_: nn.Module, given: tuple[Any, ...]) -> None:
                     if given and isinstance(given[0], Tensor):
                         found.setdefault(name, given[0].detach())
+                    if len(found) == len(set(layers)):
+                        raise SeenAll
 
                 return note
 
@@ -191,7 +204,8 @@ class Evidence:
                     module = self.model.get_submodule(name)
                     handle = module.register_forward_pre_hook(keep(name))
                     hooks.callback(handle.remove)
-                self.model(*args, **kwargs)
+                with suppress(SeenAll):
+                    self.model(*args, **kwargs)
             yield found
 
     def shapes(self) -> dict[str, torch.Size]:
@@ -290,3 +304,11 @@ class Criterion(Protocol):
         Raises:
             ValueError: What the criterion needs is not among the evidence.
         """
+
+
+@runtime_checkable
+class Anchored(Protocol):
+    """A criterion that compares with what it measured before the first decision."""
+
+    def anchor(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, Tensor]:
+        """Return what later decisions find in `evidence.anchor`."""

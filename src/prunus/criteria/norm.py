@@ -63,14 +63,30 @@ class L2:
         return (norm / entries.shape[1] ** 0.5 if self.reduce == "mean" else norm).cpu()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Deviations:
     """|w| in standard deviations of the layer's weights, so that one threshold fits all layers.
 
-    Source: Han, Pool, Tran and Dally, NeurIPS 2015, arXiv:1506.02626, section 3. The deviation is
-    that of the weights that are still there, around their mean; of kernels it is the mean |w|. What
-    the present decision has dropped scores -inf, so that it does not return.
+    Source: Han, Pool, Tran and Dally, NeurIPS 2015, arXiv:1506.02626, section 3. A deviation is
+    taken around the mean; the size of a kernel is its mean |w|. What the present decision has
+    dropped scores -inf, so that it does not return.
+
+    Args:
+        of: The deviation of the weights that "remain", taken anew at each decision, or of all, as
+            they were before the first one ("original").
     """
+
+    of: Literal["remaining", "original"] = "remaining"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("remaining", "original"):
+            raise ValueError(f"of must be 'remaining' or 'original', got {self.of!r}.")
+
+    def anchor(self, groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, Tensor]:
+        """Return the deviations of all weights, where they are to hold from then on."""
+        if self.of == "remaining":
+            return {}
+        return {group.name: _spread(group.gather(evidence.weights)) for group in groups}
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Return each unit's size, float32, >= 0 or -inf."""
@@ -79,8 +95,13 @@ class Deviations:
     def _of(self, group: UnitGroup, evidence: Evidence) -> Tensor:
         entries = group.gather(evidence.weights).float().cpu()
         present = evidence.keep.get(group.name, torch.ones(group.size, dtype=torch.bool))
-        spread = entries[present].std(correction=0).clamp_min(1e-12)
+        spread = evidence.anchor.get(group.name)
+        spread = _spread(entries[present]) if spread is None else spread
         return (entries.abs().mean(dim=1) / spread).masked_fill(~present, -torch.inf)
+
+
+def _spread(entries: Tensor) -> Tensor:
+    return entries.float().cpu().std(correction=0).clamp_min(1e-12)
 
 
 def _check_reduce(reduce: str) -> None:

@@ -79,5 +79,9 @@ class DropGrow:
 def _extreme(values: Tensor, among: Tensor, count: int, *, largest: bool) -> Tensor:
     """Return where the largest or smallest values are, ties in order of index."""
     places = among.nonzero().ravel()
-    order = values[places].argsort(descending=largest, stable=True)
-    return places[order[:count]]
+    if not count:
+        return places[:0]
+    found = -values[places] if largest else values[places]
+    limit = found.kthvalue(count).values
+    first, tied = found < limit, found == limit
+    return places[first | tied & (tied.cumsum(0) <= count - first.sum())]

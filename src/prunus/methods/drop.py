@@ -8,6 +8,7 @@ last fifth of the schedule is deletion alone and ends at exactly the target. The
 result, not the best that was met on the way.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from prunus.criteria import L1
@@ -21,7 +22,7 @@ from prunus.types import Target
 
 def drop(
     *,
-    q: float = 0.2,
+    q: float | Mapping[str, float] = 0.2,
     p_out: float = 0.5,
     p_in: float | None = None,
     value: Literal["zero", "last"] = "zero",
@@ -35,7 +36,9 @@ def drop(
     """Remove some of the smallest weights at random, let random others return, and retrain.
 
     Args:
-        q: Share of the present weights, those of smallest magnitude, that may go at an update.
+        q: Share of the present weights, those of smallest magnitude, that may go at an update; or
+            shell pattern of parameter names -> a layer's own. Layers with a lower q, such as the
+            first and the last, end less sparse; those that no pattern fits stay whole.
         p_out: With which probability each of them goes.
         p_in: With which probability each that is gone returns; by default such that as many return
             as go at the target.

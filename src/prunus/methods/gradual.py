@@ -1,6 +1,7 @@
 """Gradual magnitude pruning on a cubic schedule.
 
 Source: Zhu and Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878, section 3.
+The authors prune the embedding and the softmax of their language model with its LSTM layers.
 Deviation: masked weights are held at zero, so they do not come back, unless `shadow` keeps their
 last values, as the authors' program does.
 """
@@ -26,6 +27,7 @@ def gradual(
     scope: Literal["global", "layer"] = "layer",
     shadow: bool = False,
     order: Literal["together", "layerwise"] = "together",
+    embeddings: bool = True,
     skip: tuple[str, ...] = (),
 ) -> Method:
     """Remove ever more of the smallest weights while the network trains, then let it recover.
@@ -42,6 +44,7 @@ def gradual(
         order: All layers "together", or "layerwise": the time is divided among the layers, and each
             goes from `initial` to its final sparsity in its own part of it, in order of use. That
             is what the paper reports for translation; it needs several updates per layer.
+        embeddings: Also the entries of embeddings (the paper).
         skip: Shell patterns of parameter names to leave whole; the paper leaves the first
             convolution and depthwise ones.
 
@@ -58,7 +61,7 @@ def gradual(
         selector = InTurn(of=selector, curve=curve, initial=initial)
     return Method(
         name="gradual",
-        granularity=Unstructured(skip=skip),
+        granularity=Unstructured(embeddings=embeddings, skip=skip),
         criterion=L1(),
         selector=selector,
         masking=Shadow if shadow else Hard,

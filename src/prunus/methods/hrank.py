@@ -1,8 +1,8 @@
 """Filters whose feature maps have a low rank.
 
 Source: Lin, Ji, Wang, Zhang, Zhang, Tian and Shao, "HRank", CVPR 2020, arXiv:2002.10179, section 3.
-Deviation: maps are looked at where the next layer reads them, and the network is pruned at once,
-not layer by layer with fine-tuning between.
+Deviation: maps are looked at where the next layer reads them (before flattening, where that is a
+linear layer), and the network is pruned at once, not layer by layer with fine-tuning between.
 """
 
 from typing import Literal

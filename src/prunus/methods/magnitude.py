@@ -20,6 +20,7 @@ def magnitude(
     unit: Literal["weight", "kernel"] = "weight",
     scope: Literal["global", "layer"] = "global",
     layers: Literal["all", "conv"] = "all",
+    embeddings: bool = False,
     skip: tuple[str, ...] = (),
 ) -> Method:
     """Remove the weights, or kernels, of smallest magnitude, once.
@@ -28,11 +29,12 @@ def magnitude(
         unit: Single weights, or whole kernels of convolutions ranked by their mean |w|.
         scope: One threshold for the whole network, or the same share in every layer.
         layers: "conv" leaves linear layers whole, as in the comparison of Liu et al.
+        embeddings: Also the entries of embeddings.
         skip: Shell patterns of parameter names to leave whole.
     """
     return Method(
         name="magnitude",
-        granularity=Unstructured(unit=unit, layers=layers, skip=skip),
+        granularity=Unstructured(unit=unit, layers=layers, embeddings=embeddings, skip=skip),
         criterion=L1(reduce="mean"),
         selector=TopK(scope=scope),
         target=Target(sparsity=0.9),

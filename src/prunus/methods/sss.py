@@ -2,9 +2,12 @@
 
 Source: Huang and Wang, "Data-Driven Sparse Structure Selection for Deep Neural Networks", ECCV
 2018, arXiv:1707.01213, section 3.
-Deviation: the factor of a channel acts where the channel is read, which is the same; whole groups
-of a grouped convolution are no unit here. With a target the structures of smallest factors go, as
-many as it asks for; the paper has no target.
+Deviation: the factor of a channel acts where the channel is read, which is the same. Whole groups
+of a grouped convolution, the paper's third structure, are no unit here: a unit of such a layer is
+the same position in every group, so that all groups stay equally wide, and no union of such units
+is one group. (Taking groups out would need a trace that follows groups and widths apart, as it does
+heads and their widths.) With a target the structures of smallest factors go, as many as it asks
+for; the paper has no target.
 """
 
 from typing import Literal

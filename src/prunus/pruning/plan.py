@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunus.criteria import Calibration, Evidence, Limited
+from prunus.criteria import Anchored, Calibration, Evidence, Limited
 from prunus.deploy import Stopwatch
 from prunus.errors import DecisionWarning, EquivalenceError, TargetError, UnseenWarning
 from prunus.masking import Hard, carry_over
@@ -135,6 +135,13 @@ class Plan:
         ]
         self.groups = [group for group in self.groups if group.name not in groups]
 
+    def anchor(self, model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return what the criterion measures before the first decision, for all later ones."""
+        criterion: object = self.method.criterion
+        if not isinstance(criterion, Anchored):
+            return {}
+        return criterion.anchor(self.groups, self._evidence(model, generator))
+
     def decide(
         self,
         model: nn.Module,
@@ -143,6 +150,7 @@ class Plan:
         present: Keep | None = None,
         progress: float = 0.0,
         learned: Scores | None = None,
+        anchor: Mapping[str, Tensor] | None = None,
     ) -> Decision:
         """Choose what stays when `share` of the target's metric is to be removed.
 
@@ -153,34 +161,33 @@ class Plan:
             present: The decision as it is.
             progress: How much of the schedule is over, in [0, 1].
             learned: What the masking has learned of each unit.
+            anchor: What `anchor` returned before the first decision.
         """
         rounds = self.method.rounds if self.target is not None else 1
         masked, patch = model if rounds == 1 else copy_sliced(model, {}), dict[str, Tensor]()
         before = {n: x.detach() for n, x in (*model.named_parameters(), *model.named_buffers())}
+        told = replace(
+            self._evidence(model, generator),
+            keep=present or {},
+            progress=progress,
+            learned=learned or {},
+            anchor=anchor or {},
+        )
         for k in range(1, rounds + 1):
             now = 1 - (1 - share) ** (k / rounds)
-            decision = self._choose(masked, generator, now, present or {}, progress, learned or {})
+            decision = self._choose(masked, now, told)
             patch |= decision.patch
             if k < rounds:
                 mend(masked, before | patch)  # what was masked in this round may stay in the next
                 apply_mask(masked, self.mask(decision.keep))
         return Decision(decision.keep, patch)
 
-    def _choose(
-        self,
-        model: nn.Module,
-        generator: torch.Generator,
-        share: float,
-        present: Keep,
-        progress: float,
-        learned: Scores,
-    ) -> Decision:
+    def _choose(self, model: nn.Module, share: float, told: Evidence) -> Decision:
         evidence = replace(
-            self._evidence(model, generator),
-            keep=present,
-            progress=progress,
+            told,
+            weights={name: p.detach() for name, p in model.named_parameters()},
+            model=model,
             gradients_now={n: p.grad for n, p in model.named_parameters() if p.grad is not None},
-            learned=learned,
         )
         criterion = self.method.criterion
         scores = {} if criterion is None else criterion.score(self.groups, evidence)

@@ -117,6 +117,7 @@ class Pruner:
             self.plan.target = filters.target
         self.keep: Keep = {}
         self.steps = 0
+        self._anchor: dict[str, Tensor] = {}
         self._finished = False
         self._timeline = self.plan.method.timeline(steps_per_epoch)
         self.rewinding = Rewinding(model, self.plan.method.rewind, self._timeline)
@@ -243,8 +244,9 @@ class Pruner:
         kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
         own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
         again = {f"rewinding.{name}": value for name, value in self.rewinding.state().items()}
+        anchor = {f"anchor.{name}": value.clone() for name, value in self._anchor.items()}
         generator = self._generator.get_state()
-        return {"steps": self.steps, "generator": generator, **kept, **own, **again}
+        return {"steps": self.steps, "generator": generator, **kept, **anchor, **own, **again}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -262,6 +264,7 @@ class Pruner:
         self.steps = int(state["steps"])
         self._generator.set_state(state["generator"])
         self.keep = {name: keep.bool() for name, keep in _part(state, "keep.").items()}
+        self._anchor = _part(state, "anchor.")
         self._masking.load(self.mask)
         self._masking.load_state(_part(state, "masking."))
         self.rewinding.load_state(_part(state, "rewinding."))
@@ -271,8 +274,15 @@ class Pruner:
     def _update(self, optimizer: Optimizer | None) -> None:
         share = self._timeline.amount(self.steps, self.plan.removed)
         progress = self._timeline.progress(self.steps)
+        self._anchor = self._anchor or self.plan.anchor(self.model, self._generator)
         decision = self.plan.decide(
-            self.model, self._generator, share, self.keep, progress, self._masking.scores()
+            self.model,
+            self._generator,
+            share,
+            self.keep,
+            progress,
+            self._masking.scores(),
+            self._anchor,
         )
         device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
         decision = agreed(decision, device)

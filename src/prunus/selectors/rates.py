@@ -9,7 +9,7 @@ from prunus.criteria import Evidence
 from prunus.errors import TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.topk import TopK
-from prunus.space import Space, UnitGroup, matches, must_match
+from prunus.space import Space, UnitGroup, first_match, must_match
 from prunus.types import Keep, Scores, Target
 
 _USUAL = 0.2
@@ -115,10 +115,7 @@ class Rates:
 
     def _rate(self, group: UnitGroup, is_last: bool) -> float:
         usual = _USUAL if self.rate is None else self.rate
-        own = next(
-            (r for pattern, r in self.rates.items() if matches(group.name, (pattern,))), None
-        )
-        return own if own is not None else usual * (self.last if is_last else 1)
+        return first_match(group.name, self.rates, usual * (self.last if is_last else 1))
 
 
 def _density(target: Target) -> float:

@@ -11,7 +11,7 @@ from prunus.errors import TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
 from prunus.selectors.reach import top
-from prunus.space import Space, UnitGroup, matches, must_match
+from prunus.space import Space, UnitGroup, first_match, must_match
 from prunus.types import Keep, Scores, Target
 
 
@@ -60,9 +60,11 @@ class Threshold:
             TargetError: The target is a cost, or more than the layers with a threshold have.
         """
         if isinstance(self.q, Mapping):
-            every = groups if space is None else (*space.weights, *space.removable)
+            every = (
+                groups if space is None else (*space.embeddings, *space.weights, *space.removable)
+            )
             must_match("q", self.q, [one.name for one in every])
-        limits = {group.name: self._limit(group.name) for group in groups}
+        limits = {group.name: first_match(group.name, self._patterns, 0.0) for group in groups}
         if target is not None:
             return Decision(self._reach(groups, scores, limits, target))
         keep = {g.name: scores[g.name] >= limits[g.name] for g in groups}
@@ -70,9 +72,6 @@ class Threshold:
             if int(keep[group.name].sum()) < self.min_keep:
                 keep[group.name] = top(scores[group.name], self.min_keep)
         return Decision(keep)
-
-    def _limit(self, name: str) -> float:
-        return next((q for pattern, q in self._patterns.items() if matches(name, (pattern,))), 0.0)
 
     def _reach(
         self,

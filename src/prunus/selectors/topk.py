@@ -11,7 +11,7 @@ from prunus.errors import EmptyLayerError, TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
 from prunus.selectors.reach import nearest_width, reach, step, top
-from prunus.space import Space, UnitGroup, matches, must_match
+from prunus.space import Space, UnitGroup, first_match, must_match
 from prunus.types import Keep, Scores, Target
 
 Scope = Literal["layer", "stage", "global"]
@@ -69,7 +69,7 @@ class TopK:
             EmptyLayerError: A layer would lose all its units.
         """
         must_match("ratios", self.ratios, [group.name for group in groups])
-        fixed = {group.name: self._ratio(group.name) for group in groups}
+        fixed = {group.name: first_match(group.name, self.ratios, None) for group in groups}
         keep: Keep = {
             group.name: self._keep_share(group, scores[group.name], ratio)
             for group in groups
@@ -105,9 +105,6 @@ class TopK:
         for group in groups:
             stages.setdefault(group.positions, []).append(group)
         return list(stages.values())
-
-    def _ratio(self, name: str) -> float | None:
-        return next((r for pattern, r in self.ratios.items() if matches(name, (pattern,))), None)
 
     def _remaining_share(
         self,

@@ -1,15 +1,17 @@
 """What one unit is: a weight, a kernel, or a channel with all that is coupled to it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from prunus.names import did_you_mean
 from prunus.space.space import Space
 from prunus.space.unit_groups import Channels, UnitGroup, WeightGroup, WholeBranch
 from prunus.space.units import Frozen
 from prunus.types import Keep, Mask
+
+T = TypeVar("T")
 
 
 class Granularity(Protocol):
@@ -27,16 +29,19 @@ class Granularity(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Unstructured:
-    """Single weights, or whole kernels, of convolutions and linear layers.
+    """Single weights, or whole kernels, of convolutions, recurrent and linear layers.
 
     Args:
         unit: "weight" or "kernel"; kernels exist in convolutions only.
         layers: "all", or "conv" for tensors with a kernel only.
+        embeddings: Also the entries of embeddings; one that is the weight of a layer as well is
+            pruned with it in any case.
         skip: Shell patterns of parameter names to leave alone.
     """
 
     unit: Literal["weight", "kernel"] = "weight"
     layers: Literal["all", "conv"] = "all"
+    embeddings: bool = False
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -44,6 +49,11 @@ class Unstructured:
             raise ValueError(f"unit must be 'weight' or 'kernel', got {self.unit!r}.")
         if self.layers not in ("all", "conv"):
             raise ValueError(f"layers must be 'all' or 'conv', got {self.layers!r}.")
+        if self.embeddings and self._convolutional:
+            raise ValueError(
+                "embeddings have no kernels; take unit='weight' and layers='all', or leave them "
+                "out."
+            )
         _check_patterns(self.skip)
 
     def groups(self, space: Space) -> list[UnitGroup]:
@@ -52,13 +62,18 @@ class Unstructured:
         Raises:
             ValueError: A pattern of `skip` fits no parameter.
         """
-        must_match("skip", self.skip, [weight.name for weight in space.weights])
-        convolutional = self.layers == "conv" or self.unit == "kernel"
+        every = (*space.embeddings, *space.weights)
+        must_match("skip", self.skip, [weight.name for weight in every])
         return [
             WeightGroup(weight, self.unit)
-            for weight in space.weights
-            if not (convolutional and len(weight.shape) < 3) and not matches(weight.name, self.skip)
+            for weight in (every if self.embeddings else space.weights)
+            if not (self._convolutional and len(weight.shape) < 3)
+            and not matches(weight.name, self.skip)
         ]
+
+    @property
+    def _convolutional(self) -> bool:
+        return self.layers == "conv" or self.unit == "kernel"
 
     def left_out(self, space: Space) -> list[Frozen]:
         """Return nothing: single weights leave every channel in place."""
@@ -67,7 +82,7 @@ class Unstructured:
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask over every parameter; what `keep` does not name stays whole."""
         mask = space.mask({})
-        for weight in space.weights:
+        for weight in (*space.embeddings, *space.weights):
             if weight.name in keep:
                 mask[weight.name] = WeightGroup(weight, self.unit).expand(keep[weight.name].cpu())
         return mask | {name: mask[first] for name, first in space.tied.items() if first in mask}
@@ -182,3 +197,8 @@ def must_match(what: str, patterns: Iterable[str], names: Sequence[str]) -> None
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     """Say whether `name` fits one of the shell patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def first_match(name: str, values: Mapping[str, float], otherwise: T) -> float | T:
+    """Return the value of the first shell pattern that `name` fits, or `otherwise`."""
+    return next((value for one, value in values.items() if matches(name, (one,))), otherwise)

@@ -28,12 +28,13 @@ _TRIES = 4  # random inputs are drawn so often to find what the example leaves o
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter that multiplies activations: what weight and kernel pruning act on.
+    """A parameter that multiplies activations, or an embedding: what weight pruning acts on.
 
     Attributes:
         name: The parameter.
         shape: Its shape; a convolution's is (out, in / groups, *kernel).
-        positions: At how many places (pixels, tokens, times the example's batch) it is applied.
+        positions: At how many places (pixels, tokens, times the example's batch) it is applied. An
+            embedding multiplies nothing there.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Space:
         branches: Residual branches that may go as a whole.
         frozen: Channels that may not, with the reason.
         weights: The parameters of convolutions and linear layers, in order of use.
+        embeddings: Further parameters whose rows are looked up, in order of use.
         macs: Multiply-accumulates for the example input as given.
         params: Number of parameters.
         bytes: Bytes of parameters and buffers.
@@ -70,6 +72,7 @@ class Space:
     branches: tuple[Branch, ...]
     frozen: tuple[Frozen, ...]
     weights: tuple[Weight, ...]
+    embeddings: tuple[Weight, ...]
     macs: Cost
     params: Cost
     bytes: Cost
@@ -193,12 +196,14 @@ def trace(
     carrying = {member.tensor for group in parts.groups for member in group.members}
     carrying |= {name for branch in branches for name in branch.tensors}
     parameters = dict(model.named_parameters())
+    weights = _weights(tracer, parameters)
     named = parameters | {name: b for name, b in model.named_buffers() if name in carrying}
     return Space(
         groups=parts.groups,
         branches=branches,
         frozen=parts.frozen,
-        weights=_weights(tracer, parameters),
+        weights=weights,
+        embeddings=_embeddings(tracer, parameters, {weight.name for weight in weights}),
         macs=macs,
         params=params,
         bytes=bytes_,
@@ -232,11 +237,12 @@ def _recorded(
         recording = Recording(tracer, failure=str(error))
     averaged = list(tracer.averages)
     products, producers = list(tracer.products), dict(tracer.producers)
+    lookups = tracer.lookups.copy()
     for further in also:
         record(model, further, RULES, tracer=tracer)
     if tracer.unused(model):
         _see_more(model, example, tracer)
-    tracer.products = products
+    tracer.products, tracer.lookups = products, lookups
     tracer.producers |= producers
     return recording, averaged
 
@@ -320,6 +326,16 @@ def _weights(tracer: Tracer, parameters: Mapping[str, Tensor]) -> tuple[Weight, 
             used[product.name] = used.get(product.name, 0) + whole // max(1, shape.numel())
     return tuple(
         Weight(name, tuple(parameters[name].shape), positions) for name, positions in used.items()
+    )
+
+
+def _embeddings(
+    tracer: Tracer, parameters: Mapping[str, Tensor], products: set[str]
+) -> tuple[Weight, ...]:
+    return tuple(
+        Weight(name, tuple(parameters[name].shape), rows)
+        for name, rows in tracer.lookups.items()
+        if name not in products
     )
 
 

@@ -77,6 +77,7 @@ class Tracer:
             of positions (pixels, tokens, times the batch) at which they do.
         made: The same of what is computed from parameters whose dimensions were merged or glued.
         products: Where multiply-accumulates are spent.
+        lookups: Parameters whose rows are looked up, with how many are.
         unknown: Operations without a rule, by name, with how often they were met.
         parameters: Names of the model's parameters; only they are pruned, never buffers.
         exact: Whether what is averaged over stays; otherwise averages are taken over what remains.
@@ -96,6 +97,7 @@ class Tracer:
     producers: dict[tuple[str, int], int] = field(default_factory=dict)
     made: list[tuple[Atoms, int]] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
+    lookups: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     parameters: set[str] = field(default_factory=set)
     exact: bool = True
@@ -276,6 +278,12 @@ class Tracer:
             factor *= size if isinstance(label, str) else 1
         moving = tuple(label for label, _ in dims if not isinstance(label, str))
         self.products.append(Product(name, factor, moving))
+
+    def look_up(self, weight: Tensor, rows: int) -> None:
+        """Note that `rows` rows of a weight are read by index."""
+        slot = (self.origin(weight) or [None])[0]
+        if slot is not None and slot[0] in self.parameters and self.owner(weight) == slot[0]:
+            self.lookups[slot[0]] += rows
 
     def freeze_inputs(self, call: Call, reason: str) -> None:
         """Keep everything that an operation reads, and everything about what it returns."""

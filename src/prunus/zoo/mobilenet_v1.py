@@ -25,12 +25,13 @@ class MobileNetV1(nn.Module):
     Args:
         width: Multiplies the channels of every layer.
         classes: Outputs of the last layer.
+        bn_gamma: Initial gamma of the batch norms; network slimming begins with 0.5.
 
     Raises:
         ValueError: `width` is not above 0.
     """
 
-    def __init__(self, width: float = 1.0, classes: int = 1000) -> None:
+    def __init__(self, width: float = 1.0, classes: int = 1000, bn_gamma: float = 1.0) -> None:
         super().__init__()
         if not width > 0:
             raise ValueError(f"width must be above 0, got {width}; the paper has 0.25 to 1.")
@@ -45,7 +46,7 @@ class MobileNetV1(nn.Module):
             channels = outputs
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)
-        he_normal(self)
+        he_normal(self, bn_gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (batch, 3, h, w) to logits (batch, classes)."""

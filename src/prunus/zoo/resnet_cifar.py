@@ -77,12 +77,15 @@ class CifarResNet(nn.Module):
         depth: Layers with weights: 6n + 2.
         classes: Outputs of the last layer.
         in_channels: Channels of the images.
+        bn_gamma: Initial gamma of the batch norms; network slimming begins with 0.5.
 
     Raises:
         ValueError: `depth` is not 8, 14, 20, ...
     """
 
-    def __init__(self, depth: int, /, *, classes: int = 10, in_channels: int = 3) -> None:
+    def __init__(
+        self, depth: int, /, *, classes: int = 10, in_channels: int = 3, bn_gamma: float = 1.0
+    ) -> None:
         super().__init__()
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
@@ -93,7 +96,7 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(blocks, 16, 32, stride=2)
         self.layer3 = _stage(blocks, 32, 64, stride=2)
         self.linear = nn.Linear(64, classes)
-        he_normal(self)
+        he_normal(self, bn_gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (batch, in_channels, h, w) to logits (batch, classes)."""

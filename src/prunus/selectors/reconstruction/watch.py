@@ -1,7 +1,7 @@
 """What layers read and put out in one run, and the sums that their outputs go into."""
 
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
+from prunus.criteria.base import SeenAll
 from prunus.selectors.reconstruction.windows import outputs
 from prunus.space.running import preserved
 from prunus.types import Example, call_arguments
@@ -39,7 +41,9 @@ class Passage:
 class Watch(TorchFunctionMode):
     """Runs a model and follows what layers put out into batch norms and sums.
 
-    A tensor is known by its identity, as long as nothing writes into it.
+    A tensor is known by its identity, as long as nothing writes into it. A run ends when all layers
+    have been reached and nothing can be added to what they put out any more, because the model has
+    let go of it.
 
     Args:
         model: Run in eval mode; it stays as it was.
@@ -51,23 +55,25 @@ class Watch(TorchFunctionMode):
         self.model = model
         self.layers = {model.get_submodule(name): name for name in layers}
         self.found: dict[str, Passage] = {}
-        self._followed: dict[int, tuple[Tensor, int, Passage]] = {}
+        self._followed: Any = WeakIdKeyDictionary()
 
     def run(self, inputs: Example) -> dict[str, Passage]:
         """Return what the layers do with `inputs`; those that are not reached are left out."""
-        self.found, self._followed = {}, {}
+        self.found, self._followed = {}, WeakIdKeyDictionary()
         args, kwargs = call_arguments(inputs)
         with preserved(self.model), ExitStack() as stack:
             for module in self.model.modules():
                 if module in self.layers or isinstance(module, _BatchNorm):
                     stack.callback(module.register_forward_hook(self._after).remove)
             stack.enter_context(self)
+            stack.enter_context(suppress(SeenAll))
             self.model(*args, **kwargs)
-        self._followed = {}
         return self.found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`; where it adds a tensor to a followed one, note it first."""
+        if len(self.found) == len(self.layers) and not any(map(self._of, [*self._followed])):
+            raise SeenAll
         if getattr(func, "__name__", "") in _SUMS and len(args) == 2 and not kwargs:
             for one, other in (args, args[::-1]):
                 passage = self._of(one)
@@ -78,8 +84,9 @@ class Watch(TorchFunctionMode):
     def _after(self, module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
         name = self.layers.get(module)
         if name is not None and name not in self.found:
-            self.found[name] = Passage(given[0].clone(), out.clone())
-            self._follow(out, self.found[name])
+            made = Passage(given[0].clone(), out.clone())
+            self._follow(out, made)  # first: what is found but not followed ends the run
+            self.found[name] = made
         elif isinstance(module, _BatchNorm) and module.running_var is not None:
             passage = self._of(given[0])
             if passage is not None and passage.other is None:
@@ -88,11 +95,11 @@ class Watch(TorchFunctionMode):
                 self._follow(out, passage)
 
     def _follow(self, tensor: Tensor, passage: Passage) -> None:
-        self._followed[id(tensor)] = (tensor, tensor._version, passage)
+        self._followed[tensor] = (tensor._version, passage)
 
     def _of(self, tensor: Any) -> Passage | None:
-        known = self._followed.get(id(tensor))
-        return known[2] if known is not None and tensor._version == known[1] else None
+        known = self._followed.get(tensor) if isinstance(tensor, Tensor) else None
+        return known[1] if known is not None and tensor._version == known[0] else None
 
 
 def missing(layer: nn.Module, before: Passage, now: Passage) -> tuple[Tensor, Tensor]:

@@ -144,6 +144,7 @@ def embedding(tracer: Tracer, call: Call) -> None:
     entries, features = tracer.of(call["weight"])
     tracer.labels.freeze(entries, "is an entry of an embedding")
     tracer.produce(call["weight"], 1, call["indices"].numel())
+    tracer.look_up(call["weight"], call["indices"].numel())
     if tracer.is_zero(call["weight"], 1):
         tracer.set_zero(call.out, [call.out.ndim - 1])
     tracer.assign(call.out, [*tracer.of(call["indices"]), features])
@@ -154,6 +155,7 @@ def embedding_bag(tracer: Tracer, call: Call) -> None:
     entries, features = tracer.of(call["weight"])
     tracer.labels.freeze(entries, "is an entry of an embedding")
     tracer.produce(call["weight"], 1, call["indices"].numel())
+    tracer.look_up(call["weight"], call["indices"].numel())
     found, *others = call.out
     for other in others:
         tracer.assign(other, ["is a place in a bag"] * other.ndim)

@@ -84,11 +84,14 @@ def index_select(tracer: Tracer, call: Call) -> None:
 
 
 def index_put(tracer: Tracer, call: Call) -> None:
-    """x[i] = y: indexed dimensions stay, the last ones of the values meet those not indexed."""
+    """x[i] = y: indexed dimensions stay, the last ones of the values meet those not indexed.
+
+    Along dimensions that the values lack, all positions get the same.
+    """
     target, values = call["self"], call["values"]
     labels = tracer.of(target)
     rest = labels[len(call["indices"]) :]
-    if any(i is None for i in call["indices"]) or values.ndim < len(rest):
+    if any(i is None for i in call["indices"]):
         raise NotImplementedError
     for dim, i in enumerate(call["indices"]):
         for label in (labels[dim], *tracer.of(i)):
