@@ -31,6 +31,23 @@ def test_tensors_come_back_as_they_were(tmp_path):
     assert all(torch.equal(tensors[name], value) for name, value in shared.items())
 
 
+def test_tensors_written_one_at_a_time_are_those_written_together(tmp_path):
+    tensors = TENSORS | {
+        "half": torch.ones(3).half(),
+        "scalar": torch.tensor(1),
+        "no": torch.empty(0),
+    }
+    files.write_tensors(tmp_path / "together", tensors, {"step": "3"})
+    types = {"w": "F32", "n": "BOOL", "half": "F16", "scalar": "I64", "no": "F32"}
+    layout = {name: (types[name], tuple(t.shape), t.itemsize) for name, t in tensors.items()}
+    files.write_each(tmp_path / "one", layout, tensors.__getitem__, {"step": "3"})
+    got, metadata = files.read_tensors(tmp_path / "one")
+    expected = files.read_tensors(tmp_path / "together")
+    assert metadata == expected[1]
+    assert got.keys() == expected[0].keys()
+    assert all(torch.equal(got[name], value) for name, value in expected[0].items())
+
+
 def test_json_comes_back_and_nan_is_refused(tmp_path):
     files.write_json(tmp_path / "a.json", {"ä": [1, 2.5, None]})
     assert files.read_json(tmp_path / "a.json") == {"ä": [1, 2.5, None]}

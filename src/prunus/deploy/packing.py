@@ -4,11 +4,9 @@ Source: gaps are told as in Golomb, "Run-length encodings", IEEE Trans. Inf. The
 with Huffman's code instead of his. The format is specified in docs/format.md.
 """
 
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -27,6 +25,7 @@ from prunus.deploy.container import (
     write_start,
 )
 from prunus.deploy.runs import LENGTH, decode, encode, seal, split
+from prunus.deploy.size import Size, sizes
 from prunus.deploy.values import (
     Scale,
     Values,
@@ -43,29 +42,6 @@ from prunus.deploy.values import (
 )
 from prunus.errors import CheckpointError
 from prunus.files import atomic
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a tensor, or all of a file, takes.
-
-    Args:
-        name: The tensor's, or the file's.
-        elements: How many numbers it has.
-        nonzero: How many of them are not zero; -0.0 is not.
-        dense: Bytes in memory and in a safetensors file.
-        bound: Bytes of the entropy of where the nonzeros are, tensor by tensor as if by chance,
-            and of the nonzeros as they are stored. What the values have in common lets a file be
-            smaller; names and scales make it larger.
-        stored: Bytes in the file.
-    """
-
-    name: str
-    elements: int
-    nonzero: int
-    dense: int
-    bound: float
-    stored: int
 
 
 def pack(
@@ -142,7 +118,7 @@ def pack(
                 raise ValueError(f"{name!r}: {error}") from error
         write_index(file, Index(tensors=tuple(entries), tied=tied, metadata=dict(metadata or {})))
         total = file.tell()
-    return _sizes(str(path), entries, total)
+    return sizes(str(path), entries, total)
 
 
 def unpack(path: Path | str, *, limit: int = LIMIT) -> dict[str, Tensor]:
@@ -210,7 +186,7 @@ class PackedFile:
     def sizes(self) -> list[Size]:
         """What each stored tensor takes, and last what the file does."""
         total = self._file.seek(0, os.SEEK_END)
-        return _sizes(str(self.path), list(self._entries.values()), total)
+        return sizes(str(self.path), list(self._entries.values()), total)
 
     def entry(self, name: str) -> Entry:
         """Return what is known of a tensor before it is read, such as its shape.
@@ -278,36 +254,3 @@ def _identity(tensor: Tensor) -> tuple[object, ...]:
     views = (tensor.is_conj(), tensor.is_neg())
     where = (tensor.device, tensor.data_ptr())
     return (*where, tensor.dtype, tensor.shape, tensor.stride(), *views)
-
-
-def _sizes(path: str, entries: Sequence[Entry], total: int) -> list[Size]:
-    rows = [
-        Size(
-            name=entry.name,
-            elements=entry.elements,
-            nonzero=entry.nonzero,
-            dense=entry.dense,
-            bound=_bound(entry),
-            stored=entry.size,
-        )
-        for entry in entries
-    ]
-    whole = Size(
-        name=path,
-        elements=sum(row.elements for row in rows),
-        nonzero=sum(row.nonzero for row in rows),
-        dense=sum(row.dense for row in rows),
-        bound=sum(row.bound for row in rows),
-        stored=total,
-    )
-    return [*rows, whole]
-
-
-def _bound(entry: Entry) -> float:
-    """Return the bytes of a tensor's mask, as if by chance, and of its nonzeros as stored."""
-    values = entry.nonzero * word(entry.stored or entry.dtype).itemsize
-    share = entry.nonzero / max(1, entry.elements)
-    if share in (0, 1):
-        return float(values)
-    bits = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
-    return values + entry.elements * bits / 8
