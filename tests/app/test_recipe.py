@@ -54,6 +54,11 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
         ("target.macs=-0.5", "macs must be in (0, 1], got -0.5."),
         ("target.mac=0.5", "recipe key 'target.mac' is unknown. Did you mean 'macs'"),
         ("target={macs=0.5, params=0.5}", "exactly one of"),
+        (
+            "target={speedup=2.0, runtime='onnx'}",
+            "runtime 'onnx' is unknown; there are onnxruntime",
+        ),
+        ("bench.runtime=openvin", "runtime 'openvin' is unknown; there are onnxruntime, openvino."),
         ("target.macs=half", "'target.macs' must be a number, got 'half'."),
         ("model.name=lenet55", "network 'lenet55' is unknown. Did you mean 'lenet5'"),
         ("model.name=torchvision:resnet19", "torchvision has no model 'resnet19'. Did you mean"),
@@ -147,6 +152,11 @@ def test_overrides_are_toml_values_and_text_needs_no_quotes(path):
 def test_a_target_given_on_the_command_line_replaces_the_recipes(path):
     target = load(path, ["target.params=0.3"]).target
     assert (target.metric, target.value) == ("params", 0.3)
+
+
+def test_where_time_is_measured_is_no_other_target(path):
+    target = load(path, ["target.speedup=2.0", "target.threads=2"]).target
+    assert (target.metric, target.value, target.threads) == ("speedup", 2.0, 2)
 
 
 def test_override_leaves_its_input_alone():

@@ -254,6 +254,7 @@ class Recipe(_Table):
             )
         method = self.method.build()
         if self.target is not None:
+            check_runtime(self.target.runtime)
             try:
                 method.check_target(self.target)
             except TargetError as error:
