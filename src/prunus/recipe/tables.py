@@ -25,7 +25,7 @@ from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.recovery import SoftTargets
 from prunus.recovery.distil import Combination
-from prunus.space import Unstructured
+from prunus.space import Branches, Unstructured
 from prunus.training import TrainSettings
 from prunus.types import Target
 
@@ -159,7 +159,16 @@ class Distil(_Table):
 
 
 Arm = Literal[
-    "scratch_e", "scratch_b", "unpruned", "reinit", "random_mask", "shuffle_all", "shuffle_even"
+    "scratch_e",
+    "scratch_b",
+    "scratch_b_2x",
+    "random",
+    "small_dense",
+    "unpruned",
+    "reinit",
+    "random_mask",
+    "shuffle_all",
+    "shuffle_even",
 ]
 """A control that a recipe may train beside the pruned network."""
 
@@ -205,7 +214,11 @@ class Recipe(_Table):
         distil: Makes `finetune` learn from teachers; by default the method decides, and most learn
             from labels alone.
         arms: Controls. "scratch_e" trains the pruned network from random weights for as many
-            epochs as the dense one, "scratch_b" for as many multiply-accumulates. The others train
+            epochs as the dense one, "scratch_b" for as many multiply-accumulates, "scratch_b_2x"
+            too but for at most twice the epochs. "random" is fine-tuned like the pruned network,
+            but as many units of each layer as went are gone at random; "small_dense" is an ordinary
+            network of its size: of less width where the network has the option, else with the same
+            share of channels, at random, gone from every layer. The others train
             as a network is from its initialisation: the whole network ("unpruned"), for methods
             that never train it by itself; the pruned one drawn anew as the first was ("reinit");
             and from the first weights, as many single weights at random, in each layer
@@ -265,7 +278,11 @@ class Recipe(_Table):
         return self
 
     def _check_arms(self, method: Method) -> None:
-        repeating = [arm for arm in self.arms if arm.startswith("scratch") or self.starting is None]
+        repeating = [
+            arm
+            for arm in self.arms
+            if arm != "random" and (arm.startswith("scratch") or self.starting is None)
+        ]
         if repeating and self.train is None:
             raise ValueError(
                 f"arms {', '.join(repeating)} repeat the dense network's training; "
@@ -275,6 +292,8 @@ class Recipe(_Table):
             raise ValueError(
                 "the arm unpruned is the dense network, which is trained anyway; leave it out."
             )
+        if "random" in self.arms:
+            self._check_random(method)
         drawn = [arm for arm in self.arms if arm in ("random_mask", "shuffle_all", "shuffle_even")]
         single = (
             isinstance(method.granularity, Unstructured) and method.granularity.unit == "weight"
@@ -288,6 +307,17 @@ class Recipe(_Table):
             raise ValueError(
                 f"arms {', '.join(drawn)} begin from the first weights, which are not known of "
                 "model.weights; train the dense network here, or take reinit."
+            )
+
+    def _check_random(self, method: Method) -> None:
+        if self.finetune is None:
+            raise ValueError("the arm random trains as [finetune] says; add that table.")
+        unit = method.granularity
+        kernels = isinstance(unit, Unstructured) and unit.unit == "kernel"
+        if kernels or isinstance(unit, Branches) or method.temporary:
+            raise ValueError(
+                f"the arm random draws single weights or channels, but method '{self.method.name}' "
+                "removes other units, or none in the end; leave it out."
             )
 
     @property

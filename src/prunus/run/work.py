@@ -24,8 +24,10 @@ from prunus.recovery import (
     recalibrate_batch_norm,
     reinitialise,
     scratch_settings,
+    shuffled,
 )
 from prunus.run.controls import draw_seed, levels, random_mask
+from prunus.run.equal_size import equal_size, size_of
 from prunus.run.stages import Done
 from prunus.saving import save
 from prunus.schedules import iterations
@@ -138,7 +140,8 @@ class Work:
             )
         write_tensors(directory / "mask.safetensors", result.mask)
         found = self._arm(result.model, directory)
-        return {**found, **trained, "report": result.report.to_dict()}
+        macs = _macs(trace(model, self.example), result.mask)
+        return {**found, **trained, "macs": macs, "report": result.report.to_dict()}
 
     def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
         """Train the pruned network on from its surviving weights."""
@@ -146,20 +149,49 @@ class Work:
         return self._arm(model, directory, self.recipe.finetune, mask, self._objective(dense))
 
     def scratch(
-        self, directory: Path, dense: Done, pruned: Done, budget: Literal["E", "B"]
+        self,
+        directory: Path,
+        dense: Done,
+        pruned: Done,
+        budget: Literal["E", "B"],
+        cap: float | None = None,
     ) -> dict[str, Any]:
         """Train the pruned network from random weights, for the dense one's epochs or MACs."""
         model, mask = self._pruned(dense, pruned, pruned)
         space = trace(self._dense(dense), self.example)
-        kept = _tensors(pruned, "mask")
-        dense_macs = sum(weight.positions * kept[weight.name].numel() for weight in space.weights)
-        pruned_macs = sum(
-            weight.positions * int(kept[weight.name].sum()) for weight in space.weights
+        macs = _macs(space, _tensors(pruned, "mask"))
+        assert self.recipe.starting is not None
+        settings = scratch_settings(
+            self.recipe.starting, macs["dense"], macs["pruned"], budget, cap
         )
-        assert self.recipe.train is not None
-        settings = scratch_settings(self.recipe.train, dense_macs, pruned_macs, budget)
         reinitialise(model, self.recipe.seed, mask)
         return self._arm(model, directory, settings, mask)
+
+    def random(self, directory: Path, dense: Done, pruned: Done, draw: int) -> dict[str, Any]:
+        """Train on what is left when as many units of each layer are gone, but at random."""
+        recipe, model = self.recipe, self._dense(dense)
+        seed = draw_seed(recipe.seed, "random", draw)
+        space, mask = trace(model, self.example), _tensors(pruned, "mask")
+        held = None
+        if pruned.result["report"]["form"] == "masked":
+            granularity = recipe.method.build().granularity
+            held = random_mask(space, granularity, mask, "random", seed)
+        else:
+            keep = shuffled(_kept(space, mask), "layer", seed)
+            model = shrink(model, space, keep, self.example).model
+        return self._arm(model, directory, recipe.finetune, held, self._objective(dense))
+
+    def small_dense(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
+        """Train an ordinary network of the pruned one's size from random weights."""
+        report, recipe = pruned.result["report"], self.recipe
+        metric, share = size_of(report)
+        narrow = self._narrow if self._has_width() else None
+        model, made = equal_size(self._network(), narrow, self.example, metric, share, recipe.seed)
+        reinitialise(model, recipe.seed)
+        found = self._arm(model, directory, recipe.starting)
+        space = trace(model, self.example)
+        costs = {name: space.cost(name).dense for name in ("macs", "bytes")}
+        return {**found, "made": made, "costs": costs}
 
     def control(
         self, directory: Path, dense: Done, pruned: Done, arm: str, draw: int
@@ -221,6 +253,18 @@ class Work:
             if model.factory is not None:
                 return zoo.user_network(model.factory, model.options)
             return zoo.network(str(model.name), **model.options)
+
+    def _has_width(self) -> bool:
+        """Whether the network takes a width multiplier."""
+        model = self.recipe.model
+        return "width" in zoo.network_options(model.name or str(model.factory))
+
+    def _narrow(self, width: float) -> nn.Module:
+        """Return the network with its width times `width`."""
+        model = self.recipe.model
+        options = model.options | {"width": width * model.options.get("width", 1.0)}
+        narrower = model.model_copy(update={"options": options})
+        return Work(self.recipe.model_copy(update={"model": narrower}))._network()
 
     def _dense(self, dense: Done) -> nn.Module:
         model = self._network()
@@ -302,7 +346,11 @@ class Work:
             progress=self.progress,
             objective=objective,
         )
-        return {"epochs": history.steps / self.data.steps_per_epoch, "curve": history.records}
+        return {
+            "epochs": history.steps / self.data.steps_per_epoch,
+            "samples": history.steps * self.data.batch_size,
+            "curve": history.records,
+        }
 
     def _arm(
         self,
@@ -317,18 +365,29 @@ class Work:
         trained = {} if settings is None else self._fit(model, directory, settings, hook, objective)
         write_tensors(directory / "weights.safetensors", model.state_dict())
         parameters = list(model.parameters())
-        found: dict[str, float] = {
+        found: dict[str, Any] = {
             "params": sum(parameter.numel() for parameter in parameters),
             "nonzero": sum(int(parameter.count_nonzero()) for parameter in parameters),
         }
         if self.data is not None:
             metrics = evaluate(model, self.data)
-            found |= metrics.named(self.data.metric)
+            found |= metrics.named(self.data.metric) | {"tested": metrics.count}
+            if next(self.data.eval_batches("val"), None) is not None:
+                found["val"] = evaluate(model, self.data, "val").named(self.data.metric)
         return {**found, **trained}
 
 
 def _tensors(done: Done, name: str) -> dict[str, Tensor]:
     return read_tensors(done.directory / f"{name}.safetensors")[0]
+
+
+def _macs(space: Space, mask: Mask) -> dict[str, int]:
+    """Count multiply-accumulates for one input, those with masked weights as not done."""
+    kept = {weight: mask[weight.name] for weight in space.weights}
+    return {
+        "dense": sum(weight.positions * tensor.numel() for weight, tensor in kept.items()),
+        "pruned": sum(weight.positions * int(tensor.sum()) for weight, tensor in kept.items()),
+    }
 
 
 def _kept(space: Space, mask: Mask) -> Keep:
