@@ -16,9 +16,10 @@ TIERS = [
     {"training"},
     {"methods", "zoo"},
     {"pruning", "saving"},
-    {"study", "federated", "deploy", "integrations"},
+    {"federated", "deploy", "integrations"},
     {"recipe"},
     {"run", "report"},
+    {"study"},
     {"cli", "demo"},
 ]
 RANK = {name: rank for rank, names in enumerate(TIERS) for name in names}

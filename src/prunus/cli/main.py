@@ -8,7 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from prunus import __version__, errors
-from prunus.cli import networks, runs, tables
+from prunus.cli import networks, runs, studies, tables
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -31,6 +31,7 @@ app = App(
 for command in (
     runs.demo,
     runs.run,
+    studies.study,
     networks.shrink,
     networks.inspect,
     networks.export,

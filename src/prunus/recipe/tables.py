@@ -30,11 +30,13 @@ from prunus.training import TrainSettings
 from prunus.types import Target
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """One table of a recipe: it has the keys named here and no others, and never changes."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Network(_Table):
+class Network(Table):
     """Which network, and the weights it starts from.
 
     Args:
@@ -62,7 +64,7 @@ class Network(_Table):
         return self
 
 
-class Dataset(_Table):
+class Dataset(Table):
     """Which data, and how it is cut into batches; see `prunus.zoo.dataset`.
 
     Args:
@@ -128,7 +130,7 @@ class MethodChoice(BaseModel):
         return METHODS[self.name](**self.arguments)
 
 
-class Distil(_Table):
+class Distil(Table):
     """What `finetune` learns beside the labels: soft targets, see `prunus.recovery.SoftTargets`.
 
     Args:
@@ -173,14 +175,14 @@ Arm = Literal[
 """A control that a recipe may train beside the pruned network."""
 
 
-class Export(_Table):
+class Export(Table):
     """Whether the networks leave as ONNX files."""
 
     onnx: bool = True
     dynamic_batch: bool = True
 
 
-class Bench(_Table):
+class Bench(Table):
     """How the exported files are timed; no rounds, no timing."""
 
     threads: int = Field(default=1, ge=1)
@@ -198,7 +200,7 @@ class Bench(_Table):
         return rounds
 
 
-class Recipe(_Table):
+class Recipe(Table):
     """One run: a network, its data, a method, and what is done before and after.
 
     Args:
@@ -278,12 +280,8 @@ class Recipe(_Table):
         return self
 
     def _check_arms(self, method: Method) -> None:
-        repeating = [
-            arm
-            for arm in self.arms
-            if arm != "random" and (arm.startswith("scratch") or self.starting is None)
-        ]
-        if repeating and self.train is None:
+        repeating = [arm for arm in self.arms if arm != "random" and self.starting is None]
+        if repeating:
             raise ValueError(
                 f"arms {', '.join(repeating)} repeat the dense network's training; "
                 "add the [train] table that describes it."
@@ -381,7 +379,12 @@ class Recipe(_Table):
 
     def to_toml(self) -> str:
         """Return the TOML text that `load` reads back as an equal recipe."""
-        return "\n".join(_toml(self.model_dump(mode="json", exclude_defaults=True))) + "\n"
+        return to_toml(self.model_dump(mode="json", exclude_defaults=True))
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Return the TOML text of tables."""
+    return "\n".join(_toml(tables)) + "\n"
 
 
 def digest(value: Any) -> str:

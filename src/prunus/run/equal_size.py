@@ -64,7 +64,7 @@ def equal_size(
             selector=TopK(scope="layer"),
         )
         small = prune(network, example, method=uniform, target=Target(**{metric: share}), seed=seed)
-        return small.model, "the same share of every layer, at random"
+        return small.model, "uniform channels"
 
     def cost(one: nn.Module) -> int:
         return trace(one, example).cost(metric).dense
@@ -75,4 +75,4 @@ def equal_size(
         middle = (low + high) / 2
         low, high = (middle, high) if cost(narrow(middle)) <= wanted else (low, middle)
     nearest = min(filter(None, (low, high)), key=lambda width: abs(cost(narrow(width)) - wanted))
-    return narrow(nearest), "width multiplier"
+    return narrow(nearest), "narrower"

@@ -140,8 +140,9 @@ class Work:
             )
         write_tensors(directory / "mask.safetensors", result.mask)
         found = self._arm(result.model, directory)
-        macs = _macs(trace(model, self.example), result.mask)
-        return {**found, **trained, "macs": macs, "report": result.report.to_dict()}
+        space = trace(model, self.example)
+        found |= {"macs": _macs(space, result.mask), "kept": _shares(space, result.mask)}
+        return {**found, **trained, "report": result.report.to_dict()}
 
     def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
         """Train the pruned network on from its surviving weights."""
@@ -388,6 +389,11 @@ def _macs(space: Space, mask: Mask) -> dict[str, int]:
         "dense": sum(weight.positions * tensor.numel() for weight, tensor in kept.items()),
         "pruned": sum(weight.positions * int(tensor.sum()) for weight, tensor in kept.items()),
     }
+
+
+def _shares(space: Space, mask: Mask) -> dict[str, float]:
+    """Return the share of the weights of each layer that is kept."""
+    return {weight.name: float(mask[weight.name].float().mean()) for weight in space.weights}
 
 
 def _kept(space: Space, mask: Mask) -> Keep:
