@@ -55,7 +55,9 @@ def study(
     if json:
         print_json(done.document)
         return
-    print_table(done.document["title"], HEADINGS, grid(done.document))
+    shown = [HEADINGS.index(name) for name in ("Method", "Target", "Arm", "Test", "MACs")]
+    rows = [[row[k] for k in shown] for row in grid(done.document)]
+    print_table(done.document["title"], [HEADINGS[k] for k in shown], rows)
     for text in sentences(done.document):
         print(text)
     print(f"report: {done.directory / 'report.html'}")

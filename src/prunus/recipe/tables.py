@@ -394,14 +394,22 @@ def digest(value: Any) -> str:
 
 
 def _toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    # A JSON text, number or list is TOML as it stands; only tables are written differently.
     for key, value in table.items():
         if not isinstance(value, dict):
-            yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
+            yield f"{_key(key)} = {_inline(value)}"
     for key, value in table.items():
         if isinstance(value, dict):
             yield f"\n[{prefix}{_key(key)}]"
             yield from _toml(value, f"{prefix}{_key(key)}.")
+
+
+def _inline(value: Any) -> str:
+    # A JSON text or number is TOML as it stands; only tables are written differently.
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(k)} = {_inline(v)}' for k, v in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _key(key: str) -> str:
