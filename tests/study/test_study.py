@@ -46,22 +46,22 @@ def table(studied):
 
 
 def test_what_is_shared_is_trained_once_and_growth_trains_what_is_new(small, tmp_path, trained):
-    study(small(targets={"macs": [0.5, 0.3]}), tmp_path, workers=1)
-    assert {name: trained.count(name) for name in trained} == {
-        "dense": 2, "recover": 4, "scratch_e": 4,
-    }  # fmt: skip
-    trained.clear()
-    first = study(small(targets={"macs": [0.5, 0.3]}), tmp_path, workers=1)
-    assert trained == []
-    study(small(targets={"macs": [0.5, 0.3]}, methods=["l1_filter", "fpgm"]), tmp_path, workers=1)
-    assert {name: trained.count(name) for name in trained} == {"recover": 4, "scratch_e": 4}
-    trained.clear()
-    study(small(seeds=3), tmp_path, workers=1)
-    assert trained == ["dense", "recover", "scratch_e"]
-    trained.clear()
-    again = study(small(targets={"macs": [0.5, 0.3]}), tmp_path, workers=1)
-    assert trained == []
+    sizes = {"targets": {"macs": [0.5, 0.3]}, "seeds": 1}
+
+    def counted(**changes):
+        trained.clear()
+        found = study(small(**changes), tmp_path, workers=1)
+        return found, {name: trained.count(name) for name in trained}
+
+    first, new = counted(**sizes)
+    assert new == {"dense": 1, "recover": 2, "scratch_e": 2}
+    again, new = counted(**sizes)
+    assert new == {}
     assert table(again) == table(first)
+    assert counted(**sizes, methods=["l1_filter", "fpgm"])[1] == {"recover": 2, "scratch_e": 2}
+    assert counted(arms=["fine_tuned", "random"], seeds=1)[1] == {"random": 1}
+    assert counted(seeds=2)[1] == {"dense": 1, "recover": 1, "scratch_e": 1}
+    assert counted(**sizes)[1] == {}
 
 
 def test_a_study_killed_at_any_moment_ends_with_the_same_table(
@@ -86,8 +86,7 @@ def test_a_study_killed_at_any_moment_ends_with_the_same_table(
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     gradual = {"name": "gradual", "end": "3it", "every": "1it", "targets": {"sparsity": [0.75]}}
-    snip = {"name": "snip", "targets": {"sparsity": [0.75]}}
-    grid = STUDY["study"] | {"methods": ["l1_filter", gradual, snip], "arms": EVERY}
+    grid = STUDY["study"] | {"methods": ["l1_filter", gradual], "arms": EVERY}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "dataset", build_tiny_data)
         return study(
@@ -101,7 +100,6 @@ def test_every_arm_of_methods_of_every_kind(full):
     filters = {arm: found["l1_filter", "0.5", arm] for arm in EVERY}
     weights = {arm: found["gradual", "0.75", arm] for arm in EVERY if arm != "pruned"}
     assert ("gradual", "0.75", "pruned") not in found
-    assert ("snip", "0.75", "distilled") not in found
     assert any("gradual prunes while it trains" in note for note in full.document["notes"])
     assert filters["small_dense"]["title"] == "equal-size dense, uniform channels"
 
@@ -117,9 +115,7 @@ def test_every_arm_of_methods_of_every_kind(full):
     assert weights["random"]["params"] == weights["fine_tuned"]["params"]
 
     kinds = {one["method"]: one["unit"] for one in full.document["layers"]}
-    assert kinds == {
-        "l1_filter": "channels", "gradual": "share of weights", "snip": "share of weights",
-    }  # fmt: skip
+    assert kinds == {"l1_filter": "channels", "gradual": "share of weights"}
 
 
 def test_budgets_are_counted_with_what_they_rest_on(full):
@@ -150,7 +146,19 @@ def test_budgets_are_counted_with_what_they_rest_on(full):
     # Equal multiply-accumulates, or twice the epochs where these would be more.
     assert spent("gradual", "0.75", "scratch_b", own) == pytest.approx((32, 32 * sparse))
     assert spent("gradual", "0.75", "scratch_b_2x", own) == pytest.approx((16, 16 * sparse))
-    assert spent("snip", "0.75", "fine_tuned", total)[0] == 12
+
+
+def test_a_method_that_prunes_before_training(small, tmp_path):
+    grid = {"methods": ["snip"], "targets": {"sparsity": [0.75]}, "seeds": 1}
+    arms = ["fine_tuned", "distilled", "scratch_e", "random"]
+    found = study(small(**grid, arms=arms), tmp_path, workers=1)
+    assert [row["arm"] for row in found.document["rows"]] == [
+        "unpruned", "fine_tuned", "scratch_e", "random",
+    ]  # fmt: skip
+    assert any("no trained network to teach" in note for note in found.document["notes"])
+    # As long as another method's network and its fine-tuning together: twelve batches.
+    epochs = {row["arm"]: row["total"]["epochs"] * 8 for row in found.document["rows"]}
+    assert epochs == {"unpruned": 8, "fine_tuned": 12, "scratch_e": 12, "random": 12}
 
 
 def test_files_say_the_same(full):

@@ -9,6 +9,9 @@ import time
 import pytest
 
 from prunus.study import parse_study, study
+from prunus.study.cells import cells_of
+from prunus.study.schedule import perform
+from prunus.study.workers import Processes
 from tiny import STUDY
 
 FRAGILE = """
@@ -30,17 +33,18 @@ def test_a_killed_worker_is_reported_and_its_cell_done_by_another(tmp_path, monk
     model = {"factory": "fragile_network:build", "options": {"mark": str(tmp_path / "mark")}}
     grid = STUDY["study"] | {"arms": ["fine_tuned"], "seeds": 1}
     told = []
-    found = study(
-        parse_study(STUDY | {"model": model, "study": grid}),
-        tmp_path / "runs",
-        workers=2,
-        tell=lambda event, task, words: told.append((event, task.stage, words)),
-    )
+    recipe = parse_study(STUDY | {"model": model, "study": grid})
+    tasks = cells_of(recipe, tmp_path / "runs").tasks
+
+    def tell(event, task, words):
+        told.append((event, task.stage, words))
+
+    assert perform(tasks, Processes(tmp_path / "runs", 1, threads=1), tell) == {}
     assert ("died", "dense", "its process was ended by SIGKILL") in told
     assert [event for event, stage, _ in told if stage == "dense"] == [
         "waiting", "begun", "died", "begun", "done",
     ]  # fmt: skip
-    assert all(row["done"] == 1 for row in found.document["rows"])
+    assert all(task.step.recall() for task in tasks.values())
 
 
 def test_workers_must_be_at_least_one(tables, tmp_path):

@@ -32,6 +32,7 @@ for command in (
     runs.demo,
     runs.run,
     studies.study,
+    studies.advise,
     networks.shrink,
     networks.inspect,
     networks.export,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from prunus.types import Example
+    from prunus.types import Example, Target
 
 _TIMM = "timm:"
 _INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*))?")
@@ -70,6 +70,32 @@ def pair(example: "Example") -> "Example":
 
     found: Example = tree_map_only(Tensor, twice, example)
     return found
+
+
+def parse_target(text: str) -> "Target":
+    """Read a target such as "macs=0.5".
+
+    Raises:
+        ValueError: There is no such target, or the value is none for it.
+    """
+    from dataclasses import fields
+
+    from prunus.names import did_you_mean
+    from prunus.types import Target
+
+    name, _, value = text.partition("=")
+    known = [field.name for field in fields(Target)]
+    if name not in known:
+        raise ValueError(
+            f"a target must be one of {', '.join(known)}, as macs=0.5, got '{text}'."
+            + did_you_mean(name, known)
+        )
+    try:
+        return Target(**{name: float(value)})
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        raise ValueError(f"{name} must be a number, as {name}=0.5, got '{value}'.") from error
 
 
 def _input(text: str) -> "Tensor":

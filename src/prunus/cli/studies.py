@@ -1,9 +1,9 @@
-"""`prunus study`."""
+"""`prunus study` and `prunus advise`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -46,7 +46,7 @@ def study(
     """
     from prunus.study import load
     from prunus.study import study as perform
-    from prunus.study.tables import HEADINGS, grid, sentences
+    from prunus.study.tables import sentences
 
     overrides = [*(changes or []), *([] if seeds is None else [f"study.seeds={seeds}"])]
     loaded = load(recipe, overrides)
@@ -55,12 +55,19 @@ def study(
     if json:
         print_json(done.document)
         return
-    shown = [HEADINGS.index(name) for name in ("Method", "Target", "Arm", "Test", "MACs")]
-    rows = [[row[k] for k in shown] for row in grid(done.document)]
-    print_table(done.document["title"], [HEADINGS[k] for k in shown], rows)
+    print_means(done.document)
     for text in sentences(done.document):
         print(text)
     print(f"report: {done.directory / 'report.html'}")
+
+
+def print_means(document: "Mapping[str, Any]") -> None:
+    """Print the means of a study, in 80 columns."""
+    from prunus.study.tables import HEADINGS, grid
+
+    shown = [HEADINGS.index(name) for name in ("Method", "Target", "Arm", "Test", "MACs")]
+    rows = [[row[k] for k in shown] for row in grid(document)]
+    print_table(document["title"], [HEADINGS[k] for k in shown], rows)
 
 
 @contextmanager
@@ -103,3 +110,60 @@ def _progress(*, shown: bool) -> "Iterator[Tell]":
             progress.update(bar, description="; ".join(running) or "study", total=total)
 
         yield tell
+
+
+def advise(
+    model: str,
+    data: str,
+    /,
+    *,
+    target: str = "macs=0.5",
+    minutes: float = 30,
+    weights: str | None = None,
+    batch_size: int = 128,
+    lr: float = 0.05,
+    workers: int | None = None,
+    directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Find out within a time which method to take, and whether to prune at all.
+
+    A small study: three methods at one size, two seeds each, against random units and training the
+    small network from scratch, with trainings as long as the time allows.
+
+    ```
+    prunus advise lenet5 fashion-mnist-embedded --minutes 10
+    prunus advise package.nets:build folder:photos --weights net.safetensors --target macs=0.3
+    ```
+
+    Args:
+        model: A network of the zoo, torchvision:NAME, or package.module:function of your own.
+        data: A dataset of the zoo, or folder:PATH with train/CLASS/*.png.
+        target: One of macs, params, bytes, sparsity or density, as macs=0.5.
+        minutes: For all of it.
+        weights: What the network has learned; without them it is trained first.
+        batch_size: Samples per step.
+        lr: Peak learning rate; a third of it for fine-tuning.
+        workers: Processes that train side by side; one per core by default.
+        directory: The results are kept in DIR/advise-MODEL-TARGET.
+        json: Print the result document as JSON.
+    """
+    from prunus.cli.models import parse_target
+    from prunus.study.advise import advise as find_out
+    from prunus.study.tables import sentences
+
+    own = ":" in model and not model.startswith("torchvision:")
+    network = {"factory" if own else "name": model, "weights": weights}
+    dataset = {"name": data, "batch_size": batch_size}
+    goal = parse_target(target)
+    with _progress(shown=not json) as tell:
+        done = find_out(
+            network, dataset, goal, minutes, directory, lr=lr, workers=workers, tell=tell
+        )
+    if json:
+        print_json(done.document)
+        return
+    print_means(done.document)
+    for text in (done.document["advice"], *sentences(done.document)):
+        print(text)
+    print(f"report: {done.directory / 'report.html'}")

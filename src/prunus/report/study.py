@@ -69,7 +69,7 @@ def _row(row: Mapping[str, Any], metric: str, dense: Mapping[str, int]) -> dict[
         "all_epochs": f"{row['total']['epochs']:.3g}",
         "macs": count(row["own"]["macs"]),
         "all_macs": count(row["total"]["macs"]),
-        "per_tera": "" if not row["per_tera"] else f"{_scale(metric) * row['per_tera']:.3g}",
+        "per_tera": _plain(_scale(metric) * row["per_tera"]) if row["per_tera"] else "",
     }
 
 
@@ -77,6 +77,10 @@ def _share(value: float | None, whole: int | None) -> tuple[str, str]:
     if value is None:
         return "-", ""
     return count(value), percent(value / whole) if whole and value != whole else ""
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _scale(metric: str) -> int:

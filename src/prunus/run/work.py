@@ -116,7 +116,7 @@ class Work:
 
     def dense(self, directory: Path) -> dict[str, Any]:
         """Load the network's weights, or train it."""
-        model = self._network()
+        model = self.network()
         if self.checkpoint is not None:
             zoo.load_weights(model, self.checkpoint)
             return self._arm(model, directory)
@@ -187,7 +187,7 @@ class Work:
         report, recipe = pruned.result["report"], self.recipe
         metric, share = size_of(report)
         narrow = self._narrow if self._has_width() else None
-        model, made = equal_size(self._network(), narrow, self.example, metric, share, recipe.seed)
+        model, made = equal_size(self.network(), narrow, self.example, metric, share, recipe.seed)
         reinitialise(model, recipe.seed)
         found = self._arm(model, directory, recipe.starting)
         space = trace(model, self.example)
@@ -203,9 +203,9 @@ class Work:
         method = recipe.method.build()
         seed = draw_seed(recipe.seed, arm, draw)
         if arm == "reinit":
-            model, mask = self._small(self._network(seed), pruned)
+            model, mask = self._small(self.network(seed), pruned)
             return self._arm(model, directory, settings, mask)
-        model = self._dense(dense) if method.before_training else self._network()
+        model = self._dense(dense) if method.before_training else self.network()
         if arm == "unpruned":
             return self._arm(model, directory, settings)
         if method.rewind is not None and (start := _tensors(pruned, "start")):
@@ -247,7 +247,8 @@ class Work:
             "speedup": asdict(speedup(times["dense"], times["pruned"])),
         }
 
-    def _network(self, seed: int | None = None) -> nn.Module:
+    def network(self, seed: int | None = None) -> nn.Module:
+        """Return the network as it is drawn with a seed, the recipe's by default."""
         model = self.recipe.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed if seed is None else seed)
@@ -265,10 +266,10 @@ class Work:
         model = self.recipe.model
         options = model.options | {"width": width * model.options.get("width", 1.0)}
         narrower = model.model_copy(update={"options": options})
-        return Work(self.recipe.model_copy(update={"model": narrower}))._network()
+        return Work(self.recipe.model_copy(update={"model": narrower})).network()
 
     def _dense(self, dense: Done) -> nn.Module:
-        model = self._network()
+        model = self.network()
         model.load_state_dict(_tensors(dense, "weights"))
         return model
 
@@ -291,7 +292,7 @@ class Work:
         soft = self.recipe.soft_targets
         if soft is None:
             return None
-        teachers = [self._network() for _ in self.teachers]
+        teachers = [self.network() for _ in self.teachers]
         for teacher, file in zip(teachers, self.teachers, strict=True):
             zoo.load_weights(teacher, file)
         return Distillation(teachers or self._dense(dense), soft)
