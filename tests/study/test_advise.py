@@ -49,7 +49,7 @@ def test_no_method_came_to_its_end():
 def test_the_time_decides_the_length_and_too_little_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "dataset", build_tiny_data)
     network, data = {"name": "lenet300"}, {"name": "mnist", "batch_size": 50}
-    with pytest.raises(ValueError, match="minutes must be at least .* got 1e-05; allow more"):
+    with pytest.raises(ValueError, match=r"minutes must be at least .* got 1e-05; allow more"):
         advise(network, data, Target(macs=0.5), 1e-5, tmp_path, workers=1)
     with pytest.raises(RecipeError, match="'lenet301' is unknown"):
         advise({"name": "lenet301"}, data, Target(macs=0.5), 1, tmp_path)
