@@ -76,7 +76,10 @@ def test_what_is_needed_comes_first_and_what_is_done_is_not_done_again():
 
 def test_an_error_fails_what_needs_it_and_the_rest_goes_on():
     workers = Pretend({"a": [("ValueError: no",)]})
-    failed, _ = play(diamond(), workers)
+    failed, told = play(diamond(), workers)
+    assert [event for event in told if event[0] in ("failed", "lost")] == [
+        ("failed", "a"), ("lost", "both"),
+    ]  # fmt: skip
     assert failed == {"a": "ValueError: no", "both": "needs a, which failed"}
     assert workers.given.count("a") == 1
     assert "b" in workers.given

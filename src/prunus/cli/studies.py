@@ -102,7 +102,7 @@ def _progress(*, shown: bool) -> "Iterator[Tell]":
                 running[task.title] = None
             else:
                 running.pop(task.title, None)
-            if event in ("found", "done", "failed"):
+            if event in ("found", "done", "failed", "lost"):
                 progress.advance(bar)
             if event in ("failed", "died"):
                 verb = "failed" if event == "failed" else "is tried again"
@@ -121,7 +121,7 @@ def advise(
     minutes: float = 30,
     weights: str | None = None,
     batch_size: int = 128,
-    lr: float = 0.05,
+    lr: float = 0.02,
     workers: int | None = None,
     directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
     json: Json = False,

@@ -37,7 +37,7 @@ def advise(
     minutes: float,
     root: Path | str = Path("runs"),
     *,
-    lr: float = 0.05,
+    lr: float = 0.02,
     workers: int | None = None,
     tell: Tell = lambda event, task, words: None,
 ) -> Studied:
@@ -49,8 +49,8 @@ def advise(
         target: How small.
         minutes: In all. Started again, what is done is found done.
         root: The folder of all runs.
-        lr: Peak learning rate of SGD with momentum, down along half a cosine; a third of it for
-            fine-tuning.
+        lr: Peak learning rate of SGD with momentum, after a warm-up and down along half a cosine;
+            a third of it for fine-tuning. Gradients are clipped to a norm of 1.
         workers: Processes; one per core by default.
         tell: Told what happens.
 
@@ -131,8 +131,10 @@ def _tables(
     model: Mapping[str, Any], data: Mapping[str, Any], target: Target, lr: float, steps: int
 ) -> dict[str, Any]:
     single = target.metric in ("sparsity", "density")
-    training = {"schedule": "cosine", "lr": lr, "length": f"{steps}it"}
-    short = {"lr": lr / 3, "length": f"{max(1, int(steps * _SHORT))}it"}
+    training: dict[str, Any] = {"schedule": "cosine", "lr": lr, "length": f"{steps}it"}
+    training |= {"warmup": f"{steps // 10}it", "clip_norm": 1.0}  # for networks not seen before
+    few = max(1, int(steps * _SHORT))
+    short = {"lr": lr / 3, "length": f"{few}it", "warmup": "0it"}
     label = str(model.get("name") or model.get("factory")).replace(":", "-")
     return {
         "name": f"advise-{label}-{target.metric}-{target.value:g}",
@@ -157,7 +159,8 @@ def _timed(recipe: StudyRecipe) -> dict[str, float]:
     assert recipe.train is not None and data is not None
     seconds = []
     for steps in (1, 1, 1 + _TIMED):  # the first pays for all that is imported and made once
-        settings = recipe.train.model_copy(update={"length": f"{steps}it", "eval_every": "1000ep"})
+        short = {"length": f"{steps}it", "warmup": "0it", "eval_every": "1000ep"}
+        settings = recipe.train.model_copy(update=short)
         copy = deepcopy(network)
         begin = time.perf_counter()
         fit(copy, data, settings)

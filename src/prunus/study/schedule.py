@@ -10,9 +10,10 @@ from typing import Literal, Protocol
 
 from prunus.study.cells import Task
 
-Event = Literal["found", "waiting", "begun", "done", "failed", "died"]
+Event = Literal["found", "waiting", "begun", "done", "failed", "lost", "died"]
 Tell = Callable[[Event, Task, str], None]
-"""Called with what happened to a task, and words on it where it failed or its worker died."""
+"""Called with what happened to a task, and words on it where it failed, is lost because what it
+needs failed, or its worker died."""
 
 TRIES = 2
 
@@ -73,16 +74,16 @@ def perform(tasks: Mapping[str, Task], workers: Workers, tell: Tell) -> dict[str
         tell("found" if key in done else "waiting", task, "")
     running: set[str] = set()
 
-    def fail(key: str, why: str) -> None:
+    def fail(key: str, event: Event, why: str) -> None:
         failed[key] = why
-        tell("failed", tasks[key], why)
+        tell(event, tasks[key], why)
 
     try:
         while waiting or running:
             for key, task in list(waiting.items()):
                 if broken := [need for need in task.needs if need in failed]:
                     del waiting[key]
-                    fail(key, f"needs {tasks[broken[0]].title}, which failed")
+                    fail(key, "lost", f"needs {tasks[broken[0]].title}, which failed")
                 elif workers.free() and done.issuperset(task.needs):
                     del waiting[key]
                     running.add(key)
@@ -96,7 +97,7 @@ def perform(tasks: Mapping[str, Task], workers: Workers, tell: Tell) -> dict[str
                     tell("died", tasks[key], ended.error)
                     waiting[key] = tasks[key]
                 elif ended.error:
-                    fail(key, ended.error)
+                    fail(key, "failed", ended.error)
                 else:
                     done.add(key)
                     tell("done", tasks[key], "")
