@@ -16,9 +16,10 @@ TIERS = [
     {"training"},
     {"methods", "zoo", "deploy"},
     {"pruning", "saving"},
-    {"study", "federated", "integrations"},
+    {"federated", "integrations"},
     {"recipe"},
     {"run", "report"},
+    {"study"},
     {"cli", "demo"},
 ]
 RANK = {name: rank for rank, names in enumerate(TIERS) for name in names}

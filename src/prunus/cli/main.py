@@ -8,7 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from prunus import __version__, errors
-from prunus.cli import networks, packed, runs, tables
+from prunus.cli import networks, packed, runs, studies, tables
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -31,6 +31,8 @@ app = App(
 for command in (
     runs.demo,
     runs.run,
+    studies.study,
+    studies.advise,
     networks.shrink,
     networks.inspect,
     networks.export,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from prunus.types import Example
+    from prunus.types import Example, Target
 
 _TIMM = "timm:"
 _INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*))?")
@@ -70,6 +70,38 @@ def pair(example: "Example") -> "Example":
 
     found: Example = tree_map_only(Tensor, twice, example)
     return found
+
+
+def parse_target(
+    text: str, runtime: str = "onnxruntime", threads: int = 1, batch: int = 1
+) -> "Target":
+    """Read a target such as "macs=0.5".
+
+    Args:
+        text: The target.
+        runtime: Where a time is measured.
+        threads: Threads of the runtime then.
+        batch: Rows of one inference then.
+
+    Raises:
+        ValueError: There is no such target, or the value is none for it.
+    """
+    from prunus.names import did_you_mean
+    from prunus.types import METRICS, Target
+
+    name, _, value = text.partition("=")
+    known = list(METRICS)
+    if name not in known:
+        raise ValueError(
+            f"a target must be one of {', '.join(known)}, as macs=0.5, got '{text}'."
+            + did_you_mean(name, known)
+        )
+    try:
+        return Target.of(name, float(value), runtime=runtime, threads=threads, batch=batch)
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        raise ValueError(f"{name} must be a number, as {name}=0.5, got '{value}'.") from error
 
 
 def _input(text: str) -> "Tensor":

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from prunus.cli.models import build, pair
+from prunus.cli.models import build, pair, parse_target
 from prunus.cli.scan import print_sensitivity, scan
 from prunus.cli.show import Json, print_json, print_table
 
 # torch is imported where it is needed, so that --help comes at once.
 if TYPE_CHECKING:
     from prunus.report import Inspection
-    from prunus.types import Target
 
 Shape = Annotated[str | None, Parameter(name="--input")]
 
@@ -62,7 +61,7 @@ def shrink(
     from prunus.saving import save
 
     network, example = build(model, weights, shape)
-    goal = None if target is None else _target(target, runtime, threads, batch)
+    goal = None if target is None else parse_target(target, runtime, threads, batch)
     result = prune(network, example, method=method, target=goal)
     export_onnx(result.model, pair(example), out / "pruned.onnx")
     write_tensors(out / "mask.safetensors", result.mask)
@@ -325,22 +324,3 @@ def bench(
             for name, one in times.items()
         ],
     )
-
-
-def _target(text: str, runtime: str, threads: int, batch: int) -> "Target":
-    from prunus.names import did_you_mean
-    from prunus.types import METRICS, Target
-
-    name, _, value = text.partition("=")
-    known = list(METRICS)
-    if name not in known:
-        raise ValueError(
-            f"a target must be one of {', '.join(known)}, as macs=0.5, got '{text}'."
-            + did_you_mean(name, known)
-        )
-    try:
-        return Target.of(name, float(value), runtime=runtime, threads=threads, batch=batch)
-    except ValueError as error:
-        if "could not convert" not in str(error):
-            raise
-        raise ValueError(f"{name} must be a number, as {name}=0.5, got '{value}'.") from error

@@ -1,6 +1,7 @@
 """A run as data: one table per choice, with TOML as its text form."""
 
 from prunus.recipe.tables import (
+    Arm,
     Bench,
     Dataset,
     Distil,
@@ -8,11 +9,14 @@ from prunus.recipe.tables import (
     MethodChoice,
     Network,
     Recipe,
+    Table,
     digest,
+    to_toml,
 )
-from prunus.recipe.text import load, override, parse
+from prunus.recipe.text import checked, load, override, parse, read
 
 __all__ = [
+    "Arm",
     "Bench",
     "Dataset",
     "Distil",
@@ -20,8 +24,12 @@ __all__ = [
     "MethodChoice",
     "Network",
     "Recipe",
+    "Table",
+    "checked",
     "digest",
     "load",
     "override",
     "parse",
+    "read",
+    "to_toml",
 ]

@@ -26,16 +26,18 @@ from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.recovery import SoftTargets
 from prunus.recovery.distil import Combination
-from prunus.space import Unstructured
+from prunus.space import Branches, Unstructured
 from prunus.training import TrainSettings
 from prunus.types import Target
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """One table of a recipe: it has the keys named here and no others, and never changes."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Network(_Table):
+class Network(Table):
     """Which network, and the weights it starts from.
 
     Args:
@@ -63,7 +65,7 @@ class Network(_Table):
         return self
 
 
-class Dataset(_Table):
+class Dataset(Table):
     """Which data, and how it is cut into batches; see `prunus.zoo.dataset`.
 
     Args:
@@ -129,7 +131,7 @@ class MethodChoice(BaseModel):
         return METHODS[self.name](**self.arguments)
 
 
-class Distil(_Table):
+class Distil(Table):
     """What `finetune` learns beside the labels: soft targets, see `prunus.recovery.SoftTargets`.
 
     Args:
@@ -160,19 +162,28 @@ class Distil(_Table):
 
 
 Arm = Literal[
-    "scratch_e", "scratch_b", "unpruned", "reinit", "random_mask", "shuffle_all", "shuffle_even"
+    "scratch_e",
+    "scratch_b",
+    "scratch_b_2x",
+    "random",
+    "small_dense",
+    "unpruned",
+    "reinit",
+    "random_mask",
+    "shuffle_all",
+    "shuffle_even",
 ]
 """A control that a recipe may train beside the pruned network."""
 
 
-class Export(_Table):
+class Export(Table):
     """Whether the networks leave as ONNX files."""
 
     onnx: bool = True
     dynamic_batch: bool = True
 
 
-class Bench(_Table):
+class Bench(Table):
     """How the exported files are timed; no rounds, no timing."""
 
     runtime: str = "onnxruntime"
@@ -197,7 +208,7 @@ class Bench(_Table):
         return rounds
 
 
-class Recipe(_Table):
+class Recipe(Table):
     """One run: a network, its data, a method, and what is done before and after.
 
     Args:
@@ -213,7 +224,11 @@ class Recipe(_Table):
         distil: Makes `finetune` learn from teachers; by default the method decides, and most learn
             from labels alone.
         arms: Controls. "scratch_e" trains the pruned network from random weights for as many
-            epochs as the dense one, "scratch_b" for as many multiply-accumulates. The others train
+            epochs as the dense one, "scratch_b" for as many multiply-accumulates, "scratch_b_2x"
+            too but for at most twice the epochs. "random" is fine-tuned like the pruned network,
+            but as many units of each layer as went are gone at random; "small_dense" is an ordinary
+            network of its size: of less width where the network has the option, else with the same
+            share of channels, at random, gone from every layer. The others train
             as a network is from its initialisation: the whole network ("unpruned"), for methods
             that never train it by itself; the pruned one drawn anew as the first was ("reinit");
             and from the first weights, as many single weights at random, in each layer
@@ -274,8 +289,8 @@ class Recipe(_Table):
         return self
 
     def _check_arms(self, method: Method) -> None:
-        repeating = [arm for arm in self.arms if arm.startswith("scratch") or self.starting is None]
-        if repeating and self.train is None:
+        repeating = [arm for arm in self.arms if arm != "random" and self.starting is None]
+        if repeating:
             raise ValueError(
                 f"arms {', '.join(repeating)} repeat the dense network's training; "
                 "add the [train] table that describes it."
@@ -284,6 +299,8 @@ class Recipe(_Table):
             raise ValueError(
                 "the arm unpruned is the dense network, which is trained anyway; leave it out."
             )
+        if "random" in self.arms:
+            self._check_random(method)
         drawn = [arm for arm in self.arms if arm in ("random_mask", "shuffle_all", "shuffle_even")]
         single = (
             isinstance(method.granularity, Unstructured) and method.granularity.unit == "weight"
@@ -297,6 +314,17 @@ class Recipe(_Table):
             raise ValueError(
                 f"arms {', '.join(drawn)} begin from the first weights, which are not known of "
                 "model.weights; train the dense network here, or take reinit."
+            )
+
+    def _check_random(self, method: Method) -> None:
+        if self.finetune is None:
+            raise ValueError("the arm random trains as [finetune] says; add that table.")
+        unit = method.granularity
+        kernels = isinstance(unit, Unstructured) and unit.unit == "kernel"
+        if kernels or isinstance(unit, Branches) or method.temporary:
+            raise ValueError(
+                f"the arm random draws single weights or channels, but method '{self.method.name}' "
+                "removes other units, or none in the end; leave it out."
             )
 
     @property
@@ -360,7 +388,12 @@ class Recipe(_Table):
 
     def to_toml(self) -> str:
         """Return the TOML text that `load` reads back as an equal recipe."""
-        return "\n".join(_toml(self.model_dump(mode="json", exclude_defaults=True))) + "\n"
+        return to_toml(self.model_dump(mode="json", exclude_defaults=True))
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Return the TOML text of tables."""
+    return "\n".join(_toml(tables)) + "\n"
 
 
 def digest(value: Any) -> str:
@@ -370,14 +403,22 @@ def digest(value: Any) -> str:
 
 
 def _toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    # A JSON text, number or list is TOML as it stands; only tables are written differently.
     for key, value in table.items():
         if not isinstance(value, dict):
-            yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
+            yield f"{_key(key)} = {_inline(value)}"
     for key, value in table.items():
         if isinstance(value, dict):
             yield f"\n[{prefix}{_key(key)}]"
             yield from _toml(value, f"{prefix}{_key(key)}.")
+
+
+def _inline(value: Any) -> str:
+    # A JSON text or number is TOML as it stands; only tables are written differently.
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(k)} = {_inline(v)}' for k, v in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _key(key: str) -> str:

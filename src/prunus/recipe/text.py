@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,6 +13,8 @@ from prunus.errors import RecipeError
 from prunus.names import did_you_mean
 from prunus.recipe.tables import Recipe
 from prunus.types import METRICS
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -26,6 +28,20 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: The file is missing or not TOML, or a key or value is wrong.
     """
+    tables = read(path, overrides)
+    if "study" in tables:
+        raise RecipeError(
+            f"{Path(path).name} has a [study] table, so it is many runs; give it to `prunus study`."
+        )
+    return parse(tables, Path(path).parent)
+
+
+def read(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the tables of a TOML file and change some keys; see `load`.
+
+    Raises:
+        RecipeError: The file is missing or not TOML, or an override cannot be applied.
+    """
     path = Path(path)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -35,21 +51,35 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path.name} is not valid TOML: {error}.") from error
-    recipe = parse(override(tables, overrides))
-    recipe._folder = path.parent
+    return override(tables, overrides)
+
+
+def parse(tables: Mapping[str, Any], folder: Path = Path()) -> Recipe:
+    """Check the tables of a recipe.
+
+    Args:
+        tables: By name.
+        folder: Where files that it names are looked for first.
+
+    Raises:
+        RecipeError: A key is unknown or missing, or a value is of the wrong type or out of range.
+    """
+    recipe = checked(Recipe, tables)
+    recipe._folder = folder
     return recipe
 
 
-def parse(tables: Mapping[str, Any]) -> Recipe:
-    """Check the tables of a recipe.
+def checked(kind: type[Kind], tables: Mapping[str, Any]) -> Kind:
+    """Make a `kind` of tables, with mistakes said in the library's form.
 
     Raises:
         RecipeError: A key is unknown or missing, or a value is of the wrong type or out of range.
     """
     try:
-        return Recipe.model_validate(dict(tables))
+        return kind.model_validate(dict(tables))
     except ValidationError as error:
-        raise RecipeError("\n".join(_phrase(dict(item)) for item in error.errors())) from error
+        said = (_phrase(dict(item), kind) for item in error.errors())
+        raise RecipeError("\n".join(said)) from error
 
 
 def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -83,10 +113,12 @@ def _value(text: str) -> Any:
         return text
 
 
-def _keys(location: Sequence[Any]) -> list[str]:
-    """Return the keys of the table at `location`, which is inside `Recipe`."""
-    table: Any = Recipe
+def _keys(location: Sequence[Any], kind: type[BaseModel]) -> list[str]:
+    """Return the keys of the table at `location`, which is inside `kind`."""
+    table: Any = kind
     for part in location:
+        if isinstance(part, int):  # one table of a list of them
+            continue
         annotation = table.model_fields[part].annotation
         table = next(
             kind
@@ -118,13 +150,13 @@ _BOUNDS = {
 }
 
 
-def _phrase(error: Mapping[str, Any]) -> str:
+def _phrase(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     """Say one of pydantic's errors in the library's form: the thing, the rule, what was got."""
     location = error["loc"]
     key = ".".join(str(part) for part in location)
     kind, got, context = str(error["type"]), error["input"], error.get("ctx", {})
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
-        known = _keys(location[:-1])
+        known = _keys(location[:-1], root)
         return (
             f"recipe key '{key}' is unknown.{did_you_mean(str(location[-1]), known)} Known are "
             f"{', '.join(known)}."

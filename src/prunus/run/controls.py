@@ -13,6 +13,9 @@ from prunus.types import Mask
 NAMES = {
     "scratch_e": "scratch-E",
     "scratch_b": "scratch-B",
+    "scratch_b_2x": "scratch-B, at most 2x",
+    "random": "random units",
+    "small_dense": "equal-size dense",
     "unpruned": "unpruned",
     "reinit": "re-initialised",
     "random_mask": "random mask",
@@ -21,8 +24,9 @@ NAMES = {
 }
 """Arm of a recipe -> its name in results."""
 
-_ONCE = ("scratch_e", "scratch_b", "unpruned")
+_ONCE = ("scratch_e", "scratch_b", "scratch_b_2x", "small_dense", "unpruned")
 _SPREADS: dict[str, Spread] = {
+    "random": "layer",
     "random_mask": "layer",
     "shuffle_all": "all",
     "shuffle_even": "even",

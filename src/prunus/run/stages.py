@@ -73,21 +73,33 @@ def _stage(
     compute: Callable[[Path], dict[str, Any]],
     announce: Announce,
 ) -> Done:
-    key = digest(inputs)
-    begun, ended = directory / "inputs.json", directory / "result.json"
-    if not begun.exists() or digest(read_json(begun)) != key:
+    begun = directory / "inputs.json"
+    if not begun.exists() or digest(read_json(begun)) != digest(inputs):
         if directory.exists():
             shutil.rmtree(directory)
         write_json(begun, inputs)
     seconds = None
-    if not ended.exists():
+    if (done := recall(directory, inputs)) is None:
         start = time.perf_counter()
-        write_json(ended, compute(directory))
+        result = compute(directory)
+        write_json(directory / "result.json", result)
         seconds = time.perf_counter() - start
+        done = Done(directory, digest(inputs), read_json(directory / "result.json"))
     sweep(directory)
-    done = Done(directory, key, read_json(ended))
     announce(directory.name, done.result, seconds)
     return done
+
+
+def recall(directory: Path, inputs: Mapping[str, Any]) -> Done | None:
+    """Return a stage if it is done with these inputs.
+
+    Raises:
+        CheckpointError: A JSON file in the directory is damaged.
+    """
+    begun, ended = directory / "inputs.json", directory / "result.json"
+    if not ended.exists() or digest(read_json(begun)) != digest(inputs):
+        return None
+    return Done(directory, digest(inputs), read_json(ended))
 
 
 def sweep(directory: Path) -> None:

@@ -24,8 +24,10 @@ from prunus.recovery import (
     recalibrate_batch_norm,
     reinitialise,
     scratch_settings,
+    shuffled,
 )
 from prunus.run.controls import draw_seed, levels, random_mask
+from prunus.run.equal_size import equal_size, size_of
 from prunus.run.stages import Done
 from prunus.saving import save
 from prunus.schedules import iterations
@@ -114,7 +116,7 @@ class Work:
 
     def dense(self, directory: Path) -> dict[str, Any]:
         """Load the network's weights, or train it."""
-        model = self._network()
+        model = self.network()
         if self.checkpoint is not None:
             zoo.load_weights(model, self.checkpoint)
             return self._arm(model, directory)
@@ -138,6 +140,8 @@ class Work:
             )
         write_tensors(directory / "mask.safetensors", result.mask)
         found = self._arm(result.model, directory)
+        space = trace(model, self.example)
+        found |= {"macs": _macs(space, result.mask), "kept": _shares(space, result.mask)}
         return {**found, **trained, "report": result.report.to_dict()}
 
     def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
@@ -146,20 +150,49 @@ class Work:
         return self._arm(model, directory, self.recipe.finetune, mask, self._objective(dense))
 
     def scratch(
-        self, directory: Path, dense: Done, pruned: Done, budget: Literal["E", "B"]
+        self,
+        directory: Path,
+        dense: Done,
+        pruned: Done,
+        budget: Literal["E", "B"],
+        cap: float | None = None,
     ) -> dict[str, Any]:
         """Train the pruned network from random weights, for the dense one's epochs or MACs."""
         model, mask = self._pruned(dense, pruned, pruned)
         space = trace(self._dense(dense), self.example)
-        kept = _tensors(pruned, "mask")
-        dense_macs = sum(weight.positions * kept[weight.name].numel() for weight in space.weights)
-        pruned_macs = sum(
-            weight.positions * int(kept[weight.name].sum()) for weight in space.weights
+        macs = _macs(space, _tensors(pruned, "mask"))
+        assert self.recipe.starting is not None
+        settings = scratch_settings(
+            self.recipe.starting, macs["dense"], macs["pruned"], budget, cap
         )
-        assert self.recipe.train is not None
-        settings = scratch_settings(self.recipe.train, dense_macs, pruned_macs, budget)
         reinitialise(model, self.recipe.seed, mask)
         return self._arm(model, directory, settings, mask)
+
+    def random(self, directory: Path, dense: Done, pruned: Done, draw: int) -> dict[str, Any]:
+        """Train on what is left when as many units of each layer are gone, but at random."""
+        recipe, model = self.recipe, self._dense(dense)
+        seed = draw_seed(recipe.seed, "random", draw)
+        space, mask = trace(model, self.example), _tensors(pruned, "mask")
+        held = None
+        if pruned.result["report"]["form"] == "masked":
+            granularity = recipe.method.build().granularity
+            held = random_mask(space, granularity, mask, "random", seed)
+        else:
+            keep = shuffled(_kept(space, mask), "layer", seed)
+            model = shrink(model, space, keep, self.example).model
+        return self._arm(model, directory, recipe.finetune, held, self._objective(dense))
+
+    def small_dense(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
+        """Train an ordinary network of the pruned one's size from random weights."""
+        report, recipe = pruned.result["report"], self.recipe
+        metric, share = size_of(report)
+        narrow = self._narrow if self._has_width() else None
+        model, made = equal_size(self.network(), narrow, self.example, metric, share, recipe.seed)
+        reinitialise(model, recipe.seed)
+        found = self._arm(model, directory, recipe.starting)
+        space = trace(model, self.example)
+        costs = {name: space.cost(name).dense for name in ("macs", "bytes")}
+        return {**found, "made": made, "costs": costs}
 
     def control(
         self, directory: Path, dense: Done, pruned: Done, arm: str, draw: int
@@ -170,9 +203,9 @@ class Work:
         method = recipe.method.build()
         seed = draw_seed(recipe.seed, arm, draw)
         if arm == "reinit":
-            model, mask = self._small(self._network(seed), pruned)
+            model, mask = self._small(self.network(seed), pruned)
             return self._arm(model, directory, settings, mask)
-        model = self._dense(dense) if method.before_training else self._network()
+        model = self._dense(dense) if method.before_training else self.network()
         if arm == "unpruned":
             return self._arm(model, directory, settings)
         if method.rewind is not None and (start := _tensors(pruned, "start")):
@@ -214,7 +247,8 @@ class Work:
             "speedup": asdict(speedup(times["dense"], times["pruned"])),
         }
 
-    def _network(self, seed: int | None = None) -> nn.Module:
+    def network(self, seed: int | None = None) -> nn.Module:
+        """Return the network as it is drawn with a seed, the recipe's by default."""
         model = self.recipe.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed if seed is None else seed)
@@ -222,8 +256,20 @@ class Work:
                 return zoo.user_network(model.factory, model.options)
             return zoo.network(str(model.name), **model.options)
 
+    def _has_width(self) -> bool:
+        """Whether the network takes a width multiplier."""
+        model = self.recipe.model
+        return "width" in zoo.network_options(model.name or str(model.factory))
+
+    def _narrow(self, width: float) -> nn.Module:
+        """Return the network with its width times `width`."""
+        model = self.recipe.model
+        options = model.options | {"width": width * model.options.get("width", 1.0)}
+        narrower = model.model_copy(update={"options": options})
+        return Work(self.recipe.model_copy(update={"model": narrower})).network()
+
     def _dense(self, dense: Done) -> nn.Module:
-        model = self._network()
+        model = self.network()
         model.load_state_dict(_tensors(dense, "weights"))
         return model
 
@@ -246,7 +292,7 @@ class Work:
         soft = self.recipe.soft_targets
         if soft is None:
             return None
-        teachers = [self._network() for _ in self.teachers]
+        teachers = [self.network() for _ in self.teachers]
         for teacher, file in zip(teachers, self.teachers, strict=True):
             zoo.load_weights(teacher, file)
         return Distillation(teachers or self._dense(dense), soft)
@@ -302,7 +348,11 @@ class Work:
             progress=self.progress,
             objective=objective,
         )
-        return {"epochs": history.steps / self.data.steps_per_epoch, "curve": history.records}
+        return {
+            "epochs": history.steps / self.data.steps_per_epoch,
+            "samples": history.steps * self.data.batch_size,
+            "curve": history.records,
+        }
 
     def _arm(
         self,
@@ -317,18 +367,34 @@ class Work:
         trained = {} if settings is None else self._fit(model, directory, settings, hook, objective)
         write_tensors(directory / "weights.safetensors", model.state_dict())
         parameters = list(model.parameters())
-        found: dict[str, float] = {
+        found: dict[str, Any] = {
             "params": sum(parameter.numel() for parameter in parameters),
             "nonzero": sum(int(parameter.count_nonzero()) for parameter in parameters),
         }
         if self.data is not None:
             metrics = evaluate(model, self.data)
-            found |= metrics.named(self.data.metric)
+            found |= metrics.named(self.data.metric) | {"tested": metrics.count}
+            if next(self.data.eval_batches("val"), None) is not None:
+                found["val"] = evaluate(model, self.data, "val").named(self.data.metric)
         return {**found, **trained}
 
 
 def _tensors(done: Done, name: str) -> dict[str, Tensor]:
     return read_tensors(done.directory / f"{name}.safetensors")[0]
+
+
+def _macs(space: Space, mask: Mask) -> dict[str, int]:
+    """Count multiply-accumulates for one input, those with masked weights as not done."""
+    kept = {weight: mask[weight.name] for weight in space.weights}
+    return {
+        "dense": sum(weight.positions * tensor.numel() for weight, tensor in kept.items()),
+        "pruned": sum(weight.positions * int(tensor.sum()) for weight, tensor in kept.items()),
+    }
+
+
+def _shares(space: Space, mask: Mask) -> dict[str, float]:
+    """Return the share of the weights of each layer that is kept."""
+    return {weight.name: float(mask[weight.name].float().mean()) for weight in space.weights}
 
 
 def _kept(space: Space, mask: Mask) -> Keep:

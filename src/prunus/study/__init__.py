@@ -1,5 +1,14 @@
-"""Experiments above methods."""
+"""Experiments above methods: which one, at which size, and against training from scratch."""
 
+from prunus.study.arms import ARMS as ARMS
+from prunus.study.execute import Studied as Studied
+from prunus.study.execute import study as study
 from prunus.study.missing import MissingClasses as MissingClasses
 from prunus.study.missing import distil_without as distil_without
+from prunus.study.recipe import Grid as Grid
+from prunus.study.recipe import StudyMethod as StudyMethod
+from prunus.study.recipe import StudyRecipe as StudyRecipe
+from prunus.study.recipe import load as load
+from prunus.study.recipe import parse_study as parse_study
+from prunus.study.schedule import Tell as Tell
 from prunus.study.specialists import train_specialist as train_specialist

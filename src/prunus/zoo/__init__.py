@@ -10,6 +10,7 @@ from prunus.zoo.networks import (
     check_network,
     example,
     network,
+    network_options,
     user_network,
     user_network_and_example,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "example",
     "load_weights",
     "network",
+    "network_options",
     "translate",
     "user_network",
     "user_network_and_example",

@@ -96,6 +96,24 @@ def network(name: str, **options: Any) -> nn.Module:
     return entry.build(**options)
 
 
+def network_options(name: str) -> tuple[str, ...]:
+    """Return the options of a network by name.
+
+    Args:
+        name: As `network` takes it, or "package.module:function" for the user's own.
+
+    Raises:
+        ValueError: There is no such network or function.
+    """
+    if name in NETWORKS:
+        build: Callable[..., Any] = NETWORKS[name].build
+    elif (inner := _torchvision_name(name)) is not None:
+        build = _torchvision_builder(inner)
+    else:
+        build = _user_function(name)
+    return tuple(inspect.signature(build).parameters)
+
+
 def check_network(name: str) -> None:
     """Raise what `network` raises for an unknown name, without building anything.
 
@@ -150,6 +168,19 @@ def user_network_and_example(
         ValueError: `factory` has another form, or there is no such module or function.
         TypeError: The function returned neither an `nn.Module` nor one with an example.
     """
+    function = _user_function(factory)
+    model, example = function(**(options or {})), None
+    if isinstance(model, tuple) and len(model) == 2:
+        model, example = model
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"factory {factory!r} must return an nn.Module, or one with an example input as "
+            f"(model, example), got {type(model).__name__}."
+        )
+    return model, example
+
+
+def _user_function(factory: str) -> Callable[..., Any]:
     module_name, _, function_name = factory.partition(":")
     if not module_name or not function_name:
         raise ValueError(f"factory must be 'package.module:function', got {factory!r}.")
@@ -163,21 +194,13 @@ def user_network_and_example(
             f"factory {factory!r}: there is no module {error.name!r}; install it, or put its "
             "folder on PYTHONPATH."
         ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
+    function: Callable[..., Any] | None = getattr(module, function_name, None)
+    if function is None or not callable(function):
         raise ValueError(
             f"factory {factory!r}: module {module_name!r} has no function {function_name!r}."
             f"{did_you_mean(function_name, dir(module))}"
         )
-    model, example = function(**(options or {})), None
-    if isinstance(model, tuple) and len(model) == 2:
-        model, example = model
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"factory {factory!r} must return an nn.Module, or one with an example input as "
-            f"(model, example), got {type(model).__name__}."
-        )
-    return model, example
+    return function
 
 
 def _torchvision_name(name: str) -> str | None:

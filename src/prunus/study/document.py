@@ -1,0 +1,165 @@
+"""The result of a study as plain data: cells, means over seeds, comparisons, and what they say."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from prunus.run.stages import Done
+from prunus.study.arms import ARMS
+from prunus.study.cells import Cell, Cells
+from prunus.study.compare import comparisons, verdicts
+from prunus.study.measure import dense_size, values
+from prunus.study.recipe import StudyRecipe
+from prunus.study.statistics import mean
+
+Row = dict[str, Any]
+
+
+def document(
+    study: StudyRecipe,
+    laid_out: Cells,
+    failed: Mapping[str, str],
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Gather a study.
+
+    Args:
+        study: Its recipe.
+        laid_out: Its cells.
+        failed: Key of a stage -> why it could not be done.
+        environment: Where it was made.
+
+    Returns:
+        Plain data: "cells", one per network; "rows", one per arm, method and size, with means over
+        seeds; "comparisons", "verdicts" and "layers"; and what they were made with.
+    """
+    done = {key: task.step.recall() for key, task in laid_out.tasks.items()}
+    dense = dense_size(one.result for one in done.values() if one is not None)
+    cells = [_cell(cell, laid_out, done, dense, failed) for cell in laid_out.cells]
+    metric = next((found["metric"] for found in cells if "metric" in found), "accuracy")
+    rows = [_row(own) for own in _grouped(cells).values()]
+    compared = comparisons(cells, metric)
+    return {
+        "title": study.name,
+        "metric": metric,
+        "seeds": study.study.seeds,
+        "dense": dense,
+        "verdicts": verdicts(compared, metric, study.study.seeds),
+        "rows": rows,
+        "comparisons": compared,
+        "layers": _layers(laid_out, done),
+        "cells": cells,
+        "notes": [*_notes(study, cells), *laid_out.notes],
+        "environment": environment,
+        "recipe": study.model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+def _cell(
+    cell: Cell,
+    laid_out: Cells,
+    done: Mapping[str, Done | None],
+    dense: dict[str, int],
+    failed: Mapping[str, str],
+) -> Row:
+    """Return a cell's coordinates, its numbers if it is done, and why not if it failed."""
+    target = cell.target and {"metric": cell.target.metric, "value": cell.target.value}
+    found: Row = {"method": cell.method, "target": target, "arm": cell.arm, "seed": cell.seed}
+    found["failed"] = next((failed[k] for k in cell.stages.values() if k in failed), None)
+    ours = {name: done[key] for name, key in cell.stages.items()}
+    results = {name: one.result for name, one in ours.items() if one is not None}
+    if len(results) < len(ours):
+        return found
+    recipe = laid_out.tasks[cell.stages[cell.stage]].recipe
+    return found | dict(values(cell, results, recipe, dense))
+
+
+def _grouped(cells: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for cell in cells:
+        target = cell["target"] and (cell["target"]["metric"], cell["target"]["value"])
+        groups[cell["method"], target, cell["arm"]].append(cell)
+    return groups
+
+
+def _row(cells: Sequence[Row]) -> Row:
+    """Return the means of one arm of a method at a size over its seeds."""
+    first, done = cells[0], [cell for cell in cells if "test" in cell]
+    row = {key: first[key] for key in ("method", "target", "arm")}
+    row |= {"title": ARMS[first["arm"]].title, "seeds": len(cells), "done": len(done)}
+    row["failed"] = next((cell["failed"] for cell in cells if cell["failed"]), None)
+    if not done:
+        return row
+    if done[0]["made"]:
+        row["title"] += f", {done[0]['made']}"
+    for key in ("test", "val"):
+        given = [cell[key] for cell in done if cell[key] is not None]
+        found = mean(given, done[0]["resolution"]) if given else None
+        row[key] = found and asdict(found)
+    for key in ("macs", "params", "bytes"):
+        given = [cell[key] for cell in done if cell[key] is not None]
+        row[key] = fmean(given) if given else None
+    for part in ("own", "total"):
+        row[part] = {key: fmean(cell[part][key] for cell in done) for key in ("epochs", "macs")}
+    spent = row["total"]["macs"]
+    row["per_tera"] = row["test"]["mean"] / (spent / 1e12) if spent else None
+    return row
+
+
+def _layers(laid_out: Cells, stages: Mapping[str, Done | None]) -> list[Row]:
+    """Return what each method left of each layer at each size: channels, or the share of weights.
+
+    Means over the seeds.
+    """
+    found: dict[tuple[Any, ...], dict[str, Done]] = defaultdict(dict)
+    for cell in laid_out.cells:
+        done = stages.get(cell.stages.get("prune", ""))
+        if done is not None and cell.arm != "distilled":
+            found[cell.method, cell.target][done.key] = done
+    layers = []
+    for (method, target), ones in found.items():
+        results = [done.result for done in ones.values()]
+        masked = results[0]["report"]["form"] == "masked"
+        tables = [
+            {name: (1.0, share) for name, share in result["kept"].items()}
+            if masked
+            else {g["name"]: (g["before"], g["after"]) for g in result["report"]["groups"]}
+            for result in results
+        ]
+        layers.append(
+            {
+                "method": method,
+                "target": target and {"metric": target.metric, "value": target.value},
+                "unit": "share of weights" if masked else "channels",
+                "layers": [
+                    {
+                        "name": name,
+                        "before": before,
+                        "after": fmean(table[name][1] for table in tables if name in table),
+                    }
+                    for name, (before, _) in tables[0].items()
+                ],
+            }
+        )
+    return layers
+
+
+def _notes(study: StudyRecipe, cells: Sequence[Row]) -> list[str]:
+    notes = []
+    if study.study.seeds == 1:
+        notes.append("one seed: no intervals, and no difference can be told from chance")
+    lengths = {method.title: study.lengths(method) for method in study.study.methods}
+    if len({str(one) for one in lengths.values()}) > 1:
+        told = ", ".join(
+            f"{title} {' + '.join(f'{n:g}{unit}' for unit, n in one.items())}"
+            for title, one in lengths.items()
+        )
+        notes.append(f"budgets are unequal, as study.unequal_budgets says: {told}")
+    if study.model.weights:
+        notes.append("the unpruned network's weights are given; what they took is not counted")
+    missing = [cell for cell in cells if "test" not in cell]
+    if missing:
+        notes.append(f"{len(missing)} of {len(cells)} networks are missing")
+    return notes

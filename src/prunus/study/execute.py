@@ -1,0 +1,97 @@
+"""From a study's recipe to its result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunus.files import write_json, write_text
+from prunus.report import write_study
+from prunus.run.document import environment
+from prunus.run.stages import sweep
+from prunus.study.cells import cells_of
+from prunus.study.document import document
+from prunus.study.recipe import StudyRecipe
+from prunus.study.schedule import Event, Tell, Workers, perform
+from prunus.study.tables import csv_text, latex_text, markdown_text
+from prunus.study.workers import Here, Processes, cores
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A study that is done.
+
+    Args:
+        directory: Where its files lie: `study.json`, `study.csv`, `study.md`, `study.tex` and
+            `report.html`.
+        document: What `study.json` holds; see `prunus.study.document.document`.
+    """
+
+    directory: Path
+    document: Mapping[str, Any]
+
+
+def _quiet(event: Event, task: Any, words: str) -> None:
+    pass
+
+
+def study(
+    recipe: StudyRecipe,
+    root: Path | str = Path("runs"),
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    tell: Tell = _quiet,
+) -> Studied:
+    """Do a study, or what is left to do of it.
+
+    Every stage lies under `root` in a folder named after what goes into it: it is done once for all
+    arms, methods, sizes and studies that need it, and a study that grows does only what is new. A
+    process killed at any moment loses what it trained since its last checkpoint. What cannot be
+    done is reported, and the rest goes on.
+
+    Worker processes import the main module of the program: call this below
+    `if __name__ == "__main__":`.
+
+    Args:
+        recipe: What is compared.
+        root: The folder of all runs; the results go to `root/<name>`.
+        workers: Processes; with 1 all is done in this one. By default one per core, or one in all
+            where a GPU does the work. Cores that are left are shared out as torch's threads.
+        cluster: Address of a Dask scheduler, such as "tcp://host:8786", instead of processes here.
+            `root` and all data must lie where its workers find them too.
+        tell: Told what happens.
+
+    Raises:
+        RecipeError: A file that the recipe names is missing.
+        ValueError: `workers` is below 1.
+        ModuleNotFoundError: A cluster needs Dask, which is not installed.
+        OSError: A file cannot be written.
+    """
+    root = Path(root).resolve()
+    directory = root / recipe.name
+    sweep(directory)
+    laid_out = cells_of(recipe, root)
+    write_text(directory / "recipe.toml", recipe.to_toml())
+    failed = perform(laid_out.tasks, _workers(root, workers, cluster), tell)
+    found = document(recipe, laid_out, failed, environment())
+    write_json(directory / "study.json", found)
+    write_text(directory / "study.csv", csv_text(found))
+    write_text(directory / "study.md", markdown_text(found))
+    write_text(directory / "study.tex", latex_text(found))
+    write_study(found, directory / "report.html")
+    return Studied(directory, found)
+
+
+def _workers(root: Path, count: int | None, cluster: str | None) -> Workers:
+    if cluster is not None:
+        from prunus.study.cluster import Cluster
+
+        return Cluster(cluster, root)
+    if count is not None and count < 1:
+        raise ValueError(f"workers must be at least 1, got {count}.")
+    if count is None:
+        count = 1 if torch.cuda.is_available() else cores()
+    return Here(root) if count == 1 else Processes(root, count, max(1, cores() // count))

@@ -1,0 +1,74 @@
+"""What a study's comparisons say, in sentences that name no winner inside the noise."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prunus.study.statistics import LEVEL
+
+_SIZES = {
+    "macs": "{:g} of the MACs",
+    "params": "{:g} of the parameters",
+    "bytes": "{:g} of the bytes",
+    "sparsity": "a sparsity of {:g}",
+    "density": "a density of {:g}",
+}
+_UNITS = {"accuracy": 100, "mean_iou": 100, "perplexity": 1}
+
+
+def size(target: Mapping[str, Any] | None) -> str:
+    """Name a target, such as "0.5 of the MACs"."""
+    if target is None:
+        return "its own size"
+    return _SIZES[target["metric"]].format(target["value"])
+
+
+def apart(found: Mapping[str, Any]) -> bool:
+    """Whether a comparison is told apart from none, all of its family considered."""
+    return found["p_holm"] is not None and found["p_holm"] < 1 - LEVEL
+
+
+def amount(found: Mapping[str, Any], metric: str) -> str:
+    """Write a difference without its sign, such as "0.4 ± 0.2 points"."""
+    scale = _UNITS[metric]
+    value = abs(found["mean"]) * scale
+    margin = "" if found["margin"] is None else f" ± {found['margin'] * scale:.2g}"
+    points = "points" if scale == 100 else "of perplexity"
+    return f"{value:.2f}{margin} {points}"
+
+
+def sentence(subject: str, found: Sequence[Mapping[str, Any]], metric: str, seeds: int) -> str:
+    """Say how a subject compares with each of several others.
+
+    Args:
+        subject: Such as "at 0.5 of the MACs, fine-tuned l1_filter".
+        found: Comparisons, each with "other" (its name), "mean" (subject - other), "margin" and
+            "p_holm".
+        metric: What was measured; a lower perplexity is better.
+        seeds: Over how many.
+    """
+    if not found:
+        return ""
+    if seeds == 1:
+        parts = [f"{amount(one, metric)} {_side(one)} {one['other']}" for one in found]
+        return f"{subject} is {_joined(parts)}: one seed, which tells nothing of chance."
+    parts = [f"{amount(one, metric)} {_side(one)} {one['other']}" for one in found if apart(one)]
+    same = [f"{one['other']} ({_signed(one, metric)})" for one in found if not apart(one)]
+    clauses = [f"is {_joined(parts)}"] if parts else []
+    if same:
+        clauses.append(f"cannot be told apart from {_joined(same, 'or')} with {seeds} seeds")
+    return f"{subject} {'; it '.join(clauses)}."
+
+
+def _side(found: Mapping[str, Any]) -> str:
+    return "above" if found["mean"] > 0 else "below" if found["mean"] < 0 else "from"
+
+
+def _signed(found: Mapping[str, Any], metric: str) -> str:
+    number = amount(found, metric).partition(" p")[0].partition(" of")[0]
+    return f"{'-' if found['mean'] < 0 else '+'}{number}"
+
+
+def _joined(parts: Sequence[str], last: str = "and") -> str:
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} {last} {parts[-1]}"

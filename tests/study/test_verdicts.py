@@ -1,0 +1,84 @@
+from prunus.study.compare import comparisons, verdicts
+from prunus.study.verdicts import sentence
+
+SUBJECT = "At 0.5 of the MACs, fine-tuned l1_filter"
+TARGET = {"metric": "macs", "value": 0.5}
+
+
+def compared(other, mean, margin, p):
+    return {"other": other, "mean": mean, "margin": margin, "p_holm": p}
+
+
+def cell(method, arm, seed, test, val=None):
+    target = None if arm == "unpruned" else TARGET
+    return {
+        "method": method, "target": target, "arm": arm, "seed": seed, "test": test,
+        "val": test if val is None else val, "resolution": 1e-4,
+    }  # fmt: skip
+
+
+def test_a_winner_is_named_only_outside_the_noise():
+    found = [
+        compared("scratch-B", 0.004, 0.002, 0.01),
+        compared("scratch-E", 0.012, 0.003, 0.001),
+        compared("random units", -0.001, 0.004, 0.7),
+    ]
+    assert sentence(SUBJECT, found, "accuracy", 3) == (
+        "At 0.5 of the MACs, fine-tuned l1_filter is 0.40 ± 0.2 points above scratch-B and "
+        "1.20 ± 0.3 points above scratch-E; it cannot be told apart from random units "
+        "(-0.10 ± 0.4) with 3 seeds."
+    )
+
+
+def test_an_interval_without_zero_is_no_winner_where_the_family_is_large():
+    said = sentence(SUBJECT, [compared("scratch-B", 0.004, 0.003, 0.2)], "accuracy", 3)
+    assert said == f"{SUBJECT} cannot be told apart from scratch-B (+0.40 ± 0.3) with 3 seeds."
+
+
+def test_one_seed_is_said_to_tell_nothing():
+    said = sentence(SUBJECT, [compared("scratch-E", -0.004, None, None)], "accuracy", 1)
+    assert said == (
+        f"{SUBJECT} is 0.40 points below scratch-E: one seed, which tells nothing of chance."
+    )
+
+
+def test_families_and_the_method_chosen_on_validation():
+    cells = [
+        cell(*one, test=base + 0.0003 * seed * (-1) ** len(one[1]), val=val)
+        for seed in range(3)
+        for *one, base, val in [
+            ("", "unpruned", seed, 0.90, 0.9),
+            ("l1", "fine_tuned", seed, 0.88, 0.7),
+            ("l1", "scratch_e", seed, 0.80, 0.8),
+            ("taylor", "fine_tuned", seed, 0.86, 0.75),  # worse on the test split
+            ("taylor", "scratch_e", seed, 0.8601, 0.8),
+        ]
+    ]
+    found = comparisons(cells, "accuracy")
+    told = [(one["family"], one["method"], one["other"]) for one in found]
+    assert told == [
+        ("control", "l1", "scratch-E"),
+        ("control", "taylor", "scratch-E"),
+        ("method", "taylor", "l1"),
+        ("unpruned", "l1", "unpruned"),
+        ("unpruned", "taylor", "unpruned"),
+    ]
+    assert all(one["p_holm"] >= one["p"] for one in found)
+    said = verdicts(found, "accuracy", 3)
+    assert said["summary"][0] == (
+        "Of 2 comparisons of fine-tuning with training the small network from scratch, fine-tuning "
+        "is better in 1, worse in 0, and cannot be told apart in 1."
+    )
+    assert (
+        "taylor is best on the validation split; on the test split it is 2." in said["summary"][1]
+    )
+    assert "below l1" in said["summary"][1]
+
+
+def test_a_lower_perplexity_is_better():
+    cells = [
+        cell(method, "fine_tuned", seed, base + seed)
+        for seed in range(2)
+        for method, base in (("a", 90), ("b", 80))
+    ]
+    assert comparisons(cells, "perplexity")[0]["method"] == "b"

@@ -1,0 +1,41 @@
+"""A dataset small enough for a run of a second, which can do something before any batch."""
+
+import torch
+
+from prunus.training import ArrayData
+
+
+class TinyData(ArrayData):
+    """`at` maps a batch to what happens before it, once."""
+
+    at: dict = {}  # noqa: RUF012
+
+    def train_batches(self, epoch, start=0):
+        for number, batch in enumerate(super().train_batches(epoch, start), start):
+            self.at.pop(epoch * self.steps_per_epoch + number, lambda: None)()
+            yield batch
+
+
+def build_tiny_data(*, batch_size, seed, **options):
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (500, 1, 28, 28), generator=random, dtype=torch.uint8)
+    samples = (images, torch.randint(10, (500,), generator=random))
+    return TinyData(
+        "tiny", samples, samples, 10, (0.5,), (0.3,), batch_size=batch_size, val_size=100, seed=seed
+    )
+
+
+STUDY = {
+    "name": "small",
+    "model": {"name": "lenet300"},
+    "data": {"name": "fashion-mnist-embedded", "batch_size": 50},
+    "train": {"length": "8it", "lr": 0.05, "checkpoint_every": "3it"},
+    "finetune": {"length": "4it", "lr": 0.05},
+    "study": {
+        "methods": ["l1_filter"],
+        "targets": {"macs": [0.5]},
+        "seeds": 2,
+        "arms": ["pruned", "fine_tuned", "scratch_e"],
+    },
+}
+"""The tables of a study that takes seconds on it."""
