@@ -1,5 +1,6 @@
 """The plain data that passes between the rooms."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -88,9 +89,8 @@ class Target:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number, got {value!r}.")
         low, high, interval = METRICS[name]
-        inside = low <= value < high if name == "sparsity" else low < value <= high
-        if name == "speedup":
-            inside = value >= 1
+        inside = low <= value < high if name in ("sparsity", "speedup") else low < value <= high
+        inside = inside and math.isfinite(value)
         if not inside:
             hint = f" Did you mean {value / 100:g}?" if high == 1 and 1 < value < 100 else ""
             raise ValueError(f"{name} must be in {interval}, got {value:g}.{hint}")
@@ -99,7 +99,11 @@ class Target:
                 f"runtime, threads and batch say where time is measured; {name} is no time. Leave "
                 "them out."
             )
+        if not isinstance(self.runtime, str):
+            raise TypeError(f"runtime must be the name of one, got {self.runtime!r}.")
         for name, number in (("threads", self.threads), ("batch", self.batch)):
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise TypeError(f"{name} must be a whole number, got {number!r}.")
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
 

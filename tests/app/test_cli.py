@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import prunus
+import prunus.deploy
 from prunus.cli import main
 from prunus.cli.show import told
 from prunus.methods import Method
@@ -113,6 +114,15 @@ def sparse(tmp_path):
     path = tmp_path / "run" / "export" / "pruned.safetensors"
     prunus.save(model, path)
     return path
+
+
+def test_unpack_counts_a_tensor_as_often_as_it_is_named(say, tmp_path):
+    one = torch.zeros(1 << 18)
+    prunus.deploy.pack({f"n{k}": one for k in range(1100)}, tmp_path / "tied.prunus")
+    code, _, errors = say("unpack", "tied.prunus", "out.safetensors", "--limit", "1")
+    assert code == 2
+    assert "1,153,433,600 bytes" in errors
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_pack_and_unpack_give_back_a_network_to_the_bit(say, sparse, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from prunus.errors import RecipeError
 from prunus.recipe import Recipe, load, override, parse
+from prunus.types import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -166,6 +167,8 @@ def test_a_target_given_on_the_command_line_replaces_the_recipes(path):
 def test_where_time_is_measured_is_no_other_target(path):
     target = load(path, ["target.speedup=2.0", "target.threads=2"]).target
     assert (target.metric, target.value, target.threads) == ("speedup", 2.0, 2)
+    path.write_text(MINIMAL.replace("macs = 0.5", "speedup = 2.0\nthreads = 4"))
+    assert load(path, ["target.macs=0.3"]).target == Target(macs=0.3)
 
 
 def test_override_leaves_its_input_alone():

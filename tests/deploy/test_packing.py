@@ -7,6 +7,7 @@ import os
 import subprocess
 import tracemalloc
 import zlib
+from collections.abc import Mapping
 
 import hypothesis.strategies as st
 import pytest
@@ -401,3 +402,24 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tiny_disk):
 def test_a_missing_file_says_where(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file at .*nowhere"):
         unpack(tmp_path / "nowhere")
+
+
+class Made(Mapping):
+    """Makes its tensors when they are asked for; their memory may serve the next."""
+
+    def __getitem__(self, name):
+        return torch.full((1000,), float(name))
+
+    def __iter__(self):
+        return iter("0123")
+
+    def __len__(self):
+        return 4
+
+
+def test_tensors_that_are_made_on_access_are_not_taken_for_one(tmp_path):
+    pack(Made(), tmp_path / "made.prunus")
+    found = unpack(tmp_path / "made.prunus")
+    assert {name: float(tensor[0]) for name, tensor in found.items()} == {
+        str(k): k for k in range(4)
+    }

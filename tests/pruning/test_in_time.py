@@ -73,6 +73,25 @@ def test_what_cannot_be_reached_is_told_with_what_can(modelled):
         prune(network(), X, target=Target(speedup=6.0))
 
 
+def test_networks_of_equal_widths_are_timed_once(modelled, monkeypatch):
+    timed = []
+    time = Modelled.time
+    monkeypatch.setattr(
+        Modelled, "time", lambda self, model: timed.append(self.price(model)) or time(self, model)
+    )
+    with pytest.raises(TargetError, match="the nearest of 2 networks"):
+        prune(network(), X, method=methods.l1_filter(round_to=64), target=Target(speedup=1.85))
+    assert len(timed) == len(set(timed)) == 2
+
+
+def test_what_stands_in_the_way_is_told(modelled):
+    method = methods.slimming(min_keep=60)
+    with pytest.raises(
+        TargetError, match=r"cannot be reached within 5%.*Below that: .*min_keep=60"
+    ):
+        prune(network(), X, method=method, target=Target(speedup=3.5))
+
+
 def test_what_is_met_already_is_refused(modelled):
     with pytest.raises(TargetError, match=r"latency_ms 9 is met without pruning \(8 ms\)"):
         prune(network(), X, target=Target(latency_ms=9.0))
@@ -91,6 +110,16 @@ def test_training_goes_towards_the_macs_that_lead_to_the_time(modelled):
     report = pruner.finish().report
     assert report.asked == Target(speedup=1.5)
     assert report.reached == pytest.approx(1.5, rel=0.1)
+
+
+def test_a_resumed_training_keeps_the_share_that_was_measured(modelled, monkeypatch):
+    target = Target(speedup=1.5)
+    state = Pruner(network(), X, methods.soft_filter(), target=target, steps_per_epoch=2).state()
+    monkeypatch.setattr(Modelled, "fixed", 0.4)  # a busier day
+    other = Pruner(network(), X, methods.soft_filter(), target=target, steps_per_epoch=2)
+    assert other.plan.target.value < 0.95 * state["target"]
+    other.load_state(state)
+    assert other.plan.target == Target(macs=state["target"])
 
 
 def test_zeros_are_no_way_to_a_time():

@@ -94,6 +94,14 @@ def test_a_layer_with_a_lower_q_settles_at_a_lower_sparsity():
         DropOutIn(q={"3.*": 0.1}).select(None, groups, scores, target, given)
 
 
+def test_without_a_share_of_candidates_nothing_can_go():
+    weights, groups = layer(10, 10)
+    given = Evidence(weights, torch.Generator())
+    scores = L1().score(groups, given)
+    with pytest.raises(TargetError, match=r"hold only 0\.000 of the units"):
+        DropOutIn(q={}).select(None, groups, scores, Target(sparsity=0.5), given)
+
+
 def test_only_candidates_go_and_only_what_is_gone_returns():
     weights = {"0.weight": torch.arange(1.0, 101).view(10, 10)}
     _, groups = layer(10, 10)

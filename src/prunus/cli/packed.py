@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from prunus.cli.show import Json, print_json, print_table
+from prunus.errors import CheckpointError
 
 # torch is imported where it is needed, so that --help comes at once.
 if TYPE_CHECKING:
@@ -104,6 +105,12 @@ def unpack(
     with PackedFile(file, limit=limit * 2**30) as packed:
         entries = {name: packed.entry(name) for name in packed.names}
         layout = {name: (one.dtype, one.shape, one.itemsize) for name, one in entries.items()}
+        whole = sum(one.elements * one.itemsize for one in entries.values())
+        if whole > limit * 2**30:  # safetensors has no names for one and the same tensor
+            raise CheckpointError(
+                f"{file} holds {whole:,} bytes where every name has a tensor of its own, and "
+                f"--limit allows {limit:g} GiB; if that is what you expect, allow for more."
+            )
         write_each(out, layout, packed.read, packed.metadata)
         sizes = packed.sizes
     _show(sizes, json)

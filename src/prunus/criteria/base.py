@@ -55,7 +55,7 @@ class Calibration:
 
     Raises:
         ValueError: The limit is below one.
-        TypeError: The batches can be read only once.
+        TypeError: The batches cannot be read, or only once.
     """
 
     batches: Iterable[Any]
@@ -68,6 +68,13 @@ class Calibration:
         if self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}.")
         for name, batches in (("batches", self.batches), ("validation", self.validation)):
+            if batches is None and name == "validation":
+                continue
+            if not hasattr(batches, "__iter__"):
+                way = "pass a list of batches, or a loader"
+                if hasattr(batches, "train_batches"):
+                    way = "pass list(itertools.islice(data.train_batches(0), 10))"
+                raise TypeError(f"{name} must hold batches, got {type(batches).__name__}; {way}.")
             if isinstance(batches, Iterator):
                 raise TypeError(
                     f"{name} must be a list or a loader, which can be read several times, got "

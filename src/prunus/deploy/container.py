@@ -235,6 +235,7 @@ def check_name(name: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if (
         not 0 < len(name) <= _LONGEST_NAME
+        or name == "__metadata__"  # which safetensors keeps for itself
         or not name.isprintable()
         or parts[0] in ("", "~")
         or parts[0].endswith(":")

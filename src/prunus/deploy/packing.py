@@ -96,6 +96,8 @@ def pack(
     tied: dict[str, str] = {}
     first: dict[tuple[object, ...], str] = {}
     names: set[str] = set()
+    if isinstance(tensors, Mapping):  # held at once, so that one address is one tensor
+        tensors = dict(tensors.items())
     with atomic(path) as temporary, temporary.open("wb") as file:
         write_start(file)
         for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
@@ -105,7 +107,7 @@ def pack(
             names.add(name)
             dtype = dtype_name(name, tensor)
             # Of pairs, the memory of one that is done with may serve the next: they are not tied.
-            if isinstance(tensors, Mapping) and tensor.numel():
+            if isinstance(tensors, dict) and tensor.numel():
                 same = first.setdefault(_identity(tensor), name)
                 if same != name:
                     tied[name] = same

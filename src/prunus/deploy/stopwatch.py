@@ -1,8 +1,10 @@
 """How fast networks are, measured against one and the same dense network."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
+from weakref import finalize
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -66,7 +68,8 @@ class Stopwatch:
         check_runtime(runtime)
         self._runtime, self._threads, self._batch = runtime, threads, batch
         self._example = example if _rows(example) == batch else first_sample(example, batch)
-        self._folder = TemporaryDirectory(prefix="prunus-")
+        self._folder = Path(mkdtemp(prefix="prunus-"))
+        finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._dense = self._exported(dense, "dense")
 
     def time(self, network: nn.Module) -> Reading:
@@ -102,7 +105,7 @@ class Stopwatch:
         )
 
     def _exported(self, network: nn.Module, name: str) -> Path:
-        path = Path(self._folder.name) / f"{name}.onnx"
+        path = self._folder / f"{name}.onnx"
         return export_onnx(network, self._example, path, dynamic_batch=False)
 
 

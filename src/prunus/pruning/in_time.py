@@ -28,10 +28,11 @@ NEAR = 0.025
 NEAR_ENOUGH = 0.05
 """How near the best of all tries must be."""
 
-_TRIES = 8
+_TRIES = 8  # networks that are timed at most
+_NARROW = 0.005  # of the MACs: below that, shares lead to the same network
 
 
-def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Decision]) -> None:
+def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Decision]) -> Decision:
     """Set the plan's target to the share of MACs with which the network is as fast as asked.
 
     Args:
@@ -39,6 +40,9 @@ def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Dec
         model: The network.
         example: An input.
         decide: Makes the plan's decision.
+
+    Returns:
+        The decision of that share, whose network was timed.
 
     Raises:
         TargetError: No network that was tried is within 5 % of the time; the message says how near
@@ -54,28 +58,39 @@ def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Dec
         raise TargetError(
             f"{asked.metric} {asked.value:g} is met without pruning{told}; ask for more."
         )
-    points = [_Point(1.0, excess)]
-    too_small = 0.0
-    for _ in range(_TRIES):
-        share = _next(points, too_small)
+    dense = _Point(1.0, excess)
+    tried: list[_Point] = []
+    readings: dict[tuple[int, ...], Reading] = {}  # by widths: which channels go is no matter
+    refused: TargetError | None = None
+    too_small, again = 0.0, False
+    while len(readings) < _TRIES:
+        share = _next([dense, *tried], too_small, halve=again)
+        if share is None:
+            break
         plan.target = Target(macs=share)
         try:
             decision = decide()
-        except TargetError:
-            too_small = share
+        except TargetError as error:
+            too_small, refused = share, error
             continue
-        reading = stopwatch.time(_small(plan, model, example, decision))
+        widths = tuple(int(kept.sum()) for kept in decision.keep.values())
+        again = widths in readings
+        if not again:
+            readings[widths] = stopwatch.time(_small(plan, model, example, decision))
+        reading = readings[widths]
         excess = reading.pruned_ms / asked.value if dense_ms else reading.ratio * asked.value
-        points.append(_Point(share, excess, reading))
-        if abs(points[-1].excess - 1) <= NEAR:
-            return
-    nearest = min(points, key=lambda point: abs(point.excess - 1))
-    if abs(nearest.excess - 1) > NEAR_ENOUGH:
+        tried.append(_Point(share, excess, reading, decision))
+        if abs(excess - 1) <= NEAR:
+            return decision
+    nearest = min(tried, key=lambda point: abs(point.excess - 1), default=dense)
+    if nearest.decision is None or abs(nearest.excess - 1) > NEAR_ENOUGH:
         raise TargetError(
             f"{asked.metric} {asked.value:g} cannot be reached within {NEAR_ENOUGH:.0%}: "
-            f"{_told(nearest, len(points) - 1)}."
-        )
+            f"{_told(nearest, len(readings))}{f' Below that: {refused}' if refused else ''}"
+            f"{plan.hint}"
+        ) from refused
     plan.target = Target(macs=nearest.share)
+    return nearest.decision
 
 
 @dataclass(frozen=True)
@@ -86,22 +101,24 @@ class _Point:
         share: Of the MACs.
         excess: How many times as long it takes as it may.
         reading: What was measured; None for the dense network.
+        decision: What it keeps; None for the dense network.
     """
 
     share: float
     excess: float
     reading: Reading | None = None
+    decision: Decision | None = None
 
 
 def _told(nearest: _Point, count: int) -> str:
     """Say how near the nearest of all networks came."""
     read = nearest.reading
     if read is None:
-        return f"none of the {count} networks that were timed is as near as the dense one"
+        return "no narrower network can be had."
     return (
-        f"the nearest of the {count} networks that were timed takes {read.pruned_ms:.3g} ms where "
-        f"the dense one takes {read.dense_ms:.3g} ms ({1 / read.ratio:.3g} times as fast), with "
-        f"{nearest.share:.3f} of the MACs"
+        f"the nearest of {count} networks that were timed takes {read.pruned_ms:.3g} ms where the "
+        f"dense one takes {read.dense_ms:.3g} ms ({1 / read.ratio:.3g} times as fast), with "
+        f"{nearest.share:.3f} of the MACs."
     )
 
 
@@ -109,27 +126,45 @@ def stand_in(plan: Plan) -> Plan:
     """Return the plan with the smallest filters instead, for a method that decides in training."""
     other = copy.copy(plan)
     multiple = getattr(plan.method.selector, "round_to", 1)
+    least = getattr(plan.method.selector, "min_keep", 1)
     if isinstance(plan.method.granularity, Branches):
         criterion, selector = L1(reduce="mean"), TopK(scope="global")
     else:
-        criterion, selector = L1(), TopK(scope="layer", round_to=multiple)
+        criterion, selector = L1(), TopK(scope="layer", round_to=multiple, min_keep=least)
     other.method = replace(plan.method, criterion=criterion, selector=selector, rounds=1)
     return other
 
 
-def _next(points: list[_Point], too_small: float) -> float:
-    """Return the share to be tried next: where the line through two points comes to 1."""
-    above = min((p for p in points if p.excess > 1), key=lambda p: p.excess)
-    below = max((p for p in points if p.excess <= 1), key=lambda p: p.excess, default=None)
-    if below is None and too_small:
-        return (too_small + above.share) / 2
-    if below is None:  # time falls slower than MACs
+def _next(points: list[_Point], too_small: float, *, halve: bool) -> float | None:
+    """Return the share to be tried next: where the line through two points comes to 1.
+
+    Args:
+        points: What is known, the dense network among them.
+        too_small: A share that no network can have.
+        halve: Take the middle between the two points instead: the line led where it led before.
+
+    Returns:
+        None where all shares that are left lead to the same network.
+    """
+    above = min((p for p in points if p.excess > 1), key=lambda p: p.share)
+    below = max((p for p in points if p.excess <= 1), key=lambda p: p.share, default=None)
+    if below is not None and below.share > above.share:  # time does not fall with MACs there
+        above = min((p for p in points if p.excess > 1 and p.share > below.share), key=_share)
+    floor = too_small if below is None else below.share
+    if above.share - floor <= _NARROW:
+        return None
+    if below is None and not too_small:  # time falls slower than MACs
         return above.share / float(above.excess**1.1)
+    if below is None or halve:
+        return (floor + above.share) / 2
     part = (1 - below.excess) / (above.excess - below.excess)
-    low, high = sorted((below.share, above.share))
-    margin = 0.1 * (high - low)  # so that both ends move
-    share = below.share + part * (above.share - below.share)
-    return min(max(share, low + margin), high - margin)
+    margin = 0.1 * (above.share - floor)  # so that both ends move
+    share = floor + part * (above.share - floor)
+    return min(max(share, floor + margin), above.share - margin)
+
+
+def _share(point: _Point) -> float:
+    return point.share
 
 
 def _small(plan: Plan, model: nn.Module, example: Example, decision: Decision) -> nn.Module:

@@ -43,9 +43,9 @@ def notes(
     if (
         asked is not None
         and reached is not None
-        and (whole or abs(reached - asked.value) > 0.03 * asked.value)
+        and (whole or abs(reached - asked.value) > (0.05 if asked.timed else 0.03) * asked.value)
     ):
-        multiple = getattr(method.selector, "round_to", 1)
+        multiple = 1 if asked.timed else getattr(method.selector, "round_to", 1)
         why = f": widths are multiples of {multiple}; round_to=1 comes nearer" * (multiple > 1)
         if whole:
             names = ", ".join(

@@ -78,11 +78,11 @@ def prune(
     def decide() -> Decision:
         return plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
 
-    timed = plan.asked is not None and plan.asked.timed
-    if timed:
+    if plan.stopwatch is not None:
         plan.probe(model, example)  # what no form can do without is not to be found at the end
-        aim(plan, model, example, decide)
-    decision = decide()
+        decision = aim(plan, model, example, decide)
+    else:
+        decision = decide()
     try:
         return plan.conclude(model, decision, example, optimizer, check=check)
     except EquivalenceError:

@@ -41,6 +41,7 @@ class Plan:
         target: What the selector aims at: the same, but where a time was asked for, the cost that
             leads to it, see `prunus.pruning.in_time`.
         stopwatch: Measures the result where a time was asked for.
+        hint: How more could go than the method takes, to be read after an error.
 
     Args:
         model: The network.
@@ -67,6 +68,11 @@ class Plan:
             raise TypeError(f"model must be an nn.Module, got {type(model).__name__}.")
         if target is not None and not isinstance(target, Target):
             raise TypeError(f"target must be a Target, such as Target(macs=0.5), got {target!r}.")
+        if calibration is not None and not isinstance(calibration, Calibration):
+            raise TypeError(
+                f"calibration must be a Calibration, got {type(calibration).__name__}; pass "
+                "prunus.Calibration(batches)."
+            )
         self.method = resolve(method)
         self.asked = self.target = target or self.method.target
         if self.asked is not None:
@@ -83,10 +89,10 @@ class Plan:
             self.stopwatch = Stopwatch(model, example, *self.asked.measuring)
         told = " ".join(frozen.reason for frozen in self.space.frozen)
         averaged = "averaged over" in told or "the statistics of" in told
-        self._hint = _AVERAGED if exact and averaged else ""
+        self.hint = _AVERAGED if exact and averaged else ""
         self.groups = self.method.granularity.groups(self.space)
         if len(self.groups) < len(self.space.groups):
-            self._hint += way_to_couple(self.method)
+            self.hint += way_to_couple(self.method)
         judges: tuple[object, ...] = (
             self.method.criterion,
             self.method.selector,
@@ -105,7 +111,7 @@ class Plan:
             why = no_such_unit(self.method, self.space) or "; ".join([*reasons][:5])
             raise ValueError(
                 f"method {self.method.name!r} finds nothing to prune in {type(model).__name__}: "
-                f"{why or 'no layer multiplies its input by weights'}." + self._hint
+                f"{why or 'no layer multiplies its input by weights'}." + self.hint
             )
 
     @property
@@ -204,7 +210,7 @@ class Plan:
         try:
             return self.method.selector.select(self.space, self.groups, scores, target, evidence)
         except TargetError as error:
-            raise TargetError(f"{error}{self._hint}") from error
+            raise TargetError(f"{error}{self.hint}") from error
 
     def _evidence(self, model: nn.Module, generator: torch.Generator) -> Evidence:
         return Evidence(
@@ -340,7 +346,7 @@ _AVERAGED = (
 )
 
 
-def resolve(method: Method | str) -> Method:
+def resolve(method: object) -> Method:
     """Return a method by name, or the method itself.
 
     Raises:
@@ -350,7 +356,9 @@ def resolve(method: Method | str) -> Method:
     if isinstance(method, Method):
         return method
     if not isinstance(method, str):
-        raise TypeError(f"method must be a Method or the name of one, got {method!r}.")
+        name = next((name for name, make in METHODS.items() if make is method), None)
+        call = f" Did you mean methods.{name}()?" if name else ""
+        raise TypeError(f"method must be a Method or the name of one, got {method!r}.{call}")
     if method not in METHODS:
         raise ValueError(
             f"method {method!r} is unknown; there are {', '.join(METHODS)}."

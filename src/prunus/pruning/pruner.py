@@ -13,7 +13,7 @@ from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
 from prunus.pruning.in_time import aim, stand_in
 from prunus.pruning.plan import Plan
-from prunus.pruning.ranks import agreed
+from prunus.pruning.ranks import agreed, agreed_number
 from prunus.pruning.result import Result
 from prunus.recovery import Rewinding
 from prunus.selectors import Decision
@@ -106,15 +106,8 @@ class Pruner:
         )
         if self.plan.method.structured:
             self.plan.probe(model, example)
-        if self.plan.asked is not None and self.plan.asked.timed:
-            filters = stand_in(self.plan)
-            aim(
-                filters,
-                model,
-                example,
-                lambda: filters.decide(model, torch.Generator(), filters.removed),
-            )
-            self.plan.target = filters.target
+        if self.plan.stopwatch is not None:
+            self.plan.target = self._aimed()
         self.keep: Keep = {}
         self.steps = 0
         self._anchor: dict[str, Tensor] = {}
@@ -122,21 +115,35 @@ class Pruner:
         self._timeline = self.plan.method.timeline(steps_per_epoch)
         self.rewinding = Rewinding(model, self.plan.method.rewind, self._timeline)
         self._generator = torch.Generator().manual_seed(seed)
-        self._masking: Masking = self.plan.method.masking.on(
+        self._masking = self._applied()
+        self._parameters = dict(model.named_parameters())
+        if self._timeline.due(0):
+            self._update(None)
+
+    def _aimed(self) -> Target:
+        """Return the share of MACs to train towards, found by timing; it is one for all ranks."""
+        filters = stand_in(self.plan)
+
+        def decide() -> Decision:
+            return filters.decide(self.model, torch.Generator(), filters.removed)
+
+        aim(filters, self.model, self.example, decide)
+        assert filters.target is not None
+        return Target(macs=agreed_number(filters.target.value))
+
+    def _applied(self) -> Masking:
+        return self.plan.method.masking.on(
             Site(
-                model,
+                self.model,
                 self.plan.space,
                 self.plan.groups,
                 self.plan.target,
                 self._generator,
                 self._timeline.end,
-                example,
+                self.example,
                 self._needs_gradients,
             )
         )
-        self._parameters = dict(model.named_parameters())
-        if self._timeline.due(0):
-            self._update(None)
 
     @property
     def mask(self) -> Mask:
@@ -245,8 +252,11 @@ class Pruner:
         own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
         again = {f"rewinding.{name}": value for name, value in self.rewinding.state().items()}
         anchor = {f"anchor.{name}": value.clone() for name, value in self._anchor.items()}
+        target, timed = self.plan.target, self.plan.stopwatch is not None
+        aimed = {"target": target.value} if timed and target is not None else {}
         generator = self._generator.get_state()
-        return {"steps": self.steps, "generator": generator, **kept, **anchor, **own, **again}
+        counted = {"steps": self.steps, **aimed}
+        return {**counted, "generator": generator, **kept, **anchor, **own, **again}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -261,6 +271,10 @@ class Pruner:
                     f"the pruner's state names {name.removeprefix('keep.')!r}, which this network "
                     "and method do not prune; load it with what it was saved from."
                 )
+        if "target" in state and self.plan.stopwatch is not None:  # not what is measured today
+            self.plan.target = Target(macs=float(state["target"]))
+            self._masking.detach()
+            self._masking = self._applied()
         self.steps = int(state["steps"])
         self._generator.set_state(state["generator"])
         self.keep = {name: keep.bool() for name, keep in _part(state, "keep.").items()}

@@ -15,8 +15,7 @@ def agreed(decision: Decision, device: torch.device) -> Decision:
         decision: This rank's, over the same groups and parameters as the other ranks'.
         device: Where the ranks exchange tensors: the model's.
     """
-    alone = not distributed.is_available() or not distributed.is_initialized()
-    if alone or distributed.get_world_size() == 1:
+    if _alone():
         return decision
     kept = torch.cat([kept.to(device, torch.uint8) for kept in decision.keep.values()])
     distributed.broadcast(kept, 0)
@@ -25,3 +24,17 @@ def agreed(decision: Decision, device: torch.device) -> Decision:
     for values in patch.values():
         distributed.broadcast(values, 0)
     return Decision(dict(zip(decision.keep, parts, strict=True)), patch)
+
+
+def agreed_number(number: float) -> float:
+    """Return the first rank's number on every rank; alone, the number itself."""
+    if _alone():
+        return number
+    shared = [number]
+    distributed.broadcast_object_list(shared, 0)
+    return shared[0]
+
+
+def _alone() -> bool:
+    there = distributed.is_available() and distributed.is_initialized()
+    return not there or distributed.get_world_size() == 1

@@ -97,8 +97,8 @@ class Report:
             read = self.reading
             lines.append(
                 f"  {read.dense_ms:.3g} ms -> {read.pruned_ms:.3g} ms in {read.runtime}, threads "
-                f"{read.threads}, batch {read.batch}  ({read.ratio:.3f}, {read.low:.3f} to "
-                f"{read.high:.3f})"
+                f"{read.threads}, batch {read.batch}; side by side {1 / read.ratio:.3g} times as "
+                f"fast ({1 / read.high:.3g} to {1 / read.low:.3g})"
             )
         if self.branches:
             lines.append(f"  without {len(self.branches)} residual branches")

@@ -99,9 +99,8 @@ def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise RecipeError(f"--set {assignment}: '{parent}' is a value, not a table.")
-        if parents == ["target"] and last in METRICS:
-            for other in METRICS:
-                table.pop(other, None)
+        if parents == ["target"] and last in METRICS and table.keys() & METRICS.keys():
+            table.clear()  # with where the file's time is measured
         table[last] = _value(text)
     return changed
 

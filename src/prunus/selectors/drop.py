@@ -133,7 +133,7 @@ def _shares(sizes: Sequence[int], rates: Sequence[float], target: Target) -> lis
     target.
     """
     share = target.removed
-    if len(set(rates)) == 1 or not share:
+    if not share or (any(rates) and len(set(rates)) == 1):
         return [share] * len(sizes)
     most = sum(size for size, q in zip(sizes, rates, strict=True) if q)
     if share * sum(sizes) >= most:
