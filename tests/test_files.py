@@ -124,6 +124,16 @@ def test_a_read_only_directory_is_an_error_at_once(tmp_path):
         files.write_text(tmp_path / "x.txt", "text")
 
 
+@pytest.mark.parametrize(
+    ("begin", "way"), [(b"\x89PRUNUS\x01", "prunus unpack"), (b"PK\x03\x04", "prunus.save")]
+)
+def test_a_file_of_another_kind_is_refused_with_the_way_out(tmp_path, begin, way):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(begin + bytes(64))
+    with pytest.raises(CheckpointError, match=way):
+        files.read_tensors(path)
+
+
 @pytest.mark.parametrize("length", [0, 4, 20, -1])
 def test_a_truncated_file_is_refused(tmp_path, length):
     path = tmp_path / "x.safetensors"

@@ -124,6 +124,13 @@ def write_each(
             file.write(plain.view(torch.uint8).numpy().data)
 
 
+_OTHERS = {
+    b"\x89PRUNUS": "it is a compact sparse file, which `prunus unpack` turns into one",
+    b"PK": "it is a file of torch.save; write its tensors with prunus.save instead",
+}
+"""How files of other kinds begin, and what to do about them."""
+
+
 @contextmanager
 def open_tensors(path: Path | str) -> Iterator[Any]:
     """Open a safetensors file, to read one tensor at a time.
@@ -138,8 +145,11 @@ def open_tensors(path: Path | str) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
+        with Path(path).open("rb") as begun:
+            first = begun.read(max(map(len, _OTHERS)))
+        may = next((said for begin, said in _OTHERS.items() if first.startswith(begin)), None)
         raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}); it may be truncated."
+            f"{path} is not a whole safetensors file ({error}); {may or 'it may be truncated'}."
         ) from error
 
 

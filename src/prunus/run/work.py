@@ -116,11 +116,25 @@ class Work:
 
     def dense(self, directory: Path) -> dict[str, Any]:
         """Load the network's weights, or train it."""
+        self._check_schedule()
         model = self.network()
         if self.checkpoint is not None:
             zoo.load_weights(model, self.checkpoint)
             return self._arm(model, directory)
         return self._arm(model, directory, self.recipe.train)
+
+    def _check_schedule(self) -> None:
+        """Refuse a method that would not come to its end; before anything is trained."""
+        method, settings = self.recipe.method.build(), self.recipe.finetune
+        if not method.during_training or method.rewind or self.data is None or settings is None:
+            return
+        length = iterations(settings.length, self.data.steps_per_epoch)
+        end = method.timeline(self.data.steps_per_epoch).end
+        if length < end:
+            raise RecipeError(
+                f"finetune.length must reach the end of the method's schedule, {end} steps, got "
+                f"{settings.length} ({length} steps); train longer or set an earlier method.end."
+            )
 
     def prune(self, directory: Path, dense: Done) -> dict[str, Any]:
         """Decide what goes and take it out; a gradual method does so while it trains."""
@@ -128,6 +142,7 @@ class Work:
         method = recipe.method.build()
         trained: dict[str, Any] = {}
         if method.during_training:
+            self._check_schedule()
             result, trained = self._prune_in_training(model, method, directory, dense)
         else:
             result = prune(
@@ -302,13 +317,6 @@ class Work:
     ) -> tuple[Result, dict[str, Any]]:
         data, settings, recipe = self.data, self.recipe.finetune, self.recipe
         assert data is not None and settings is not None
-        length = iterations(settings.length, data.steps_per_epoch)
-        end = method.timeline(data.steps_per_epoch).end
-        if length < end and method.rewind is None:
-            raise RecipeError(
-                f"finetune.length must reach the end of the method's schedule, {end} steps, got "
-                f"{settings.length} ({length} steps); train longer or set an earlier method.end."
-            )
         pruner = Pruner(
             model,
             self.example,
