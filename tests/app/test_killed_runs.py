@@ -36,7 +36,11 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+LONG = ("gradual", "distil")  # they stop at the same kinds of moments
+KILLED = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
+
+
+@pytest.mark.parametrize("method", KILLED)
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(method, tmp_path):
     recipe = tmp_path / "recipe.toml"
     arms = ARMS.get(method, '["scratch_e"]')
