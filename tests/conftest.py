@@ -1,6 +1,7 @@
 """Settings of the whole suite: threads, where the real data lies, reproducible property tests."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("needs real data: set PRUNUS_DATA to a folder with cifar10/, pretrained/ ...")
     return Path(folder)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A real file system of 256 KiB; only root can mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a tmpfs")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("this environment does not allow mounting a tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture(autouse=True)

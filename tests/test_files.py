@@ -3,7 +3,6 @@
 import errno
 import os
 import pickle
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -90,20 +89,6 @@ def test_a_failing_rename_leaves_the_old_file_and_nothing_else(tmp_path, monkeyp
         files.write_tensors(path, {"w": torch.zeros(2)})
     assert files.read_tensors(path)[0].keys() == TENSORS.keys()
     assert names(tmp_path) == ["x.safetensors"]
-
-
-@pytest.fixture
-def tiny_disk(tmp_path):
-    """A real file system of 256 KiB; only root can mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a tmpfs")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("this environment does not allow mounting a tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tiny_disk):

@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import os
-import subprocess
 import tracemalloc
 import zlib
 from collections.abc import Mapping
@@ -375,20 +374,6 @@ def test_a_disk_that_is_full_at_the_last_moment_leaves_the_old_file(tmp_path, mo
         pack({"w": torch.zeros(3)}, path)
     assert unpack(path)["w"].tolist() == [1, 1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["x.prunus"]
-
-
-@pytest.fixture
-def tiny_disk(tmp_path):
-    """A real file system of 256 KiB; only root can mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a tmpfs")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("this environment does not allow mounting a tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tiny_disk):

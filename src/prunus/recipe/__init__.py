@@ -10,10 +10,9 @@ from prunus.recipe.tables import (
     Network,
     Recipe,
     Table,
-    digest,
-    to_toml,
 )
 from prunus.recipe.text import checked, load, override, parse, read
+from prunus.recipe.writing import digest, to_toml
 
 __all__ = [
     "Arm",

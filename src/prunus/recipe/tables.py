@@ -1,12 +1,8 @@
 """The tables of a recipe, each a choice, checked before anything is computed."""
 
-import hashlib
 import inspect
-import json
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +20,7 @@ from prunus.deploy.runtimes import check_runtime
 from prunus.errors import RecipeError, TargetError
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
+from prunus.recipe.writing import digest, to_toml
 from prunus.recovery import SoftTargets
 from prunus.recovery.distil import Combination
 from prunus.space import Branches, Unstructured
@@ -389,37 +386,3 @@ class Recipe(Table):
     def to_toml(self) -> str:
         """Return the TOML text that `load` reads back as an equal recipe."""
         return to_toml(self.model_dump(mode="json", exclude_defaults=True))
-
-
-def to_toml(tables: Mapping[str, Any]) -> str:
-    """Return the TOML text of tables."""
-    return "\n".join(_toml(tables)) + "\n"
-
-
-def digest(value: Any) -> str:
-    """Return eight hexadecimal digits that stand for a value JSON can write."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in table.items():
-        if not isinstance(value, dict):
-            yield f"{_key(key)} = {_inline(value)}"
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield f"\n[{prefix}{_key(key)}]"
-            yield from _toml(value, f"{prefix}{_key(key)}.")
-
-
-def _inline(value: Any) -> str:
-    # A JSON text or number is TOML as it stands; only tables are written differently.
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{_key(k)} = {_inline(v)}' for k, v in value.items())} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_inline, value))}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

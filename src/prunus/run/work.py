@@ -8,14 +8,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from prunus import zoo
 from prunus.criteria import Calibration
 from prunus.deploy import export_onnx, latency, speedup
 from prunus.errors import RecipeError
 from prunus.files import read_tensors, write_tensors
-from prunus.masking import Hard
 from prunus.methods import Method
 from prunus.pruning import Pruner, Result, prune
 from prunus.recipe import Recipe
@@ -28,36 +26,17 @@ from prunus.recovery import (
 )
 from prunus.run.controls import draw_seed, levels, random_mask
 from prunus.run.equal_size import equal_size, size_of
+from prunus.run.masks import Hold, kept_units, macs, shares
 from prunus.run.stages import Done
 from prunus.saving import save
 from prunus.schedules import iterations
-from prunus.space import Space, trace
+from prunus.space import trace
 from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, Objective, TrainSettings, evaluate, fit
-from prunus.types import Example, Keep, Mask, first_sample
+from prunus.types import Example, Mask, first_sample
 
 _CALIBRATION = 10  # batches
 _RECALIBRATION = 50  # batches
-
-
-class _Hold:
-    """A training hook that keeps a settled mask in place."""
-
-    def __init__(self, model: nn.Module, mask: Mask) -> None:
-        self._masking = Hard(model)
-        self._masking.set(mask)
-
-    def penalty(self) -> float:
-        return 0.0
-
-    def step(self, optimizer: Optimizer) -> None:
-        self._masking.apply()
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -156,7 +135,7 @@ class Work:
         write_tensors(directory / "mask.safetensors", result.mask)
         found = self._arm(result.model, directory)
         space = trace(model, self.example)
-        found |= {"macs": _macs(space, result.mask), "kept": _shares(space, result.mask)}
+        found |= {"macs": macs(space, result.mask), "kept": shares(space, result.mask)}
         return {**found, **trained, "report": result.report.to_dict()}
 
     def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
@@ -175,10 +154,10 @@ class Work:
         """Train the pruned network from random weights, for the dense one's epochs or MACs."""
         model, mask = self._pruned(dense, pruned, pruned)
         space = trace(self._dense(dense), self.example)
-        macs = _macs(space, _tensors(pruned, "mask"))
+        cost = macs(space, _tensors(pruned, "mask"))
         assert self.recipe.starting is not None
         settings = scratch_settings(
-            self.recipe.starting, macs["dense"], macs["pruned"], budget, cap
+            self.recipe.starting, cost["dense"], cost["pruned"], budget, cap
         )
         reinitialise(model, self.recipe.seed, mask)
         return self._arm(model, directory, settings, mask)
@@ -193,7 +172,7 @@ class Work:
             granularity = recipe.method.build().granularity
             held = random_mask(space, granularity, mask, "random", seed)
         else:
-            keep = shuffled(_kept(space, mask), "layer", seed)
+            keep = shuffled(kept_units(space, mask), "layer", seed)
             model = shrink(model, space, keep, self.example).model
         return self._arm(model, directory, recipe.finetune, held, self._objective(dense))
 
@@ -300,7 +279,7 @@ class Work:
         if pruned.result["report"]["form"] in ("masked", "dense again"):
             return model, mask
         space = trace(model, self.example)
-        return shrink(model, space, _kept(space, mask), self.example).model, None
+        return shrink(model, space, kept_units(space, mask), self.example).model, None
 
     def _objective(self, dense: Done) -> Objective | None:
         """Return what the pruned network learns from the unpruned one, or from other teachers."""
@@ -371,7 +350,7 @@ class Work:
         objective: Objective | None = None,
     ) -> dict[str, Any]:
         """Train the network where there are settings, keep it, and say how good and big it is."""
-        hook = None if mask is None else _Hold(model, mask)
+        hook = None if mask is None else Hold(model, mask)
         trained = {} if settings is None else self._fit(model, directory, settings, hook, objective)
         write_tensors(directory / "weights.safetensors", model.state_dict())
         parameters = list(model.parameters())
@@ -389,30 +368,3 @@ class Work:
 
 def _tensors(done: Done, name: str) -> dict[str, Tensor]:
     return read_tensors(done.directory / f"{name}.safetensors")[0]
-
-
-def _macs(space: Space, mask: Mask) -> dict[str, int]:
-    """Count multiply-accumulates for one input, those with masked weights as not done."""
-    kept = {weight: mask[weight.name] for weight in space.weights}
-    return {
-        "dense": sum(weight.positions * tensor.numel() for weight, tensor in kept.items()),
-        "pruned": sum(weight.positions * int(tensor.sum()) for weight, tensor in kept.items()),
-    }
-
-
-def _shares(space: Space, mask: Mask) -> dict[str, float]:
-    """Return the share of the weights of each layer that is kept."""
-    return {weight.name: float(mask[weight.name].float().mean()) for weight in space.weights}
-
-
-def _kept(space: Space, mask: Mask) -> Keep:
-    """Return the decision that a mask of channels came from: the inverse of `space.mask`."""
-    keep = {b.name: mask[b.ends[0]].any().reshape(1) for b in space.branches}
-    gone = {name for branch in space.gone(keep) for name in branch.tensors}
-    for group in space.groups:
-        place = next((m for m in group.members if m.tensor not in gone), None)
-        if place is None:  # it went with a branch
-            continue
-        along = mask[place.tensor].movedim(place.dim, 0)
-        keep[group.name] = along.reshape(len(along), -1).any(1)[place.index[:, 0]]
-    return keep

@@ -1,0 +1,41 @@
+"""Tables written down: as TOML, and as a short text that stands for them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Return the TOML text of tables."""
+    return "\n".join(_toml(tables)) + "\n"
+
+
+def digest(value: Any) -> str:
+    """Return eight hexadecimal digits that stand for a value JSON can write."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{_key(key)} = {_inline(value)}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield f"\n[{prefix}{_key(key)}]"
+            yield from _toml(value, f"{prefix}{_key(key)}.")
+
+
+def _inline(value: Any) -> str:
+    # A JSON text or number is TOML as it stands; only tables are written differently.
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(k)} = {_inline(v)}' for k, v in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
