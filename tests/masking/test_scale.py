@@ -122,7 +122,7 @@ def test_a_stage_without_branches_is_warned_of():
     [
         (lambda: Scale(strength=0), "strength must be above 0, got 0"),
         (lambda: Scale(momentum=1), r"momentum must be in \[0, 1\), got 1"),
-        (lambda: sss(unit="group"), "unit must be 'branch' or 'channel', got 'group'"),
+        (lambda: sss(unit="kernel"), "unit must be 'branch', 'group' or 'channel', got 'kernel'"),
         (lambda: Scale().on(Site(build())), "need a space"),
     ],
 )

@@ -10,7 +10,7 @@ from prunus.recovery.penalty import Penalty
 from prunus.recovery.rewind import Rewind
 from prunus.schedules import Schedule, Timeline, iterations
 from prunus.selectors import Rates, Selector
-from prunus.space import Branches, Granularity, Structured
+from prunus.space import Branches, Granularity, Structured, WholeGroups
 from prunus.types import Target
 
 
@@ -60,8 +60,8 @@ class Method:
 
     @property
     def structured(self) -> bool:
-        """Whether channels or branches go, so that they can be removed physically."""
-        return isinstance(self.granularity, Structured | Branches)
+        """Whether channels, groups or branches go, so that they can be removed physically."""
+        return isinstance(self.granularity, Structured | WholeGroups | Branches)
 
     def check_target(self, target: Target) -> None:
         """Refuse a target that this method cannot aim at.

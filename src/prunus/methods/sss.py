@@ -2,12 +2,8 @@
 
 Source: Huang and Wang, "Data-Driven Sparse Structure Selection for Deep Neural Networks", ECCV
 2018, arXiv:1707.01213, section 3.
-Deviation: the factor of a channel acts where the channel is read, which is the same. Whole groups
-of a grouped convolution, the paper's third structure, are no unit here: a unit of such a layer is
-the same position in every group, so that all groups stay equally wide, and no union of such units
-is one group. (Taking groups out would need a trace that follows groups and widths apart, as it does
-heads and their widths.) With a target the structures of smallest factors go, as many as it asks
-for; the paper has no target.
+Deviation: the factor of a channel, or group, acts where it is read, which is the same. With a
+target the structures of smallest factors go, as many as it asks for; the paper has no target.
 """
 
 from typing import Literal
@@ -17,12 +13,12 @@ from prunus.masking import Scale
 from prunus.methods.base import Method
 from prunus.schedules import Schedule
 from prunus.selectors import AboveZero, TopK
-from prunus.space import Branches, Structured
+from prunus.space import Branches, Granularity, Structured, WholeGroups
 
 
 def sss(
     *,
-    unit: Literal["branch", "channel"] = "branch",
+    unit: Literal["branch", "group", "channel"] = "branch",
     strength: float = 0.01,
     momentum: float = 0.9,
     begin: str = "1000it",
@@ -34,7 +30,8 @@ def sss(
     """Train with a penalty on scale factors, then remove what has the factor zero.
 
     Args:
-        unit: Whole residual branches, or channels (the paper's neurons).
+        unit: Whole residual branches, whole groups of grouped convolutions, or channels (the
+            paper's neurons).
         strength: Of the penalty; larger gives smaller networks.
         momentum: Of the steps of the factors.
         begin: When training with factors ends, such as "100ep", and zeros go.
@@ -46,12 +43,16 @@ def sss(
     Raises:
         ValueError: A number is out of range.
     """
-    if unit not in ("branch", "channel"):
-        raise ValueError(f"unit must be 'branch' or 'channel', got {unit!r}.")
-    channels = Structured(coupled=coupled, gated=True, skip=skip)
+    units: dict[str, Granularity] = {
+        "branch": Branches(skip=skip),
+        "group": WholeGroups(skip=skip),
+        "channel": Structured(coupled=coupled, gated=True, skip=skip),
+    }
+    if unit not in units:
+        raise ValueError(f"unit must be 'branch', 'group' or 'channel', got {unit!r}.")
     return Method(
         name="sss",
-        granularity=Branches(skip=skip) if unit == "branch" else channels,
+        granularity=units[unit],
         criterion=Learned(),
         selector=AboveZero(TopK(round_to=round_to, min_keep=min_keep)),
         masking=Scale(strength=strength, momentum=momentum),

@@ -7,7 +7,7 @@ from typing import Any
 from prunus.methods import METHODS, Method
 from prunus.selectors import AboveZero, ColumnSweep, LayerByLayer, Rows
 from prunus.selectors.rows import unfitting
-from prunus.space import Branches, Frozen, Structured, UnitGroup, Unstructured
+from prunus.space import Branches, Frozen, Structured, UnitGroup, Unstructured, WholeGroups
 from prunus.space.space import Space
 from prunus.types import Keep, Scores, Target
 
@@ -127,6 +127,9 @@ def no_such_unit(method: Method, space: Space) -> str:
     if isinstance(granularity, Branches) and not space.branches:
         other = "unit='channel'" if "unit" in settings else "Structured()"
         return f"it has no residual branches, y = x + f(x); for channels take {other}"
+    if isinstance(granularity, WholeGroups) and not any(g.grouped for g in space.groups):
+        other = "unit='channel'" if "unit" in settings else "Structured()"
+        return f"it has no grouped convolutions whose groups may go; for channels take {other}"
     kernels = any(len(weight.shape) > 2 for weight in space.weights)
     if isinstance(granularity, Unstructured) and granularity.unit == "kernel" and not kernels:
         other = "hamiltonian='weight'" if "hamiltonian" in settings else "Unstructured()"

@@ -25,7 +25,7 @@ from prunus.pruning.notes import (
 )
 from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
-from prunus.space import Frozen, Structured, Verification, trace, verify
+from prunus.space import Frozen, Structured, Verification, WholeGroups, trace, verify
 from prunus.space.check import apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced, kept_index, mend
@@ -82,8 +82,14 @@ class Plan:
         self.example, self.calibration = example, calibration
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
-        inside = isinstance(granularity, Structured) and granularity.inside_heads
-        self.space = trace(model, example, also=also, exact=exact, inside_heads=inside)
+        self.space = trace(
+            model,
+            example,
+            also=also,
+            exact=exact,
+            inside_heads=isinstance(granularity, Structured) and granularity.inside_heads,
+            whole_groups=isinstance(granularity, WholeGroups),
+        )
         self.stopwatch: Stopwatch | None = None
         if self.asked is not None and self.asked.timed:
             self.stopwatch = Stopwatch(model, example, *self.asked.measuring)

@@ -23,7 +23,7 @@ from prunus.names import did_you_mean
 from prunus.recipe.writing import digest, to_toml
 from prunus.recovery import SoftTargets
 from prunus.recovery.distil import Combination
-from prunus.space import Branches, Unstructured
+from prunus.space import Branches, Unstructured, WholeGroups
 from prunus.training import TrainSettings
 from prunus.types import Target
 
@@ -318,7 +318,7 @@ class Recipe(Table):
             raise ValueError("the arm random trains as [finetune] says; add that table.")
         unit = method.granularity
         kernels = isinstance(unit, Unstructured) and unit.unit == "kernel"
-        if kernels or isinstance(unit, Branches) or method.temporary:
+        if kernels or isinstance(unit, Branches | WholeGroups) or method.temporary:
             raise ValueError(
                 f"the arm random draws single weights or channels, but method '{self.method.name}' "
                 "removes other units, or none in the end; leave it out."

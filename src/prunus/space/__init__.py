@@ -8,6 +8,7 @@ from prunus.space.granularity import Branches as Branches
 from prunus.space.granularity import Granularity as Granularity
 from prunus.space.granularity import Structured as Structured
 from prunus.space.granularity import Unstructured as Unstructured
+from prunus.space.granularity import WholeGroups as WholeGroups
 from prunus.space.granularity import first_match as first_match
 from prunus.space.granularity import matches as matches
 from prunus.space.granularity import must_match as must_match

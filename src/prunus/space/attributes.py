@@ -32,6 +32,8 @@ def correct_attributes(model: nn.Module, changed: Mapping[int, Mapping[int, Tens
                 if isinstance(module, nn.GroupNorm):
                     _group_norm(module, changed[id(module.weight)][0])
                 elif kind is not None:
+                    if isinstance(module, _ConvNd):
+                        _regroup(module, changed)
                     ATTRIBUTES[kind][1](module)
 
 
@@ -116,19 +118,27 @@ def correct_bare(module: Any, kept: Sequence[Tensor]) -> None:
         module.num_features = len(kept[0])
 
 
+def _regroup(module: _ConvNd, changed: Mapping[int, Mapping[int, Tensor]]) -> None:
+    """As many groups as have a position left of the first dimension of the weight."""
+    whole = module.in_channels if module.transposed else module.out_channels
+    for tensor in _own(module):
+        kept = changed.get(id(tensor), {}).get(0)
+        if kept is not None and tensor.ndim > 1:
+            module.groups = _groups_left(kept, whole // module.groups)
+            return
+
+
+def _groups_left(kept: Tensor, width: int) -> int:
+    return len(set((kept // width).tolist()))
+
+
 def _transposed(module: _ConvTransposeNd) -> None:
-    depthwise = module.groups > 1 and module.groups == module.in_channels
     module.in_channels = module.weight.shape[0]
-    module.groups = module.in_channels if depthwise else module.groups
     module.out_channels = module.weight.shape[1] * module.groups
 
 
 def _convolution(module: _ConvNd) -> None:
-    multiplier = module.out_channels // module.in_channels
-    depthwise = module.groups > 1 and module.groups == module.in_channels
     module.out_channels = module.weight.shape[0]
-    if depthwise:
-        module.groups = module.out_channels // multiplier
     module.in_channels = module.weight.shape[1] * module.groups
 
 
@@ -144,9 +154,8 @@ def _batch_norm(module: _NormBase) -> None:
 
 def _group_norm(module: nn.GroupNorm, kept: Tensor) -> None:
     """As many groups as have a channel left."""
-    width = module.num_channels // module.num_groups
+    module.num_groups = _groups_left(kept, module.num_channels // module.num_groups)
     module.num_channels = len(kept)
-    module.num_groups = len(set((kept // width).tolist()))
 
 
 def _layer_norm(module: Any) -> None:

@@ -347,9 +347,8 @@ def recorded(
     example: Example,
     *,
     training: bool = False,
-    exact: bool = True,
-    inside_heads: bool = False,
     labelled: bool = True,
+    tracer: Tracer | None = None,
 ) -> Recording:
     """Run the model once and return its graph, with the labels of what it computes or without.
 
@@ -370,9 +369,8 @@ def recorded(
         RULES,
         run,
         training=training,
-        exact=exact,
-        inside_heads=inside_heads,
         labelled=labelled,
+        tracer=tracer,
     )
     return recorders[0].recording
 

@@ -1,4 +1,4 @@
-"""What one unit is: a weight, a kernel, or a channel with all that is coupled to it."""
+"""What one unit is: a weight, a kernel, a channel or a group of them, or a whole branch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeVar
 from prunus.names import did_you_mean
 from prunus.space.space import Space
 from prunus.space.unit_groups import Channels, UnitGroup, WeightGroup, WholeBranch
-from prunus.space.units import Frozen
+from prunus.space.units import ChannelGroup, Frozen
 from prunus.types import Keep, Mask
 
 T = TypeVar("T")
@@ -135,6 +135,53 @@ class Structured:
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask over every parameter and channel-carrying buffer."""
         return space.mask(keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeGroups:
+    """Whole groups of grouped convolutions: the others keep their width, and there are fewer.
+
+    A group goes with the channels that it reads and writes. Only groups that factors can be put on
+    (see `Structured`) may go.
+
+    Args:
+        skip: Shell patterns of group (layer) names to leave alone.
+    """
+
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_patterns(self.skip)
+
+    def groups(self, space: Space) -> list[UnitGroup]:
+        """Return one group of units per set of grouped convolutions whose groups go together.
+
+        Raises:
+            ValueError: A pattern of `skip` fits no layer.
+        """
+        must_match("skip", self.skip, [group.name for group in _grouped(space)])
+        left = {frozen.name for frozen in self.left_out(space)}
+        return [Channels(group) for group in _grouped(space) if group.name not in left]
+
+    def left_out(self, space: Space) -> list[Frozen]:
+        """Return the channels that could go but are not touched, with the reason."""
+        left = []
+        for group in space.groups:
+            if not group.grouped:
+                left.append(Frozen(group.name, group.size, "is no group of a convolution"))
+            elif matches(group.name, self.skip):
+                left.append(Frozen(group.name, group.size, "is skipped by the method"))
+            elif group.ungated:
+                left.append(Frozen(group.name, group.size, group.ungated))
+        return left
+
+    def mask(self, space: Space, keep: Keep) -> Mask:
+        """Return the mask over every parameter and channel-carrying buffer."""
+        return space.mask(keep)
+
+
+def _grouped(space: Space) -> list[ChannelGroup]:
+    return [group for group in space.groups if group.grouped]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_leaves
 
 from prunus.errors import UntraceableError
 from prunus.space.inputs import cloned
-from prunus.space.labels import Labels
 from prunus.space.running import output_tensors, preserved, tensors_in
 from prunus.space.tracer import Call, FunctionRule, Rules, Tracer
 from prunus.types import Example, call_arguments
@@ -193,8 +192,6 @@ def record(
     run: Callable[["Tracer"], Callable[..., Any]] | None = None,
     *,
     training: bool = False,
-    exact: bool = True,
-    inside_heads: bool = False,
     labelled: bool = True,
     tracer: Tracer | None = None,
 ) -> Tracer:
@@ -206,17 +203,15 @@ def record(
         rules: What each operation says.
         run: Given the tracer, what to call instead of the model itself.
         training: Run in train mode; still nothing of the model changes.
-        exact: Whether channels that are averaged over stay.
-        inside_heads: Whether attention heads lose width rather than go as a whole.
         labelled: Follow the operations; without, only `run` sees the model run.
-        tracer: What an earlier run has found, to be added to.
+        tracer: Follows the operations in its way, and adds to what earlier runs have found.
 
     Raises:
         UntraceableError: The model fails on the example input.
     """
     args, kwargs = call_arguments(cloned(example))
-    if tracer is None:
-        tracer = Tracer(Labels(inside=inside_heads), exact=exact)
+    tracer = tracer or Tracer()
+    if not tracer.adopted:
         tracer.adopt(model)
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):

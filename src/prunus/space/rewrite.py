@@ -115,10 +115,10 @@ def _in_training(model: nn.Module, example: Example, evaluating: Recording) -> R
 def _recorded(
     model: nn.Module, example: Example, *, training: bool = False, like: Tracer | None = None
 ) -> Recording:
-    same = {"exact": like.exact, "inside_heads": like.labels.inside} if like else {}
     for given in (example, doubled(example)) if training else (example,):
         try:
-            return recorded(model, given, training=training, **same).required()
+            tracer = like and like.alike()
+            return recorded(model, given, training=training, tracer=tracer).required()
         except (UntraceableError, EquivalenceError) as error:
             failure = error
     raise EquivalenceError(str(failure)) from failure

@@ -170,7 +170,7 @@ def _unchanged(
     if other:  # with zeros for what goes, values may decide otherwise: the way, or how many rows
         masked = copied(model)
         apply_mask(masked, space.mask(keep))
-        dense = recorded(masked, example, exact=space.recording.tracer.exact)
+        dense = recorded(masked, example, tracer=space.recording.tracer.alike())
         other = another_call(dense, what_stays(dense, index), calls)
     if other:
         raise EquivalenceError(other)

@@ -280,15 +280,15 @@ def _padded(node: Any, after: After) -> None:
 
 
 def _grouped(node: Any, after: After) -> None:
-    """Convolution as a function: a depthwise one has as many groups as channels stay."""
+    """Convolution as a function: as many groups as have a channel left."""
     at = 6
     groups = node.kwargs.get("groups", node.args[at] if len(node.args) > at else 1)
-    source = after.seen(node.args[0])
-    stays = after.stays(source.labels[1])
-    if stays is not None and after.dense(groups) == source.shape[1] > 1:
-        node.args = (*node.args[:at], *([int(stays.sum())] if len(node.args) > at else ()))
+    stays = after.stays(after.seen(node.args[0]).labels[1])
+    if stays is not None and after.dense(groups) > 1:
+        left = int(stays.reshape(after.dense(groups), -1).any(axis=1).sum())
+        node.args = tuple(left if k == at else given for k, given in enumerate(node.args))
         if "groups" in node.kwargs:
-            node.kwargs = {**node.kwargs, "groups": int(stays.sum())}
+            node.kwargs = {**node.kwargs, "groups": left}
 
 
 def _group_norm(node: Any, after: After) -> None:
@@ -364,6 +364,7 @@ REWRITES: dict[str, Callable[[fx.Node, After], None]] = {
     **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), _parts),
     **dict.fromkeys(("getitem", "setitem"), _bounds),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _grouped),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _grouped),
     **dict.fromkeys(("layer_norm", "rms_norm"), _normalised),
     "repeat_interleave": _repeated,
     "scaled_dot_product_attention": _attended,

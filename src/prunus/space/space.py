@@ -14,7 +14,7 @@ from prunus.space.branches import Branch, find
 from prunus.space.capture import recorded
 from prunus.space.cost import Cost, cost
 from prunus.space.inputs import doubled, random_inputs
-from prunus.space.labels import Atoms, Label
+from prunus.space.labels import Atoms, Label, Labels
 from prunus.space.recorder import record
 from prunus.space.recording import Recording
 from prunus.space.rules import RULES
@@ -168,6 +168,7 @@ def trace(
     also: Sequence[Example] = (),
     exact: bool = True,
     inside_heads: bool = False,
+    whole_groups: bool = False,
 ) -> Space:
     """Run `model` once on `example` and work out what can be removed.
 
@@ -180,6 +181,8 @@ def trace(
         exact: Keep channels that are averaged over (by a layer norm, say), because the average
             would change. With False they may go, and averages are over what remains.
         inside_heads: Let attention heads lose width, all of them alike, instead of whole heads go.
+        whole_groups: Let groups of a grouped convolution go as a whole, instead of all of them
+            lose width alike.
 
     Raises:
         UntraceableError: The model fails on `example`, or on one of `also`.
@@ -188,7 +191,8 @@ def trace(
     refuse_unready(model, example)
     if isinstance(also, Tensor | Mapping):
         raise TypeError(f"also must be a sequence of inputs, got {type(also).__name__}.")
-    recording, averaged = _recorded(model, example, also, exact, inside_heads)
+    new = Tracer(Labels(inside=inside_heads), exact=exact, whole_groups=whole_groups)
+    recording, averaged = _recorded(model, example, also, new)
     tracer = recording.tracer
     parts = partition(tracer)
     branches = find(recording, model)
@@ -222,7 +226,7 @@ _Averaged: TypeAlias = list[tuple[str, dict[int, Label]]]
 
 
 def _recorded(
-    model: nn.Module, example: Example, also: Sequence[Example], exact: bool, inside_heads: bool
+    model: nn.Module, example: Example, also: Sequence[Example], new: Tracer
 ) -> tuple[Recording, _Averaged]:
     """Follow the model on all inputs.
 
@@ -230,10 +234,10 @@ def _recorded(
         The recording, whose costs are those of the example, and the example's averages.
     """
     try:
-        recording = recorded(model, example, exact=exact, inside_heads=inside_heads)
+        recording = recorded(model, example, tracer=new)
         tracer = recording.tracer
     except UntraceableError as error:  # perhaps because it was watched
-        tracer = record(model, example, RULES, exact=exact, inside_heads=inside_heads)
+        tracer = record(model, example, RULES, tracer=new.alike())
         recording = Recording(tracer, failure=str(error))
     averaged = list(tracer.averages)
     products, producers = list(tracer.products), dict(tracer.producers)

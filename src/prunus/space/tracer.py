@@ -81,10 +81,12 @@ class Tracer:
         unknown: Operations without a rule, by name, with how often they were met.
         parameters: Names of the model's parameters; only they are pruned, never buffers.
         exact: Whether what is averaged over stays; otherwise averages are taken over what remains.
+        whole_groups: Whether a convolution's groups go as a whole, rather than get narrower alike.
         averages: Every averaging operation in order: its name and what may go of its dimensions.
         scales: Weights of batch norms, which scale one channel each.
         reads: Slots that channels are multiplied by and summed over: the columns of a layer.
         ends: Labels that are summed over in other ways.
+        grouped: Labels of which whole groups of a convolution are made.
         unmasked: Slots whose removed positions must not be zero in the masked network, because it
             divides by them.
         silent: Whether operations are run without being looked at: a rule for the whole of them
@@ -101,10 +103,12 @@ class Tracer:
     unknown: Counter[str] = field(default_factory=Counter)
     parameters: set[str] = field(default_factory=set)
     exact: bool = True
+    whole_groups: bool = False
     averages: list[tuple[str, dict[int, Label]]] = field(default_factory=list)
     scales: set[str] = field(default_factory=set)
     reads: set[tuple[str, int]] = field(default_factory=set)
     ends: list[Label] = field(default_factory=list)
+    grouped: list[Label] = field(default_factory=list)
     unmasked: set[tuple[str, int]] = field(default_factory=set)
     silent: bool = False
     _memory: dict[int, str] = field(default_factory=dict)
@@ -113,6 +117,16 @@ class Tracer:
     _zero: Any = field(default_factory=WeakIdKeyDictionary)
     _of: Any = field(default_factory=WeakIdKeyDictionary)
     _origin: Any = field(default_factory=WeakIdKeyDictionary)
+
+    def alike(self) -> "Tracer":
+        """Return a tracer that follows in the same way and knows nothing yet."""
+        labels = Labels(inside=self.labels.inside)
+        return Tracer(labels, exact=self.exact, whole_groups=self.whole_groups)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether it knows the tensors of a model."""
+        return bool(self.slots or self.sizes)
 
     def adopt(self, model: nn.Module) -> None:
         """Give every dimension of every parameter and buffer its atoms; tied tensors share."""

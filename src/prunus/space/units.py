@@ -1,6 +1,7 @@
 """From labels to units: which channels go together, and which of them are interchangeable."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunus.space.labels import Atoms
+from prunus.space.labels import Atoms, Label
 from prunus.space.tracer import Slot, Tracer
 
 
@@ -54,6 +55,7 @@ class ChannelGroup:
             groups of equal `positions` form a stage.
         ends: Whether the channels are summed over otherwise than by layers that read them, such as
             in a product of queries and keys.
+        grouped: Whether each unit is a whole group of a grouped convolution.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ChannelGroup:
     members: tuple[Member, ...]
     positions: int
     ends: bool = False
+    grouped: bool = False
 
     @property
     def ungated(self) -> str:
@@ -137,8 +140,7 @@ def partition(tracer: Tracer) -> Partition:
     position = _concatenate([np.arange(len(slot.label)) for slot in slots])
     made = np.array([(slot.tensor, slot.dim) in tracer.producers for slot in slots], dtype=bool)
 
-    ended = np.zeros(tracer.labels.size, dtype=bool)
-    ended[roots[_concatenate([x.ravel() for x in tracer.ends if not isinstance(x, str)])]] = True
+    ended, grouped = (_marked(roots, labels) for labels in (tracer.ends, tracer.grouped))
 
     owner = roots[atoms]
     own = [(slot.tensor, roots[np.asarray(slot.label)]) for slot in slots[:real]]
@@ -181,8 +183,8 @@ def partition(tracer: Tracer) -> Partition:
         names[layer] += 1
         suffix = f"[{names[layer]}]" if names[layer] > 1 else ""
         positions = max(tracer.producers.get((m.tensor, m.dim), 1) for m in producers)
-        ends = bool(ended[owner[table[:, 0]]].any())
-        groups.append(ChannelGroup(layer + suffix, len(runs), tuple(members), positions, ends))
+        notes = (bool(marked[owner[table[:, 0]]].any()) for marked in (ended, grouped))
+        groups.append(ChannelGroup(layer + suffix, len(runs), tuple(members), positions, *notes))
     frozen = []
     for k in map(int, np.flatnonzero(made)):
         tensor, classes = own[k]
@@ -191,6 +193,13 @@ def partition(tracer: Tracer) -> Partition:
             frozen.append(Frozen(_layer(tensor), int((why == reason).sum()), texts[reason]))
     frozen += _made_by_none(tracer, own, (reasons, texts), produced)
     return Partition(tuple(groups), tuple(dict.fromkeys(frozen)), group_of[roots], unit_of[roots])
+
+
+def _marked(roots: Atoms, labels: Iterable[Label]) -> NDArray[np.bool_]:
+    """Say of each class whether one of the labels holds it."""
+    marked = np.zeros(len(roots), dtype=bool)
+    marked[roots[_concatenate([x.ravel() for x in labels if not isinstance(x, str)])]] = True
+    return marked
 
 
 def _layer(tensor: str) -> str:

@@ -14,36 +14,43 @@ def convolution(tracer: Tracer, call: Call) -> None:
     """Any convolution: plain, grouped, depthwise, transposed, of one to three dimensions.
 
     With several groups the same position of every group is tied, so that all groups keep the same
-    width; a depthwise channel is tied to the channel it reads.
+    width; or, where the tracer follows whole groups, all positions of one. A depthwise channel is
+    tied to the channel it reads.
     """
     x, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
     join = tracer.labels.join
     channels, w = tracer.of(x)[1], tracer.of(weight)
     out, into = (w[1], w[0]) if call["transposed"] else (w[0], w[1])
     out_dim = 1 if call["transposed"] else 0
+    alone = groups > 1 and groups == x.shape[1]  # depthwise
     if groups == 1:
         join(channels, into)
         made = out
     elif call["transposed"]:
         join(channels, into)
         made = _grouped_transposed(tracer, into, out, groups, weight.shape[1])
-    elif weight.shape[1] == 1:
+    elif alone or tracer.whole_groups:
         made = out
-        join(_table(out, groups), channels if isinstance(channels, str) else channels[:, None])
+        _tie_inside(tracer, channels, groups)
+        join(_table(out, groups), _firsts(channels, groups))
+        tracer.labels.freeze(into, _INSIDE)
     else:
         made = out
         _tie(tracer, out, groups)
         _tie(tracer, channels, groups)
         join(_table(channels, groups), into)
+    whole = alone or (groups > 1 and tracer.whole_groups)
+    makes = 0 if whole else out_dim
+    if whole and not alone:
+        tracer.grouped.append(made)
     if bias is not None:
         join(tracer.of(bias)[0], made)
     for kernel in w[2:]:
         tracer.labels.freeze(kernel, "is a position inside a convolution kernel")
     pixels = prod((x if call["transposed"] else call.out).shape[2:]) * call.out.shape[0]
     origin = tracer.origin(weight)
-    depthwise = groups > 1 and groups == x.shape[1]
-    if not depthwise:  # a depthwise layer passes on the channels it reads
-        tracer.produce(weight, out_dim, prod(call.out.shape[2:]) * call.out.shape[0])
+    if not alone:  # a depthwise layer passes on the channels it reads
+        tracer.produce(weight, makes, prod(call.out.shape[2:]) * call.out.shape[0])
     tracer.spend(
         origin[0][0] if origin and origin[0] else "convolution",
         pixels * prod(weight.shape[2:]),
@@ -54,12 +61,11 @@ def convolution(tracer: Tracer, call: Call) -> None:
     spatial: list[Label] = ["is a spatial position"] * (call.out.ndim - 2)
     tracer.assign(call.out, [tracer.of(x)[0], made, *spatial])
     into_dim = 0 if call["transposed"] else 1
-    if not depthwise:
+    if not whole:
         tracer.read(weight, into_dim)
         if not (tracer.is_zero(x, 1) or tracer.is_zero(weight, into_dim)):
             tracer.labels.freeze(channels, "is summed over in a product of activations")
-    makes = 0 if depthwise else out_dim
-    zeros = tracer.is_zero(weight, makes) or (depthwise and tracer.is_zero(x, 1))
+    zeros = tracer.is_zero(weight, makes) or (whole and tracer.is_zero(x, 1))
     zero = {1} if zeros else set()
     if bias is not None:
         zero = zero if tracer.is_zero(bias) else set()
@@ -73,20 +79,37 @@ def _table(label: Label, groups: int) -> Label:
     return label if isinstance(label, str) else label.reshape(groups, -1)
 
 
+def _firsts(label: Label, groups: int) -> Label:
+    """Return the first position of every group, as a column."""
+    table = _table(label, groups)
+    return table if isinstance(table, str) else table[:, :1]
+
+
 def _tie(tracer: Tracer, label: Label, groups: int) -> None:
     """Join the same position of every group."""
-    if not isinstance(label, str):
-        table = label.reshape(groups, -1)
+    table = _table(label, groups)
+    if not isinstance(table, str):
         tracer.labels.join(table, table[:1])
+
+
+def _tie_inside(tracer: Tracer, label: Label, groups: int) -> None:
+    """Join all positions of each group."""
+    tracer.labels.join(_table(label, groups), _firsts(label, groups))
 
 
 def _grouped_transposed(tracer: Tracer, into: Label, out: Label, groups: int, width: int) -> Label:
     """Weight (in, out / groups): each group's outputs share the weight's second dimension."""
-    if isinstance(into, str) or len(into) > groups:
+    if isinstance(into, str):
+        return out if isinstance(out, str) else np.tile(out, groups)
+    if len(into) > groups and not tracer.whole_groups:
         _tie(tracer, into, groups)
         return out if isinstance(out, str) else np.tile(out, groups)
-    tracer.labels.freeze(out, "is one of several outputs of each channel")
-    return np.repeat(into, width)
+    tracer.labels.freeze(out, _INSIDE)
+    _tie_inside(tracer, into, groups)
+    return np.repeat(into.reshape(groups, -1)[:, 0], width)
+
+
+_INSIDE = "is one of several positions inside a group"
 
 
 def matrix_product(tracer: Tracer, call: Call) -> None:
