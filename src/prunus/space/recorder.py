@@ -211,7 +211,7 @@ def record(
     """
     args, kwargs = call_arguments(cloned(example))
     tracer = tracer or Tracer()
-    if not tracer.adopted:
+    if labelled and not tracer.adopted:
         tracer.adopt(model)
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):

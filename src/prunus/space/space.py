@@ -269,6 +269,10 @@ def _costs(
     """Return what multiplications, parameters and bytes depend on."""
     removable: tuple[ChannelGroup | Branch, ...] = (*parts.groups, *branches)
     there = [(tracer.labels.new(1), branch) for branch in branches]  # one position, or none
+    inside: dict[str, list[Label]] = {}
+    for one, branch in there:
+        for name in branch.tensors:
+            inside.setdefault(name, []).append(one)
     group_of = np.concatenate([parts.group_of, len(parts.groups) + np.arange(len(branches))])
     labels: dict[str, list[Label]] = {}
     for (name, _), slot in tracer.slots.items():
@@ -279,7 +283,7 @@ def _costs(
         for name, tensor in names.items():
             moving: list[Label] = [x for x in labels.get(name, []) if not isinstance(x, str)]
             fixed = tensor.numel() // max(1, prod(len(x) for x in moving))
-            moving += [one for one, branch in there if name in branch.tensors]
+            moving += inside.get(name, [])
             terms.append((fixed * (tensor.element_size() if weigh else 1), moving))
         return terms
 

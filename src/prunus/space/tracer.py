@@ -219,7 +219,7 @@ class Tracer:
 
     def zero(self, tensor: Tensor) -> frozenset[int]:
         """Return the dimensions along which removed positions are zero in the masked network."""
-        if self._storage(tensor) in self._overwritten:
+        if self._overwritten and self._storage(tensor) in self._overwritten:
             return frozenset()
         known: frozenset[int] = self._zero.get(tensor, frozenset())
         if known and self.unmasked:
@@ -240,7 +240,7 @@ class Tracer:
     def set_zero(self, tensor: Tensor, dims: Iterable[int] | None = None) -> None:
         """Note along which dimensions (all by default) removed positions of a tensor are zero."""
         self._zero[tensor] = frozenset(range(tensor.ndim) if dims is None else dims)
-        if self._zero[tensor]:
+        if self._overwritten and self._zero[tensor]:
             self._overwritten.discard(self._storage(tensor))
 
     def overwrite(self, tensor: Tensor) -> None:
