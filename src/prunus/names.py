@@ -36,5 +36,5 @@ def naming(make: Make) -> Make:
 
     if not isinstance(make, type):
         return called  # type: ignore[return-value]
-    make.__init__ = called
+    make.__init__ = called  # type: ignore[misc]
     return make

@@ -26,10 +26,8 @@ def model():
 
 
 def pruned(method, *, progress):
-    target = None if method.name == "try_and_learn" else Target(sparsity=0.5)
-    return prune(
-        model(), X[:1], method=method, target=target, calibration=SAMPLES, progress=progress
-    )
+    goal = Target(sparsity=0.5)
+    return prune(model(), X[:1], method=method, target=goal, calibration=SAMPLES, progress=progress)
 
 
 @pytest.mark.parametrize(

@@ -50,16 +50,18 @@ def print_json(value: Any) -> None:
 _SHORT = 14
 """Columns of cells no longer than that, such as numbers, stay whole; others are folded."""
 
+_HEADING = 8
+"""As wide may a heading be above narrower cells."""
+
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table of text below its title, no wider than the terminal, or than 80 columns."""
     rows = list(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for k, heading in enumerate(columns):
         longest = max((len(row[k]) for row in rows), default=0)
         if longest <= _SHORT:
-            width = max(longest, *map(len, heading.split()), 1)
-            table.add_column(fill(heading, width), no_wrap=True)
+            table.add_column(fill(heading, max(longest, _HEADING)), no_wrap=True)
         else:
             table.add_column(heading, overflow="fold")
     for row in rows:
