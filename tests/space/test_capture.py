@@ -592,3 +592,19 @@ def test_hooks_of_layers_go_on_to_be_called() -> None:
     small(IMAGE)
 
     assert seen == [3]
+
+
+def test_a_graph_follows_its_parameters_through_casts() -> None:
+    def cautious(h: Tensor) -> Tensor:  # as the norms of language models do
+        wide = h.float()
+        return (wide * torch.rsqrt(1 + wide.square())).type_as(h)
+
+    net = randomised(Middle(cautious), 1)
+    small, mask = recorded(net, X)
+
+    for dtype in (torch.float64, torch.bfloat16):
+        expected = outputs(masked(net, mask).to(dtype), X.to(dtype))
+        assert expected[0].dtype == dtype
+        got = outputs(small.to(dtype), X.to(dtype))
+        assert got[0].dtype == dtype
+        assert apart(expected, got) <= (1e-6 if dtype == torch.float64 else 0.1)

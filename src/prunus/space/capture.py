@@ -44,6 +44,9 @@ _DECIDING = (
 )
 """Calls that bring a tensor's value into Python, where only the branch taken is seen."""
 
+_CASTS = ("to", "type", "type_as", "float", "double", "half", "bfloat16")
+"""Calls that return what they are given where it has the precision asked for."""
+
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 _CONSTANT = (
@@ -156,6 +159,8 @@ class GraphRecorder(TorchFunctionMode):
             source = args[0]
             node = partial(self.graph.call_method, "numel")
             return tracked(out, lambda: node((self._argument(source),)), self._decide)
+        if name in _CASTS and args and out is args[0]:
+            out = self._tracer.alias(out)  # in another precision these two are not the same
         if name in _DECIDING:
             self.recording.decisions.add(name)
         if name == "__setitem__" or tensors_in(out):
