@@ -29,6 +29,7 @@ def read(data: str, example: "Example", batch_size: int) -> "Data":
 
     from prunus import zoo
 
-    image = isinstance(example, Tensor) and example.ndim == 4
-    side = example.shape[-1] if image and data.startswith("folder:") else None
+    side = None
+    if data.startswith("folder:") and isinstance(example, Tensor) and example.ndim == 4:
+        side = example.shape[-1]
     return zoo.dataset(data, batch_size=batch_size, image_size=side)
