@@ -150,3 +150,16 @@ def test_damaged_json_is_refused(tmp_path):
 def test_a_missing_file_says_where(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file at .*nowhere"):
         files.read_tensors(tmp_path / "nowhere")
+
+
+def test_a_place_that_cannot_be_written_is_named_before_anything_is(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    files.check_folder(tmp_path / "new" / "newer")
+    with pytest.raises(NotADirectoryError, match=r"below must be a folder, but .*file is a file\."):
+        files.check_folder(tmp_path / "file" / "below")
+    with pytest.raises(NotADirectoryError, match=r"file is a file\."):
+        files.write_text(tmp_path / "file" / "a.txt", "a")
+    with pytest.raises(IsADirectoryError, match=r"folder is a folder; name a file, such as .*NAME"):
+        files.write_text(tmp_path / "folder", "a")
+    assert names(tmp_path) == ["file", "folder"]

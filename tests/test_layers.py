@@ -26,6 +26,7 @@ RANK = {name: rank for rank, names in enumerate(TIERS) for name in names}
 SAME_TIER = {
     ("files", "errors"),
     ("types", "errors"),
+    ("types", "names"),
     ("saving", "pruning"),
     ("run", "report"),
     ("cli", "demo"),

@@ -17,6 +17,21 @@ from torch import Tensor
 from prunus.errors import CheckpointError
 
 
+def check_folder(folder: Path | str) -> None:
+    """Refuse a folder in which nothing can be written, before work that takes long.
+
+    Raises:
+        NotADirectoryError: It, or one above it, is a file.
+        PermissionError: It, or the last one above it that is there, is read-only.
+    """
+    folder = Path(folder)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{folder} must be a folder, but {there} is a file.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written: {there} is read-only.")
+
+
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name once the block succeeds.
@@ -29,9 +44,12 @@ def atomic(path: Path | str) -> Iterator[Path]:
         path: The final name; its directory is created if missing.
 
     Raises:
-        OSError: The directory is read-only or the disk is full.
+        OSError: The path is a directory, its own is read-only or none, or the disk is full.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'NAME'}.")
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)

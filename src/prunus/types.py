@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from prunus.names import naming
+
 Mask: TypeAlias = dict[str, Tensor]
 """Parameter or buffer name -> bool tensor of the same shape, True = kept."""
 
@@ -48,6 +50,7 @@ def first_sample(example: Example, copies: int = 1) -> Example:
     return found
 
 
+@naming
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Target:
     """How small, or how fast, the network is to become; exactly one of the first seven is set.

@@ -1,6 +1,7 @@
 import pytest
 
 from prunus import zoo
+from prunus.cli import main
 from tiny import TinyData, build_tiny_data
 
 RECIPE = """
@@ -41,3 +42,16 @@ def tiny(tmp_path, monkeypatch):
     path = tmp_path / "tiny.toml"
     path.write_text(RECIPE)
     return path
+
+
+@pytest.fixture
+def say(capsys, monkeypatch, tmp_path):
+    """Run a command line in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PRUNUS_DEBUG", raising=False)
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run

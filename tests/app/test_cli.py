@@ -18,19 +18,6 @@ from prunus.recipe import load
 from prunus.zoo import network
 
 
-@pytest.fixture
-def say(capsys, monkeypatch, tmp_path):
-    """Run a command line in an empty folder; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PRUNUS_DEBUG", raising=False)
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
-
-
 def test_help_teaches_with_examples(say):
     code, out, _ = say("--help")
     assert code == 0
@@ -382,6 +369,8 @@ def test_bad_input_ends_with_2_and_one_line_that_helps(say, line, said, tmp_path
     [
         ("method.ratios={fc1=1.0}", "would lose all 300"),
         ("target.macs=0.0001", "cannot be reached"),
+        ("model.options={classes=3}", "the network has 3 outputs, but tiny has 10 classes; change"),
+        ("model.name=resnet20", "the network does not take the samples (1, 1, 28, 28) of tiny"),
         ("model.weights=none.pt", "model.weights must name a file, got 'none.pt'"),
     ],
 )

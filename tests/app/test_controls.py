@@ -1,7 +1,10 @@
 """The controls of a recipe: what a ticket is compared with."""
 
+import sys
+
 import pytest
 import torch
+from torch import nn
 
 from prunus.files import read_tensors
 from prunus.recipe import load
@@ -106,3 +109,28 @@ def test_a_smaller_network_is_drawn_anew_as_the_first_was(tiny, tmp_path):
     assert found["re-initialised"]["epochs"] == found["dense"]["epochs"]
     drawn = [tensors(finished, stage)["fc1.weight"] for stage in ("reinit", "reinit-2")]
     assert not torch.equal(*drawn)
+
+
+def normed():
+    layers = (nn.Conv2d(1, 16, 5, stride=4), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten())
+    model = nn.Sequential(*layers, nn.Linear(576, 10))
+    nn.init.constant_(model[1].weight, 0.5)
+    return model
+
+
+def test_arms_from_scratch_begin_with_the_batch_norms_of_the_dense_training(
+    tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "test_controls", sys.modules[__name__])
+    changes = [
+        f"{table}.{key}" for table in ("train", "finetune") for key in ("lr=1e-9", "momentum=0")
+    ]
+    changes += ["arms=['scratch_e', 'small_dense']", "method.round_to=1"]
+    tiny.write_text(
+        tiny.read_text().replace('name = "lenet300"', 'factory = "test_controls:normed"')
+    )
+    finished = run(load(tiny, changes), tmp_path / "runs")
+    for stage in ("scratch_e", "small_dense"):
+        scale = tensors(finished, stage)["1.weight"]
+        assert 0 < len(scale) < 16
+        assert torch.allclose(scale, torch.full_like(scale, 0.5), atol=1e-6)

@@ -94,6 +94,10 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
         ("method={name='distil', temperature=inf}", "temperature must be finite, got inf."),
         ("data=cifar10", "'data' must be a table, got 'cifar10'."),
         ("name.x=1", "'name' is a value, not a table"),
+        ("method.min_keep=few", "recipe key 'method.min_keep' must be a whole number, got 'few'."),
+        ("method.skip=conv1", "recipe key 'method.skip' must be a list, got 'conv1'."),
+        ("method={name='han', q={fc1='x'}}", "recipe key 'method.q.fc1' must be a number, got 'x'"),
+        ("train.length=0ep", "length must be above 0, got '0ep'; leave the table out."),
         ("seed", "--set must be table.key=value, got 'seed'."),
     ],
 )

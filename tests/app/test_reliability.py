@@ -56,7 +56,7 @@ def test_a_full_disk_is_said_and_survived(tiny, tmp_path, writes, monkeypatch, c
 def test_a_directory_that_cannot_be_written(tiny, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert run(tiny, tmp_path / "file" / "runs") == 1
-    assert "Not a directory" in capsys.readouterr().err
+    assert "runs must be a folder, but" in capsys.readouterr().err
 
 
 def test_a_read_only_disk(tiny, tmp_path, monkeypatch, capsys):

@@ -88,3 +88,28 @@ def test_where_nothing_can_be_judged_the_reason_is_said():
     model = nn.Sequential(nn.ConvTranspose2d(3, 4, 1))
     with pytest.raises(ValueError, match=r"nothing to prune in Sequential: .*0\.weight is not the"):
         prune(model, IMAGES, method="wanda", calibration=Calibration([IMAGES]))
+
+
+class Tied(nn.Module):
+    def __init__(self, first):
+        super().__init__()
+        layers = {"head": nn.Linear(16, 50, bias=False), "embed": nn.Embedding(50, 16)}
+        for name in sorted(layers, key=lambda name: name != first):
+            self.add_module(name, layers[name])
+        self.into, self.out = nn.Linear(16, 24), nn.Linear(24, 16)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        return self.head(self.out(self.into(self.embed(ids)).relu()))
+
+
+@pytest.mark.parametrize("first", ["head", "embed"])
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+def test_a_head_tied_to_an_embedding_stays_whole_and_is_named(method, first):
+    result = prune(Tied(first), TOKENS[:1], method=method, calibration=Calibration([TOKENS]))
+    other = {"head": "embed", "embed": "head"}[first]
+    (reason,) = [f["reason"] for f in result.report.frozen if f["name"] == f"{first}.weight"]
+    assert reason.startswith(f"is tied to {other}.weight, and not in all of these places the")
+    assert result.model.head.weight is result.model.embed.weight
+    assert result.mask["head.weight"].all() and result.mask["embed.weight"].all()
+    assert float(result.mask["into.weight"].float().mean()) == pytest.approx(0.5)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunus.recovery import reinitialise, scratch_settings
+from prunus.recovery import norm_weights, reinitialise, scratch_settings
 from prunus.training import TrainSettings
 
 
@@ -25,6 +25,18 @@ def test_spread_follows_the_paper():
     assert not any(model[index].bias.any() for index in (0, 1, 2, 4))
     assert model[1].weight.eq(0.5).all()
     assert model[1].running_mean.eq(0).all()
+
+
+def test_batch_norms_begin_as_those_of_another_network():
+    drawn = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
+    nn.init.zeros_(drawn[2].weight)
+    nn.init.constant_(drawn[1].weight, 0.5)
+    assert norm_weights(drawn) == {"1": 0.5, "2": 0.0}
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    )
+    reinitialise(model, seed=0, norm_weight=norm_weights(drawn))
+    assert [model[k].weight.tolist() for k in (1, 2, 3)] == [[0.5, 0.5], [0, 0], [1, 1]]
 
 
 def test_a_masked_convolution_counts_the_kept_connections():

@@ -9,7 +9,7 @@ from torch import nn
 
 from prunus import Calibration, Target, prune
 from prunus.criteria import Evidence
-from prunus.criteria.base import share_right
+from prunus.criteria.calibration import share_right
 from prunus.methods import try_and_learn
 from prunus.selectors import PolicyGradient
 from prunus.selectors.agent import Agent, normalised, reward, surrogate

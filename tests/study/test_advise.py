@@ -66,3 +66,8 @@ def test_a_short_study(tmp_path, monkeypatch):
     assert "At a sparsity of 0.5" in done.document["advice"]
     again = advise(network, data, Target(sparsity=0.5), 0.5, tmp_path, workers=1)
     assert again.document["rows"] == done.document["rows"]
+
+
+def test_there_is_a_worker(tmp_path):
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        advise({"name": "lenet5"}, {"name": "mnist"}, Target(macs=0.5), 3, tmp_path, workers=0)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from prunus.cli import samples as named
 from prunus.cli.models import build, pair, parse_target
-from prunus.cli.scan import print_sensitivity, scan
-from prunus.cli.show import Json, print_json, print_table
+from prunus.cli.scan import check_scan, print_sensitivity, scan
+from prunus.cli.show import Json, print_json, print_table, told
 
 # torch is imported where it is needed, so that --help comes at once.
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def shrink(
     threads: int = 1,
     batch: int = 1,
     method: str = "l1_filter",
+    changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    data: str | None = None,
     weights: Path | None = None,
     shape: Shape = None,
     out: Path = Path("shrunk"),
@@ -35,6 +38,7 @@ def shrink(
     ```
     prunus shrink torchvision:resnet18 --target macs=0.5
     prunus shrink torchvision:resnet18 --target speedup=2 --runtime openvino
+    prunus shrink resnet20 --weights resnet20.th --method thinet --set samples=20 --data cifar10
     prunus shrink package.nets:build --input 3,64,64 --weights net.safetensors --target params=0.3
     ```
 
@@ -47,7 +51,12 @@ def shrink(
         runtime: Where speedup and latency_ms are measured: onnxruntime or openvino.
         threads: Threads of the runtime then.
         batch: Rows of one inference then.
-        method: See `prunus methods`.
+        method: See `prunus methods`; one that prunes while the network trains needs `prunus run`.
+        changes: Change one argument of the method, as key=value; may be given again. `prunus
+            methods NAME` lists them.
+        data: For methods that look at data: a dataset, as for recipes, such as cifar10, or
+            folder:PATH with train/CLASS/*.png. Ten batches of 64 training samples are looked at,
+            and as many validation samples where a method judges what it has tried.
         weights: A safetensors file, or a PyTorch file of plain tensors.
         shape: Shape of one input without the batch, as 3,32,32; needed for your own network, unless
             its function returns (model, example) with any input: a tensor, a tuple of several or a
@@ -55,14 +64,34 @@ def shrink(
         out: The folder for pruned.safetensors, mask.safetensors, pruned.onnx and report.json.
         json: Print the report as JSON.
     """
+    from prunus.criteria import Calibration
     from prunus.deploy import export_onnx
-    from prunus.files import write_json, write_tensors
+    from prunus.files import check_folder, write_json, write_tensors
     from prunus.pruning import prune
+    from prunus.recipe import chosen_method
     from prunus.saving import save
 
-    network, example = build(model, weights, shape)
+    chosen = chosen_method(method, changes or ())
+    if chosen.during_training:
+        raise ValueError(
+            f"method '{method}' prunes while the network trains, and shrink does not train; give a "
+            f"recipe to `prunus run`. `prunus methods {method}` shows one."
+        )
     goal = None if target is None else parse_target(target, runtime, threads, batch)
-    result = prune(network, example, method=method, target=goal)
+    if data is not None:
+        named.check(data)
+    check_folder(out)
+    network, example = build(model, weights, shape)
+    calibration = None if data is None else Calibration.of(named.read(data, example, 64))
+    with told(shown=not json):
+        result = prune(
+            network,
+            example,
+            method=chosen,
+            target=goal,
+            calibration=calibration,
+            progress=not json,
+        )
     export_onnx(result.model, pair(example), out / "pruned.onnx")
     write_tensors(out / "mask.safetensors", result.mask)
     save(result, out / "pruned.safetensors")
@@ -135,9 +164,13 @@ def inspect(
     from prunus.report import inspection, write_inspection
     from prunus.space import trace
 
+    if sensitivity or data is not None:
+        check_scan(data, samples, method, asked=sensitivity)
     network, example = build(model, weights, shape)
     found = inspection(model, network, trace(network, example))
-    scanned = scan(network, example, data, samples, method) if sensitivity else None
+    scanned = None
+    if sensitivity and data is not None:
+        scanned = scan(network, example, data, samples, method, progress=not json)
     document = found.to_dict()
     if scanned is not None:
         document["sensitivity"] = scanned.to_dict()

@@ -126,7 +126,7 @@ def _show(sizes: Sequence["Size"], json: bool) -> None:
         return
     print_table(
         whole.name,
-        ("tensor", "zeros", "dense", "bound", "stored", "dense / stored", "over bound"),
+        ("tensor", "zeros", "dense", "bound", "stored", "smaller", "over bound"),
         [*(_row(size.name, size) for size in tensors), _row("the file", whole)],
     )
 

@@ -3,6 +3,7 @@
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from prunus.cli import samples as named
 from prunus.cli.show import print_table
 
 # torch is imported where it is needed, so that --help comes at once.
@@ -13,8 +14,38 @@ if TYPE_CHECKING:
     from prunus.types import Example
 
 
+def check_scan(data: str | None, samples: int, method: str, *, asked: bool) -> None:
+    """Refuse at once what `scan` could not do.
+
+    Args:
+        data: As for `scan`.
+        samples: As for `scan`.
+        method: As for `scan`.
+        asked: Whether there is to be a scan.
+
+    Raises:
+        ValueError: No data were named, or not for a scan; or another argument is wrong.
+    """
+    from prunus.pruning.scan import ranking
+
+    if not asked:
+        raise ValueError("--data is for --sensitivity, which measures accuracy; add that.")
+    if data is None:
+        raise ValueError("--sensitivity measures accuracy; name a dataset, as --data cifar10.")
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}.")
+    named.check(data)
+    ranking(method)
+
+
 def scan(
-    network: "nn.Module", example: "Example", data: str | None, samples: int, method: str
+    network: "nn.Module",
+    example: "Example",
+    data: str,
+    samples: int,
+    method: str,
+    *,
+    progress: bool,
 ) -> "Sensitivity":
     """Measure the accuracy on validation samples with each layer alone pruned.
 
@@ -24,22 +55,18 @@ def scan(
         data: A dataset of the zoo, or "folder:PATH".
         samples: How many to measure on; all of the split where it has fewer.
         method: Its units and its criterion.
+        progress: Draw how far it is.
 
     Raises:
-        ValueError: No data were named, or there are no validation samples.
+        ValueError: There are no validation samples.
     """
     import torch
 
-    from prunus import zoo
     from prunus.criteria import Calibration
     from prunus.pruning import sensitivity
     from prunus.recovery.modes import modes_kept
 
-    if data is None:
-        raise ValueError("--sensitivity measures accuracy; name a dataset, as --data cifar10.")
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}.")
-    source = zoo.dataset(data, batch_size=min(samples, 100))
+    source = named.read(data, example, min(samples, 100))
     batches = list(islice(source.eval_batches("val"), -(-samples // min(samples, 100))))
     if not batches:
         raise ValueError(f"{source.name} has no validation samples to measure accuracy on.")
@@ -51,8 +78,14 @@ def scan(
             right = sum(int((model(x).argmax(dim=1) == y).sum()) for x, y in batches)
         return right / sum(len(y) for _, y in batches)
 
-    calibration = Calibration(list(islice(source.train_batches(0), 10)))
-    return sensitivity(network, example, accuracy, method=method, calibration=calibration)
+    return sensitivity(
+        network,
+        example,
+        accuracy,
+        method=method,
+        calibration=Calibration.of(source),
+        progress=progress,
+    )
 
 
 def print_sensitivity(found: "Sensitivity") -> None:

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -16,10 +17,17 @@ from rich.text import Text
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
+class _Handler(logging.Handler):
+    """Writes to standard error as it is by then: a bar that is drawn puts lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 @contextmanager
 def told(*, shown: bool) -> Iterator[None]:
     """Write on standard error what the library logs meanwhile."""
-    logger, handler = logging.getLogger("prunus"), logging.StreamHandler(sys.stderr)
+    logger, handler = logging.getLogger("prunus"), _Handler()
     if not shown:
         yield
         return
@@ -39,17 +47,31 @@ def print_json(value: Any) -> None:
     print()
 
 
+_SHORT = 14
+"""Columns of cells no longer than that, such as numbers, stay whole; others are folded."""
+
+_HEADING = 8
+"""As wide may a heading be above narrower cells."""
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table of text below its title."""
+    """Print a table of text below its title, no wider than the terminal, or than 80 columns."""
     rows = list(rows)
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    # Names are what one searches for, so they are folded last.
-    table.columns[0].min_width = min(20, max((len(row[0]) for row in rows), default=0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for k, heading in enumerate(columns):
+        longest = max((len(row[k]) for row in rows), default=0)
+        if longest <= _SHORT:
+            table.add_column(fill(heading, max(longest, _HEADING)), no_wrap=True)
+        else:
+            table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(Text(title, style="bold"), table)
+
+
+def print_text(text: str) -> None:
+    """Print a paragraph, broken between words."""
+    Console().print(Text(" ".join(text.split())))
 
 
 def print_arms(document: Mapping[str, Any]) -> None:

@@ -91,7 +91,7 @@ def _progress(*, shown: bool) -> "Iterator[Tell]":
         Elapsed(),
     )
     with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
-        bar = progress.add_task("study", total=0)
+        bar = progress.add_task("study", total=0, visible=False)
         total = 0
         running: dict[str, None] = {}
 
@@ -107,7 +107,8 @@ def _progress(*, shown: bool) -> "Iterator[Tell]":
             if event in ("failed", "died"):
                 verb = "failed" if event == "failed" else "is tried again"
                 progress.console.print(f"{task.title} {verb}: {words}", markup=False)
-            progress.update(bar, description="; ".join(running) or "study", total=total)
+            under_way = "; ".join(running) or "study"
+            progress.update(bar, description=under_way, total=total, visible=True)
 
         yield tell
 

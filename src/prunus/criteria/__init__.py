@@ -4,9 +4,9 @@ from prunus.criteria.activation import ActiveShare as ActiveShare
 from prunus.criteria.activation import InputNorm as InputNorm
 from prunus.criteria.activation import Rank as Rank
 from prunus.criteria.base import Anchored as Anchored
-from prunus.criteria.base import Calibration as Calibration
 from prunus.criteria.base import Criterion as Criterion
 from prunus.criteria.base import Evidence as Evidence
+from prunus.criteria.calibration import Calibration as Calibration
 from prunus.criteria.geometry import MedianDistance as MedianDistance
 from prunus.criteria.gradient import Connection as Connection
 from prunus.criteria.gradient import Curvature as Curvature

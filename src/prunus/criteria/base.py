@@ -3,109 +3,39 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from itertools import count
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from prunus.criteria.calibration import Calibration, forward
 from prunus.space import UnitGroup
 from prunus.space.running import preserved
 from prunus.types import Example, Keep, Scores, call_arguments
 
-
-def share_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of predictions that are right: of samples, or of pixels in segmentation.
-
-    Args:
-        outputs: Scores of the classes, shape (batch, classes, ...).
-        targets: Class numbers, shape (batch, ...); -100 does not count.
-
-    Raises:
-        ValueError: The classes are not in dimension 1, or the outputs are no tensor.
-    """
-    shape = tuple(getattr(outputs, "shape", ()))  # some networks return more than a tensor
-    wanted = tuple(targets.shape)
-    if len(shape) < 2 or shape[:1] + shape[2:] != wanted:
-        raise ValueError(
-            "the share of right predictions is of outputs (batch, classes, ...) and targets "
-            f"(batch, ...), got {shape or type(outputs).__name__} and {wanted}; pass "
-            "Calibration(..., metric=...), and loss=, made for such outputs."
-        )
-    return (outputs.argmax(dim=1) == targets)[targets != -100].float().mean()
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Samples that a method looks at beside the weights.
+class Track(Protocol):
+    """Shows how far a long piece of work is."""
 
-    Args:
-        batches: Pairs (inputs, targets), as a loader gives them, dicts of inputs whose "labels" are
-            the targets, or inputs alone for criteria that need no targets. Read anew by each pass,
-            so a list or a loader, not a generator.
-        loss: (outputs, targets) -> a scalar, the mean over the samples.
-        limit: At most so many batches are read.
-        validation: Further pairs, on which methods that try decisions out judge them; by default
-            those of `batches`. They must be neither training nor test samples to be an honest
-            judge.
-        metric: (outputs, targets) -> how good a batch is, in [0, 1]; the share of right
-            classifications (of pixels, in segmentation) by default.
+    def __call__(self, items: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
+        """Yield the items, which are `total` unless they know themselves; `name` says of what."""
+        ...
 
-    Raises:
-        ValueError: The limit is below one.
-        TypeError: The batches cannot be read, or only once.
-    """
 
-    batches: Iterable[Any]
-    loss: Callable[[Any, Any], Tensor] = F.cross_entropy
-    limit: int = 10
-    validation: Iterable[Any] | None = None
-    metric: Callable[[Any, Any], Tensor] = share_right
-
-    def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError(f"limit must be at least 1, got {self.limit}.")
-        for name, batches in (("batches", self.batches), ("validation", self.validation)):
-            if batches is None and name == "validation":
-                continue
-            if not hasattr(batches, "__iter__"):
-                way = "pass a list of batches, or a loader"
-                if hasattr(batches, "train_batches"):
-                    way = "pass list(itertools.islice(data.train_batches(0), 10))"
-                raise TypeError(f"{name} must hold batches, got {type(batches).__name__}; {way}.")
-            if isinstance(batches, Iterator):
-                raise TypeError(
-                    f"{name} must be a list or a loader, which can be read several times, got "
-                    f"{type(batches).__name__}."
-                )
-
-    def __iter__(self) -> Iterator[tuple[Example, Any]]:
-        """Yield inputs and targets; None for targets that are not there.
-
-        Raises:
-            ValueError: A batch has more than two parts.
-        """
-        for batch in islice(self.batches, self.limit):
-            if isinstance(batch, Mapping):
-                yield {key: x for key, x in batch.items() if key != "labels"}, batch.get("labels")
-            elif isinstance(batch, tuple | list) and len(batch) > 2:
-                raise ValueError(
-                    f"a batch of the calibration is inputs or a pair (inputs, targets), got "
-                    f"{len(batch)} parts; give several inputs as ((a, b), targets), or "
-                    "((a, b, c), None) where there are no targets."
-                )
-            elif isinstance(batch, tuple | list) and len(batch) == 2:
-                yield batch[0], batch[1]
-            else:
-                yield batch, None
+def untracked(items: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
+    """Yield the items and show nothing."""
+    return items
 
 
 class SeenAll(BaseException):
     """Ends a forward pass in which all has been seen that was looked for.
 
-    No Exception, which the forward may catch.
+    No Exception, which the forward may catch, and after which torch calls forward hooks that want
+    to be called always: they would see an output that is not there.
     """
 
 
@@ -125,6 +55,7 @@ class Evidence:
             Zero for masked weights, unless the criterion has a true attribute `dense_gradients`.
         learned: Group name -> one float per unit, where the masking has learned them.
         anchor: What an `Anchored` criterion measured before the first decision.
+        track: Shows how far work is that takes long.
     """
 
     weights: Mapping[str, Tensor]
@@ -137,6 +68,7 @@ class Evidence:
     gradients_now: Mapping[str, Tensor] = field(default_factory=dict)
     learned: Scores = field(default_factory=dict)
     anchor: Mapping[str, Tensor] = field(default_factory=dict)
+    track: Track = untracked
 
     def losses(
         self, *, training: bool = False, single: bool = False
@@ -148,7 +80,8 @@ class Evidence:
             single: Yield the loss of each sample instead.
 
         Raises:
-            ValueError: There is no calibration, or it has no targets.
+            ValueError: There is no calibration, or it has no targets; or the network or the loss
+                fails on it.
         """
         named: dict[str, Tensor] = {
             name: p for name, p in self.model.named_parameters() if p.is_floating_point()
@@ -164,7 +97,6 @@ class Evidence:
             if single:
                 parts = [(_row(inputs, k), _row(targets, k)) for k in range(_samples(targets))]
             for given, wanted in parts:
-                args, kwargs = call_arguments(given)
                 with (
                     preserved(self.model, training=training, seed=next(seeds)),
                     torch.enable_grad(),
@@ -175,7 +107,7 @@ class Evidence:
                             frozen.callback(parameter.requires_grad_, False)
                             parameter.requires_grad_()
                     assert self.calibration is not None
-                    yield self.calibration.loss(self.model(*args, **kwargs), wanted), named
+                    yield self.calibration.loss_of(forward(self.model, given), wanted), named
 
     def gradients(
         self, *, training: bool = False, single: bool = False
@@ -191,6 +123,9 @@ class Evidence:
 
         Yields:
             Layer -> its first input; layers that a batch does not reach are left out.
+
+        Raises:
+            ValueError: There is no calibration, or the network fails on it.
         """
         seeds = self._seeds()
         for inputs, _ in self.batches():
@@ -205,14 +140,13 @@ class Evidence:
 
                 return note
 
-            args, kwargs = call_arguments(inputs)
             with preserved(self.model, seed=next(seeds)), ExitStack() as hooks:
                 for name in layers:
                     module = self.model.get_submodule(name)
                     handle = module.register_forward_pre_hook(keep(name))
                     hooks.callback(handle.remove)
                 with suppress(SeenAll):
-                    self.model(*args, **kwargs)
+                    forward(self.model, inputs)
             yield found
 
     def shapes(self) -> dict[str, torch.Size]:
@@ -244,11 +178,11 @@ class Evidence:
         if self.calibration is None:
             raise ValueError(
                 "this method looks at data; pass calibration=prunus.Calibration(batches), with "
-                "batches such as a DataLoader's."
+                "batches such as a DataLoader's (on the command line, --data NAME)."
             )
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         seeds, found, seen = self._seeds(), iter(self.calibration), False
-        while True:
+        for _ in self.track(count(), "batches of the calibration", self.calibration.most):
             with torch.random.fork_rng(devices=()):
                 torch.default_generator.manual_seed(next(seeds))  # a loader may shuffle
                 batch = next(found, None)

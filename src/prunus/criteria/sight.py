@@ -20,6 +20,11 @@ _UNSEEN = (
     "module, so that what it multiplies is not seen"
 )
 
+_TIED = (
+    "is tied to {}, and not in all of these places the weight of a linear layer, or of a "
+    "convolution that is not transposed, called as a module, so that not all it multiplies is seen"
+)
+
 
 @runtime_checkable
 class Limited(Protocol):
@@ -50,13 +55,23 @@ def unread(
 
 
 def unseen(groups: Sequence[UnitGroup], evidence: Evidence) -> dict[str, str]:
-    """Return the groups of weights whose input is not seen, with the reason."""
+    """Return the groups of weights whose input is not seen, with the reason.
+
+    A weight that is tied, such as that of a head to an embedding, is to be seen in all its places.
+    """
     called = evidence.shapes()
     modules = dict(evidence.model.named_modules(remove_duplicate=False))
+    parameters = dict(evidence.model.named_parameters(remove_duplicate=False))
+
+    def seen(name: str) -> bool:
+        layer, _, leaf = name.rpartition(".")
+        return leaf == "weight" and has_windows(modules.get(layer)) and layer in called
+
     found = {}
     for group in groups:
-        layer, _, leaf = group.name.rpartition(".")
-        plain = leaf == "weight" and has_windows(modules.get(layer)) and layer in called
-        if isinstance(group, WeightGroup) and not plain:
-            found[group.name] = _UNSEEN
+        if isinstance(group, WeightGroup):
+            own = parameters[group.name]
+            tied = [n for n, p in parameters.items() if p is own and n != group.name]
+            if not all(map(seen, (group.name, *tied))):
+                found[group.name] = _TIED.format(", ".join(tied)) if tied else _UNSEEN
     return found

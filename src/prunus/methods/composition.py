@@ -5,6 +5,7 @@ from typing import Any
 
 from prunus.methods.base import Method
 from prunus.schedules import Schedule
+from prunus.space import Branches, Structured, WholeGroups
 from prunus.types import Target
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -35,6 +36,13 @@ def composition(method: Method) -> dict[str, str]:
                 said.append(words if value is True else f"{words} = {written(value)}")
         answers[question] = ", ".join(said) or "fine-tuning"
     return answers
+
+
+def removes(method: Method) -> str:
+    """Return what goes, in the plural: weights, kernels, channels, groups or branches."""
+    named = {Structured: "channels", WholeGroups: "groups", Branches: "branches"}
+    granularity = method.granularity
+    return named.get(type(granularity)) or f"{getattr(granularity, 'unit', 'unit')}s"
 
 
 def written(value: Any) -> str:

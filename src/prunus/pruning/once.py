@@ -11,6 +11,7 @@ from prunus.errors import EquivalenceError
 from prunus.methods import Method
 from prunus.pruning.in_time import aim
 from prunus.pruning.plan import Plan
+from prunus.pruning.progress import tracks
 from prunus.pruning.result import Result
 from prunus.selectors import Decision
 from prunus.space.shrink import inexpressible
@@ -31,6 +32,7 @@ def prune(
     calibration: Calibration | None = None,
     check: bool = True,
     seed: int = 0,
+    progress: bool = False,
 ) -> Result:
     """Return a smaller network, proved equal to the masked one; the model stays as it was.
 
@@ -51,6 +53,7 @@ def prune(
         calibration: Samples for methods that look at data: gradients, activations.
         check: Compare in float64 on the example and random inputs.
         seed: Of every random choice.
+        progress: Draw how far methods are that take long, where standard error is a terminal.
 
     Raises:
         TargetError: The target cannot be reached; the message says how far it got.
@@ -76,7 +79,8 @@ def prune(
         )
 
     def decide() -> Decision:
-        return plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+        with tracks(shown=progress) as plan.track:
+            return plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
 
     if plan.stopwatch is not None:
         plan.probe(model, example)  # what no form can do without is not to be found at the end

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Anchored, Calibration, Evidence, Limited
+from prunus.criteria.base import Track, untracked
 from prunus.deploy import Stopwatch
 from prunus.errors import DecisionWarning, EquivalenceError, TargetError, UnseenWarning
 from prunus.masking import Hard, carry_over
@@ -42,6 +43,7 @@ class Plan:
             leads to it, see `prunus.pruning.in_time`.
         stopwatch: Measures the result where a time was asked for.
         hint: How more could go than the method takes, to be read after an error.
+        track: Shows how far decisions are that take long.
 
     Args:
         model: The network.
@@ -80,6 +82,7 @@ class Plan:
             if self.asked.timed:
                 self.target = Target(macs=1.0)  # until `aim` knows better
         self.example, self.calibration = example, calibration
+        self.track: Track = untracked
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
         self.space = trace(
@@ -185,7 +188,7 @@ class Plan:
             learned=learned or {},
             anchor=anchor or {},
         )
-        for k in range(1, rounds + 1):
+        for k in self.track(range(1, rounds + 1), "rounds") if rounds > 1 else (1,):
             now = 1 - (1 - share) ** (k / rounds)
             decision = self._choose(masked, now, told)
             patch |= decision.patch
@@ -225,6 +228,7 @@ class Plan:
             model=model,
             example=self.example,
             calibration=self.calibration,
+            track=self.track,
         )
 
     def mask(self, keep: Keep) -> Mask:

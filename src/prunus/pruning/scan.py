@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from prunus.criteria import Calibration, Deviations, Evidence, Learned
 from prunus.methods import METHODS, Method
-from prunus.pruning.plan import Plan
+from prunus.pruning.plan import Plan, resolve
+from prunus.pruning.progress import tracks
 from prunus.selectors import TopK
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Mask, Target
@@ -104,6 +105,7 @@ def sensitivity(
     calibration: Calibration | None = None,
     exact: bool = True,
     seed: int = 0,
+    progress: bool = False,
 ) -> Sensitivity:
     """Prune every layer alone, at several sparsities, and measure the network without training it.
 
@@ -121,6 +123,7 @@ def sensitivity(
         calibration: Samples for criteria that look at data.
         exact: See `prunus.prune`.
         seed: Of criteria that choose at random.
+        progress: Draw how far it is, where standard error is a terminal.
 
     Raises:
         ValueError: A sparsity is out of range, or the method has no criterion or nothing to prune.
@@ -137,13 +140,10 @@ def sensitivity(
     if not shares or not all(0 < share < 1 for share in shares):
         raise ValueError(f"sparsities must be in (0, 1), got {tuple(sparsities)}.")
     model = unwrapped(model)
+    method = ranking(method)
     plan = Plan(model, example, method, None, exact=exact, calibration=calibration)
-    criterion = plan.method.criterion
-    if criterion is None or not _ranks(plan.method):
-        raise ValueError(
-            f"method {plan.method.name!r} has no criterion to rank units by before training; take "
-            f"one of {', '.join(name for name, make in METHODS.items() if _ranks(make()))}."
-        )
+    criterion = method.criterion
+    assert criterion is not None
     evidence = Evidence(
         weights={name: p.detach() for name, p in model.named_parameters()},
         generator=torch.Generator().manual_seed(seed),
@@ -156,16 +156,33 @@ def sensitivity(
     deviations = Deviations().score(plan.groups, evidence) if single else {}
     chooser = TopK(scope="layer", min_keep=1)
     layers = []
-    for group in plan.groups:
-        values, thresholds = [], []
-        for share in shares:
-            target = Target(sparsity=share)
-            keep = chooser.select(plan.space, [group], scores, target, evidence).keep
-            values.append(_masked(model, plan.mask(keep), measure))
-            if single:
-                thresholds.append(float(deviations[group.name][keep[group.name]].min()))
-        layers.append(LayerScan(group.name, group.size, tuple(values), tuple(thresholds)))
+    with tracks(shown=progress) as track:
+        for group in track(plan.groups, "layers"):
+            values, thresholds = [], []
+            for share in shares:
+                target = Target(sparsity=share)
+                keep = chooser.select(plan.space, [group], scores, target, evidence).keep
+                values.append(_masked(model, plan.mask(keep), measure))
+                if single:
+                    thresholds.append(float(deviations[group.name][keep[group.name]].min()))
+            layers.append(LayerScan(group.name, group.size, tuple(values), tuple(thresholds)))
     return Sensitivity(float(measure(model)), shares, tuple(layers))
+
+
+def ranking(method: Method | str) -> Method:
+    """Return a method, or that of a name, which can rank units without having trained.
+
+    Raises:
+        ValueError: It cannot, or there is no such method.
+        TypeError: It is no method.
+    """
+    found = resolve(method)
+    if not _ranks(found):
+        raise ValueError(
+            f"method {found.name!r} has no criterion to rank units by before training; take "
+            f"one of {', '.join(name for name, make in METHODS.items() if _ranks(make()))}."
+        )
+    return found
 
 
 def _ranks(method: Method) -> bool:

@@ -11,7 +11,7 @@ from prunus.recipe.tables import (
     Recipe,
     Table,
 )
-from prunus.recipe.text import checked, load, override, parse, read
+from prunus.recipe.text import checked, chosen_method, load, override, parse, read
 from prunus.recipe.writing import digest, to_toml
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Recipe",
     "Table",
     "checked",
+    "chosen_method",
     "digest",
     "load",
     "override",

@@ -3,6 +3,8 @@
 import inspect
 import math
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ from pydantic import (
     PrivateAttr,
     field_validator,
     model_validator,
+    validate_call,
 )
 
 from prunus import zoo
@@ -123,9 +126,15 @@ class MethodChoice(BaseModel):
         """Return the method.
 
         Raises:
-            ValueError: An argument is out of range.
+            ValueError: An argument is of the wrong type or out of range.
         """
-        return METHODS[self.name](**self.arguments)
+        return _typed(self.name)(**self.arguments)
+
+
+@cache
+def _typed(name: str) -> Callable[..., Method]:
+    """Return what makes a method, with its arguments held to their types: text has others."""
+    return validate_call(METHODS[name])
 
 
 class Distil(Table):

@@ -1,5 +1,6 @@
 """Recipes as TOML text: reading, `--set`, and mistakes said in the library's form."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -10,8 +11,9 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from prunus.errors import RecipeError
+from prunus.methods import Method
 from prunus.names import did_you_mean
-from prunus.recipe.tables import Recipe
+from prunus.recipe.tables import MethodChoice, Recipe
 from prunus.types import METRICS
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -82,6 +84,19 @@ def checked(kind: type[Kind], tables: Mapping[str, Any]) -> Kind:
         raise RecipeError("\n".join(said)) from error
 
 
+def chosen_method(name: str, assignments: Sequence[str] = ()) -> Method:
+    """Return a method by name, with some of its arguments.
+
+    Args:
+        name: In the table of methods.
+        assignments: "key=value", the value as TOML; text needs no quotes.
+
+    Raises:
+        RecipeError: There is no such method or argument, or a value is wrong.
+    """
+    return checked(MethodChoice, override({"name": name}, assignments)).build()
+
+
 def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Return a copy of `tables` with each "table.key=value" applied.
 
@@ -129,6 +144,9 @@ def _keys(location: Sequence[Any], kind: type[BaseModel]) -> list[str]:
     return list(table.model_fields)
 
 
+_UNION = re.compile(r"float|int|str|bool|(dict|tuple|list|mapping)?\[.*\]")
+"""What a location has beside keys: the member of a union, or that a key is meant."""
+
 _TYPES = {
     "float": "a number",
     "int": "a whole number",
@@ -136,6 +154,7 @@ _TYPES = {
     "string": "text",
     "tuple": "a list",
     "dict": "a table",
+    "mapping": "a table",
     "model": "a table",
     "dataclass": "a table",
 }
@@ -151,8 +170,9 @@ _BOUNDS = {
 
 def _phrase(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     """Say one of pydantic's errors in the library's form: the thing, the rule, what was got."""
-    location = error["loc"]
+    location = [part for part in error["loc"] if not _UNION.fullmatch(str(part))]
     key = ".".join(str(part) for part in location)
+    noun = "argument" if root is MethodChoice else "recipe key"
     kind, got, context = str(error["type"]), error["input"], error.get("ctx", {})
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         known = _keys(location[:-1], root)
@@ -162,11 +182,13 @@ def _phrase(error: Mapping[str, Any], root: type[BaseModel]) -> str:
         )
     if kind in {"missing", "missing_argument"}:
         return f"recipe key '{key}' is missing; add it."
+    if kind == "value_error" and root is MethodChoice:
+        return str(context["error"])
     if kind == "value_error":
-        return f"recipe {f'table {key!r}' if key else 'is incomplete'}: {context['error']}"
+        return f"recipe {f'table {key!r}' if key else 'as a whole'}: {context['error']}"
     if kind in _BOUNDS:
         rule = _BOUNDS[kind].format(**context)
     else:
         rule = _TYPES.get(kind.split("_")[0], error["msg"])
     hint = did_you_mean(str(got), rule.replace("'", " ").replace(",", " ").split())
-    return f"recipe key '{key}' must be {rule}, got {got!r}.{hint}"
+    return f"{noun} '{key}' must be {rule}, got {got!r}.{hint}"

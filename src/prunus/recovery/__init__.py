@@ -14,6 +14,7 @@ from prunus.recovery.rewind import Rewind as Rewind
 from prunus.recovery.rewind import Rewinding as Rewinding
 from prunus.recovery.rewind import rewind as rewind
 from prunus.recovery.rewind import snapshot as snapshot
+from prunus.recovery.scratch import norm_weights as norm_weights
 from prunus.recovery.scratch import reinitialise as reinitialise
 from prunus.recovery.scratch import scratch_settings as scratch_settings
 from prunus.recovery.specialists import Coarse as Coarse

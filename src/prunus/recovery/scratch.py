@@ -4,7 +4,7 @@ Source: Liu, Sun, Zhou, Huang and Darrell, ICLR 2019, arXiv:1810.05270, section 
 code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, Self, TypeVar
 
 import torch
@@ -28,7 +28,11 @@ Settings = TypeVar("Settings", bound=Scalable)
 
 
 def reinitialise(
-    model: nn.Module, seed: int, mask: Mask | None = None, *, norm_weight: float = 1.0
+    model: nn.Module,
+    seed: int,
+    mask: Mask | None = None,
+    *,
+    norm_weight: float | Mapping[str, float] = 1.0,
 ) -> None:
     """Give a network fresh weights, in place; the global random state stays as it was.
 
@@ -44,7 +48,8 @@ def reinitialise(
         model: The pruned architecture, or the dense one with a mask.
         seed: Of the new weights.
         mask: State-dict name -> bool, True = kept.
-        norm_weight: Initial scale of batch norms; the authors use 0.5 for the CIFAR VGG.
+        norm_weight: Initial scale of batch norms, or module name -> that of each (1 where it is not
+            named), as `norm_weights` gives it; the authors use 0.5 for the CIFAR VGG.
 
     Raises:
         ValueError: The mask does not fit, or a parameter's module cannot draw it afresh; nothing
@@ -55,17 +60,31 @@ def reinitialise(
     check_mask(state, mask)
     modules = dict(model.named_modules())
     for name, module in modules.items():
-        own = [key for key, _ in module.named_parameters(recurse=False)]
-        if own and _reset(module) is None:
+        held = [key for key, _ in module.named_parameters(recurse=False)]
+        if held and _reset(module) is None:
             raise ValueError(
-                f"{name or 'the model'} ({type(module).__name__}) has parameters {', '.join(own)} "
+                f"{name or 'the model'} ({type(module).__name__}) has parameters {', '.join(held)} "
                 "and no method reset_parameters that draws them; give it one."
             )
     with torch.random.fork_rng(devices=_gpus(model)), torch.no_grad():
         torch.manual_seed(seed)
         for name, module in modules.items():
-            _draw(module, mask.get(f"{name}.weight" if name else "weight"), norm_weight)
+            own = norm_weight.get(name, 1.0) if isinstance(norm_weight, Mapping) else norm_weight
+            _draw(module, mask.get(f"{name}.weight" if name else "weight"), own)
     apply_mask({name: tensor.detach() for name, tensor in state.items()}, mask)
+
+
+def norm_weights(model: nn.Module) -> dict[str, float]:
+    """Return the scale of each batch norm, on average, by module name.
+
+    Args:
+        model: As it was drawn, so that another network can begin like it.
+    """
+    return {
+        name: float(module.weight.detach().mean())
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.affine
+    }
 
 
 def _draw(module: nn.Module, kept: Tensor | None, norm_weight: float) -> None:

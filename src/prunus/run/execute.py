@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunus.files import read_json, write_json, write_text
+from prunus.files import check_folder, read_json, write_json, write_text
 from prunus.recipe import Recipe
 from prunus.report import write_report
 from prunus.run.document import document, environment
@@ -57,6 +57,7 @@ def run(
         ExportError: An exported file does not agree with its network.
         OSError: A file cannot be written.
     """
+    check_folder(root)
     plan = Plan(recipe, Path(root), progress=progress)
     directory = plan.directory
     sweep(directory)

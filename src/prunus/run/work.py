@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from prunus.pruning import Pruner, Result, prune
 from prunus.recipe import Recipe
 from prunus.recovery import (
     Distillation,
+    norm_weights,
     recalibrate_batch_norm,
     reinitialise,
     scratch_settings,
@@ -26,6 +26,7 @@ from prunus.recovery import (
 )
 from prunus.run.controls import draw_seed, levels, random_mask
 from prunus.run.equal_size import equal_size, size_of
+from prunus.run.fits import check_fit
 from prunus.run.masks import Hold, kept_units, macs, shares
 from prunus.run.stages import Done
 from prunus.saving import save
@@ -35,7 +36,6 @@ from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, Objective, TrainSettings, evaluate, fit
 from prunus.types import Example, Mask, first_sample
 
-_CALIBRATION = 10  # batches
 _RECALIBRATION = 50  # batches
 
 
@@ -48,7 +48,7 @@ class Work:
 
     Args:
         recipe: What to do.
-        progress: Draw a bar while training.
+        progress: Draw bars of what takes long.
     """
 
     recipe: Recipe
@@ -77,11 +77,7 @@ class Work:
         """The first training and validation batches, for methods that look at data."""
         if self.data is None:
             return None
-        return Calibration(
-            list(islice(self.data.train_batches(0), _CALIBRATION)),
-            limit=_CALIBRATION,
-            validation=list(islice(self.data.eval_batches("val"), _CALIBRATION)) or None,
-        )
+        return Calibration.of(self.data)
 
     @cached_property
     def example(self) -> Example:
@@ -97,6 +93,8 @@ class Work:
         """Load the network's weights, or train it."""
         self._check_schedule()
         model = self.network()
+        if self.data is not None:
+            check_fit(model, self.data)
         if self.checkpoint is not None:
             zoo.load_weights(model, self.checkpoint)
             return self._arm(model, directory)
@@ -131,6 +129,7 @@ class Work:
                 target=recipe.target,
                 calibration=self.calibration,
                 seed=recipe.seed,
+                progress=self.progress,
             )
         write_tensors(directory / "mask.safetensors", result.mask)
         found = self._arm(result.model, directory)
@@ -159,7 +158,8 @@ class Work:
         settings = scratch_settings(
             self.recipe.starting, cost["dense"], cost["pruned"], budget, cap
         )
-        reinitialise(model, self.recipe.seed, mask)
+        drawn = norm_weights(self.network())  # what slimming begins with is the network's affair
+        reinitialise(model, self.recipe.seed, mask, norm_weight=drawn)
         return self._arm(model, directory, settings, mask)
 
     def random(self, directory: Path, dense: Done, pruned: Done, draw: int) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class Work:
         metric, share = size_of(report)
         narrow = self._narrow if self._has_width() else None
         model, made = equal_size(self.network(), narrow, self.example, metric, share, recipe.seed)
-        reinitialise(model, recipe.seed)
+        reinitialise(model, recipe.seed, norm_weight=norm_weights(model))
         found = self._arm(model, directory, recipe.starting)
         space = trace(model, self.example)
         costs = {name: space.cost(name).dense for name in ("macs", "bytes")}

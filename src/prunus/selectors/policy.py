@@ -93,11 +93,11 @@ class PolicyGradient:
         trials = Trials(space, evidence, steps=self.trial_steps, rate=self.trial_rate)
         baseline = trials.measure()
         keep: Keep = {}
-        for number, group in enumerate(groups, start=1):
+        for number, group in enumerate(evidence.track(groups, "layers"), start=1):
             filters = group.gather(evidence.weights)
             inputs = filters.shape[1] // max(1, _window(group, evidence))
             agent = Agent(filters, inputs, start=self.start, generator=evidence.generator)
-            logits = self._learn(agent, group, trials, baseline, evidence.generator)
+            logits = self._learn(agent, group, trials, baseline, evidence)
             width = widths.get(group.name, max(1, int((logits > 0).sum())))
             keep[group.name] = top(logits, width)
             trials.settle(group.name, keep[group.name], self.settle_steps)
@@ -115,15 +115,16 @@ class PolicyGradient:
         group: UnitGroup,
         trials: Trials,
         baseline: float,
-        generator: torch.Generator,
+        evidence: Evidence,
     ) -> Tensor:
         """Return the logits of a trained policy, shape (units,)."""
         optimizer = torch.optim.Adam(agent.parameters(), self.rate)
         before, still = torch.ones(group.size, dtype=torch.bool), 0
-        for _ in range(self.updates):
+        name = f"updates for {group.name}, {self.samples} trials each"
+        for _ in evidence.track(range(self.updates), name):
             with torch.enable_grad():
                 logits = agent()
-                drawn = torch.rand(self.samples, group.size, generator=generator)
+                drawn = torch.rand(self.samples, group.size, generator=evidence.generator)
                 actions = (drawn < logits.detach().sigmoid()).float()
                 rewards = [
                     self._reward(action.bool(), group, trials, baseline) for action in actions

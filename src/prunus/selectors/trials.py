@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from prunus.criteria import Evidence
+from prunus.criteria.calibration import forward
 from prunus.space import Space
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced
-from prunus.types import Keep, Mask, call_arguments
+from prunus.types import Keep, Mask
 
 
 class Trials:
@@ -36,7 +37,7 @@ class Trials:
         if calibration is None:
             raise ValueError(
                 "this method tries decisions out; pass calibration=prunus.Calibration(batches, "
-                "validation=...), with pairs (inputs, targets)."
+                "validation=...), with pairs (inputs, targets) (on the command line, --data NAME)."
             )
         self._space, self._calibration = space, calibration
         self._steps, self._rate = steps, rate
@@ -67,8 +68,7 @@ class Trials:
         with torch.no_grad():
             for inputs, targets in self._judged:
                 given, wanted = self._placed(inputs, targets)
-                args, kwargs = call_arguments(given)
-                good = float(self._calibration.metric(self._model(*args, **kwargs), wanted))
+                good = float(self._calibration.metric(forward(self._model, given), wanted))
                 total, count = total + good * len(targets), count + len(targets)
         return 100 * total / max(1, count)
 
@@ -107,9 +107,9 @@ class Trials:
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(0)  # a trial's result depends on its decision alone
             for inputs, targets in self._batches(steps):
-                args, kwargs = call_arguments(inputs)
                 optimizer.zero_grad()
-                self._calibration.loss(self._model(*args, **kwargs), targets).backward()  # type: ignore[no-untyped-call]
+                outputs = forward(self._model, inputs)
+                self._calibration.loss_of(outputs, targets).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 apply_mask(self._model, mask)
 

@@ -59,10 +59,13 @@ def advise(
 
     Raises:
         RecipeError: The network or data are not known, or the methods cannot aim at the target.
-        ValueError: The time is too short; the message says how much is needed.
+        ValueError: The time is too short; the message says how much is needed. Or there are no
+            workers.
     """
     if not minutes > 0:
         raise ValueError(f"minutes must be above 0, got {minutes:g}.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}.")
     root = Path(root)
     workers = workers or cores()
     tables = _tables(model, data, target, lr, steps=_FEWEST)

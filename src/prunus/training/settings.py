@@ -2,7 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from prunus.schedules import iterations
 
@@ -79,6 +86,13 @@ class TrainSettings(BaseModel):
     early_stop: int | None = Field(None, ge=1)
     keep: Literal["last", "best"] = "last"
     checkpoint_every: Duration = "1ep"
+
+    @field_validator("length")
+    @classmethod
+    def _trains(cls, length: str) -> str:
+        if float(length[:-2]) == 0:
+            raise ValueError(f"length must be above 0, got {length!r}; leave the table out.")
+        return length
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -73,7 +73,7 @@ class ColumnSweep:
         """
         share = share_of(target, self.pattern)
         course = Course(space, evidence)
-        for group in groups:
+        for group in evidence.track(groups, "layers"):
             if not isinstance(group, WeightGroup) or group.unit != "weight":
                 raise ValueError(f"columns are of single weights, but {group.name!r} has others.")
             hessian = self._hessian(group.name, course)

@@ -72,7 +72,7 @@ class Greedy:
         """
         count = widths(self.amounts, space, groups, target)
         course = Course(space, evidence)
-        for group in in_order(space, groups):
+        for group in evidence.track(in_order(space, groups), "layers"):
             if count[group.name] == group.size:
                 course.settle(group, torch.ones(group.size, dtype=torch.bool), {})
                 continue

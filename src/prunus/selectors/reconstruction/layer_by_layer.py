@@ -39,7 +39,7 @@ class LayerByLayer:
             ValueError: What the criterion needs is not among the evidence.
         """
         course = Course(space, evidence)
-        for group in in_order(space, groups):
+        for group in evidence.track(in_order(space, groups), "layers"):
             own = self.criterion.score([group], course.evidence)
             chosen = self.selector.select(space, [group], own, target, course.evidence)
             course.settle(group, chosen.keep[group.name], chosen.patch)

@@ -12,9 +12,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.criteria.base import SeenAll
+from prunus.criteria.calibration import forward
 from prunus.selectors.reconstruction.windows import outputs
 from prunus.space.running import preserved
-from prunus.types import Example, call_arguments
+from prunus.types import Example
 
 _SUMS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 
@@ -58,16 +59,19 @@ class Watch(TorchFunctionMode):
         self._followed: Any = WeakIdKeyDictionary()
 
     def run(self, inputs: Example) -> dict[str, Passage]:
-        """Return what the layers do with `inputs`; those that are not reached are left out."""
+        """Return what the layers do with `inputs`; those that are not reached are left out.
+
+        Raises:
+            ValueError: The model fails on them.
+        """
         self.found, self._followed = {}, WeakIdKeyDictionary()
-        args, kwargs = call_arguments(inputs)
         with preserved(self.model), ExitStack() as stack:
             for module in self.model.modules():
                 if module in self.layers or isinstance(module, _BatchNorm):
                     stack.callback(module.register_forward_hook(self._after).remove)
             stack.enter_context(self)
             stack.enter_context(suppress(SeenAll))
-            self.model(*args, **kwargs)
+            forward(self.model, inputs)
         return self.found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,0 +1,38 @@
+"""Whether a recipe's network and data go together, found out before anything is trained."""
+
+import torch
+from torch import Tensor, nn
+
+from prunus.errors import RecipeError
+from prunus.space.running import preserved
+from prunus.training import Data
+from prunus.types import call_arguments, first_sample
+
+
+def check_fit(model: nn.Module, data: Data) -> None:
+    """Run the network on one sample.
+
+    Args:
+        model: It stays as it was.
+        data: Its first training sample is taken.
+
+    Raises:
+        RecipeError: The network does not take it, or has fewer outputs than there are classes.
+    """
+    inputs = first_sample(next(data.eval_batches("train"))[0])
+    shape = f" (1, {', '.join(map(str, data.shape))})"
+    args, kwargs = call_arguments(inputs)
+    with preserved(model), torch.no_grad():
+        try:
+            outputs = model(*args, **kwargs)
+        except Exception as error:
+            raise RecipeError(
+                f"the network does not take the samples{shape} of {data.name}: {error}; change "
+                "model, its options, or data."
+            ) from error
+    wide = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.ndim > 1 else None
+    if wide is not None and wide < data.classes:
+        raise RecipeError(
+            f"the network has {wide} outputs, but {data.name} has {data.classes} classes; change "
+            "model.options, or data."
+        )

@@ -1,0 +1,114 @@
+"""`prunus shrink` with arguments and data, what is refused at once, and what is drawn meanwhile."""
+
+import json
+
+import pytest
+
+import prunus.cli.networks
+import prunus.deploy
+from prunus.cli.show import print_table
+from prunus.methods import METHODS, Method
+from prunus.recipe import chosen_method
+from prunus.zoo import network
+
+DATA = ("--data", "fashion-mnist-embedded")
+
+
+@pytest.fixture
+def report(say, monkeypatch):
+    """Shrink a network, without the ONNX file; return the report."""
+    monkeypatch.setattr(prunus.deploy, "export_onnx", lambda *_: None)
+
+    def shrunk(*arguments):
+        code, out, errors = say("shrink", "lenet300", "--out", "small", "--json", *arguments)
+        assert code == 0, errors
+        return json.loads(out)
+
+    return shrunk
+
+
+def test_a_method_takes_its_arguments(report):
+    skipped = report("--set", "round_to=1", "--set", "skip=['fc1']", "--target", "macs=0.99")
+    assert {group["name"]: group["after"] for group in skipped["groups"]}["fc1"] == 300
+    made = chosen_method("thinet", ["samples=3", "ratios.fc1=0.5", "skip=['a']"])
+    assert made == METHODS["thinet"](samples=3, ratios={"fc1": 0.5}, skip=("a",))
+    assert isinstance(chosen_method("lottery"), Method)
+
+
+@pytest.mark.parametrize("method", ["thinet", "taylor", "wanda", "sparsegpt"])
+def test_methods_that_look_at_data_take_a_dataset(report, method):
+    found = report("--method", method, *DATA)
+    assert found["target"]["reached"] == pytest.approx(0.5, abs=0.03)
+    assert found["verification"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--method taylor", "on the command line, --data NAME"),
+        ("--method gate", "shrink does not train; give a recipe to `prunus run`"),
+        ("--method taylor --data minst", "dataset 'minst' is unknown. Did you mean 'mnist'"),
+        ("--method taylor --data folder:none", "none"),
+        ("--method thinet --set sample=5", "has no 'sample'. Did you mean 'samples'"),
+        ("--method thinet --set samples=few", "'samples' must be a whole number, got 'few'"),
+        ("--method thinet --set samples=0", "samples must be at least 1, got 0"),
+        ("--method thinet --set skip=fc1", "'skip' must be a list, got 'fc1'"),
+        ("--method thinet --set samples", "--set must be"),
+    ],
+)
+def test_what_a_method_cannot_take_is_refused(say, line, said):
+    code, out, errors = say("shrink", "lenet300", *line.split())
+    assert (code, out) == (2, "")
+    assert said in errors
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--sensitivity", "name a dataset, as --data cifar10"),
+        ("--data mnist", "--data is for --sensitivity"),
+        ("--sensitivity --data minst", "dataset 'minst' is unknown"),
+        ("--sensitivity --data mnist --samples 0", "samples must be at least 1"),
+        ("--sensitivity --data mnist --method gate", "has no criterion to rank units by"),
+    ],
+)
+def test_a_scan_that_cannot_be_is_refused_before_the_network_is_built(say, monkeypatch, line, said):
+    monkeypatch.setattr(prunus.cli.networks, "build", None)
+    code, _, errors = say("inspect", "resnet20", *line.split())
+    assert code == 2
+    assert said in errors
+
+
+def test_tables_fit_into_80_columns(say, tmp_path):
+    code, out, _ = say("methods")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    for name in METHODS:
+        assert f" {name} " in out
+    out = say("methods", "thinet")[1]
+    assert max(len(line) for line in out.partition("A recipe")[0].splitlines()) <= 80
+    assert "Outputs of the next layer that are drawn of each sample." in " ".join(out.split())
+    prunus.save(network("lenet300"), tmp_path / "net.safetensors")
+    code, out, _ = say("pack", "net.safetensors", "net.prunus")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert all(f"fc{k}.weight" in out for k in (1, 2, 3))
+
+
+def test_cells_that_are_short_stay_whole_and_the_others_are_folded(capsys):
+    name = "features.denseblock4.denselayer16.norm2.weight"
+    numbers = ("90.0 %", "1,234 kB", "123.4 kB", "124.5 kB", "10.2x", "1.2 %")
+    headings = ("tensor", "zeros", "dense", "bound", "stored", "smaller", "over bound")
+    print_table("Sizes", headings, [(name, *numbers)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(all(number in line for number in numbers) for line in lines)
+    assert name in "".join(line.split()[0] for line in lines if line.strip())
+
+
+def test_every_argument_is_explained(say):
+    for name, one in json.loads(say("methods", "--json")[1]).items():
+        for key in one["arguments"]:
+            assert f"\n    {key}: " in one["documentation"], (name, key)
+        assert one["removes"] in ("weights", "channels", "branches")
+        assert one["when"] in ("once", "at the start", "in training")
