@@ -31,6 +31,7 @@ def prune(
     calibration: Calibration | None = None,
     check: bool = True,
     seed: int = 0,
+    progress: bool = False,
 ) -> Result:
     """Return a smaller network, proved equal to the masked one; the model stays as it was.
 
@@ -51,10 +52,13 @@ def prune(
         calibration: Samples for methods that look at data: gradients, activations.
         check: Compare in float64 on the example and random inputs.
         seed: Of every random choice.
+        progress: While a time is searched for, which takes minutes, draw on standard error how many
+            networks have been timed.
 
     Raises:
         TargetError: The target cannot be reached; the message says how far it got.
         ExportError: A time was asked for, but the network cannot be exported.
+        InferenceError: A time was asked for in a runtime that cannot run the network.
         EquivalenceError: The small network differs from the masked one; nothing is returned.
         UntraceableError: The model fails on the example.
         TypeError: The target, method or example is of another type.
@@ -80,7 +84,7 @@ def prune(
 
     if plan.stopwatch is not None:
         plan.probe(model, example)  # what no form can do without is not to be found at the end
-        decision = aim(plan, model, example, decide)
+        decision = aim(plan, model, example, decide, progress=progress)
     else:
         decision = decide()
     try:
