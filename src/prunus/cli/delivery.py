@@ -39,7 +39,7 @@ def deliver(
         "delivered", as rows of a result document, "latency" with where it was measured, and
         "not_in_int8": network -> why.
     """
-    from prunus.deploy import Module, export_onnx, quantise, side_by_side
+    from prunus.deploy import Module, Quantised, export_onnx, quantise, side_by_side
     from prunus.deploy.int8 import int8_path
     from prunus.deploy.runtimes import Network, check_runtime, version_of
     from prunus.errors import ExportError
@@ -49,7 +49,8 @@ def deliver(
         name: export_onnx(one, example, out / f"{name}.onnx") for name, one in networks.items()
     }
     calibration = None if data is None else _inputs(data)
-    int8, reasons = {}, {}
+    int8: dict[str, Quantised] = {}
+    reasons: dict[str, str] = {}
     with TemporaryDirectory(prefix="prunus-") as folder:
         for name, file in files.items():
             if not rounds and data is None:

@@ -80,10 +80,12 @@ def side_by_side(
                 subjects[name, precision] = network
             elif name in int8:
                 subjects[name, precision] = int8[name].path
-    where = {"runtime": runtime, "threads": threads, "batch": batch}
     times = measure(
         {
-            " ".join(key): (network, Setting(**where, precision=key[1]))  # type: ignore[arg-type]
+            " ".join(key): (
+                network,
+                Setting(runtime=runtime, precision=key[1], threads=threads, batch=batch),
+            )
             for key, network in subjects.items()
         },
         rounds=rounds,

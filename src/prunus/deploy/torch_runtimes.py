@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ def eager(network: Module, setting: Setting) -> Inference:
 
 def compiled(network: Module, setting: Setting) -> Inference:
     """Return what runs a copy of the module once, compiled as a whole, with its weights frozen."""
-    call = _call(network, setting)
+    call: Any = _call(network, setting)
     # torch.compile keeps what it compiled with the code, of which it stores so many versions only.
     call.__code__ = call.__code__.replace()
     with keeps_threads(), warnings.catch_warnings():
@@ -50,7 +50,7 @@ def compiled(network: Module, setting: Setting) -> Inference:
     return run
 
 
-def _call(network: Module, setting: Setting) -> "Callable[[], object]":
+def _call(network: Module, setting: Setting) -> Callable[[], object]:
     model = exportable(network.model)
     example = first_sample(on_cpu(network.example), setting.batch)
     if setting.precision == "bf16":
