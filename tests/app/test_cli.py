@@ -421,3 +421,10 @@ def test_what_is_logged_goes_to_standard_error_while_a_recipe_runs(capsys):
             logger.info("layer 1 of 2")
         logger.info("later")
         assert capsys.readouterr() == ("", "layer 1 of 2\n" * shown)
+
+
+def test_shrink_keeps_int8_files_that_data_calibrated(say, tmp_path):
+    line = ("shrink", "lenet300", "--target", "macs=0.5", "--rounds", "0", "--out", "small")
+    assert say(*line, "--data", "fashion-mnist-embedded", "--json")[0] == 0
+    names = {path.name for path in (tmp_path / "small").glob("*.onnx")}
+    assert names == {"dense.onnx", "dense-int8.onnx", "pruned.onnx", "pruned-int8.onnx"}

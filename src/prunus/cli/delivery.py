@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from prunus.types import Example, Setting
 
-_CALIBRATION = 10  # batches of the dataset's own size
+_CALIBRATION, _ROWS = 10, 64  # batches and their size
 
 
 def deliver(
@@ -92,5 +92,5 @@ def print_delivered(document: Mapping[str, Any]) -> None:
 def _inputs(name: str) -> "list[Example]":
     from prunus import zoo
 
-    batches = zoo.dataset(name).train_batches(0)
+    batches = zoo.dataset(name, batch_size=_ROWS).train_batches(0)
     return [inputs for inputs, _ in islice(batches, _CALIBRATION)]

@@ -94,8 +94,8 @@ def parse_target(text: str, where: "Setting | None" = None) -> "Target":
             + did_you_mean(name, known)
         )
     try:
-        timed = where is not None and name in TIMES
-        return Target.of(name, float(value), **(asdict(where) if timed else {}))
+        place = {} if where is None or name not in TIMES else asdict(where)
+        return Target.of(name, float(value), **place)
     except ValueError as error:
         if "could not convert" not in str(error):
             raise

@@ -183,14 +183,14 @@ def compare(
             tell("loading", number, total)
             try:
                 takes = check_precision(setting.runtime, setting.precision).takes
-                key = candidate.name, takes is Module, setting.precision == "int8"
-                if key not in forms:
-                    forms[key] = candidate.form(takes, setting.precision, Path(folder))
-                run = inference(forms[key], setting)
+                form = candidate.name, takes is Module, setting.precision == "int8"
+                if form not in forms:
+                    forms[form] = candidate.form(takes, setting.precision, Path(folder))
+                run = inference(forms[form], setting)
             except InferenceError as error:
                 refused.append(Refusal(candidate.name, setting, str(error)))
                 continue
-            loaded[f"{number}"] = candidate, setting, forms[key], run
+            loaded[f"{number}"] = candidate, setting, forms[form], run
         if not loaded:
             raise InferenceError("; ".join(dict.fromkeys(one.reason for one in refused)))
         runs = {key: run for key, (_, _, _, run) in loaded.items()}
