@@ -47,3 +47,7 @@ class TrainingError(PrunusError):
 
 class ExportError(PrunusError):
     """An exported file could not be written or does not agree with the model."""
+
+
+class InferenceError(PrunusError):
+    """A runtime cannot run a network, or not with the numbers that were asked for."""

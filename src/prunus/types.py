@@ -50,6 +50,44 @@ def first_sample(example: Example, copies: int = 1) -> Example:
     return found
 
 
+PRECISIONS = ("fp32", "bf16", "int8")
+"""What numbers a network may compute with; in which runtime: `prunus.deploy.RUNTIMES`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where and how a network runs when its time is measured.
+
+    Args:
+        runtime: A name of `prunus.deploy.RUNTIMES`.
+        precision: A name of `PRECISIONS`.
+        threads: Threads inside an operator.
+        batch: Rows of one inference.
+
+    Raises:
+        ValueError: A number is below 1, or the precision is unknown.
+        TypeError: A value is of another type.
+    """
+
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
+    threads: int = 1
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.runtime, str):
+            raise TypeError(f"runtime must be the name of one, got {self.runtime!r}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}."
+            )
+        for name, number in (("threads", self.threads), ("batch", self.batch)):
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise TypeError(f"{name} must be a whole number, got {number!r}.")
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}.")
+
+
 @naming
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Target:
@@ -64,6 +102,8 @@ class Target:
         latency_ms: Milliseconds of one inference, measured, above 0.
         speedup: Time of the dense network over that of the pruned one, measured, at least 1.
         runtime: Where time is measured: a name of `prunus.deploy.RUNTIMES`.
+        precision: With which numbers, of the dense network and of the pruned one: "fp32", "bf16"
+            or "int8".
         threads: Threads of the runtime.
         batch: Rows of one inference.
 
@@ -79,6 +119,7 @@ class Target:
     latency_ms: float | None = None
     speedup: float | None = None
     runtime: str = "onnxruntime"
+    precision: str = "fp32"
     threads: int = 1
     batch: int = 1
 
@@ -97,23 +138,19 @@ class Target:
         if not inside:
             hint = f" Did you mean {value / 100:g}?" if high == 1 and 1 < value < 100 else ""
             raise ValueError(f"{name} must be in {interval}, got {value:g}.{hint}")
-        if not self.timed and self.measuring != ("onnxruntime", 1, 1):
+        if self.measuring != Setting() and not self.timed:
             raise ValueError(
-                f"runtime, threads and batch say where time is measured; {name} is no time. Leave "
-                "them out."
+                f"runtime, precision, threads and batch say where time is measured; {name} is no "
+                "time. Leave them out."
             )
-        if not isinstance(self.runtime, str):
-            raise TypeError(f"runtime must be the name of one, got {self.runtime!r}.")
-        for name, number in (("threads", self.threads), ("batch", self.batch)):
-            if not isinstance(number, int) or isinstance(number, bool):
-                raise TypeError(f"{name} must be a whole number, got {number!r}.")
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}.")
 
     def __repr__(self) -> str:
         where = ""
         if self.timed:
-            where = f", runtime={self.runtime!r}, threads={self.threads}, batch={self.batch}"
+            where = (
+                f", runtime={self.runtime!r}, precision={self.precision!r}, "
+                f"threads={self.threads}, batch={self.batch}"
+            )
         return f"Target({self.metric}={self.value:g}{where})"
 
     @staticmethod
@@ -130,12 +167,17 @@ class Target:
     @property
     def timed(self) -> bool:
         """Whether it is a time, which is measured, rather than a count."""
-        return self.metric in ("latency_ms", "speedup")
+        return self.metric in TIMES
 
     @property
-    def measuring(self) -> tuple[str, int, int]:
-        """Where time is measured: runtime, threads and batch."""
-        return self.runtime, self.threads, self.batch
+    def measuring(self) -> Setting:
+        """Where time is measured."""
+        return Setting(
+            runtime=self.runtime,
+            precision=self.precision,
+            threads=self.threads,
+            batch=self.batch,
+        )
 
     @property
     def value(self) -> float:
@@ -152,6 +194,9 @@ class Target:
         """The share of units, or of a cost, that goes."""
         return self.value if self.metric == "sparsity" else 1 - self.value
 
+
+TIMES = ("latency_ms", "speedup")
+"""Those of a target that are measured."""
 
 METRICS = {
     "sparsity": (0.0, 1.0, "[0, 1)"),

@@ -68,7 +68,9 @@ def test_run_prints_a_table_and_the_report_which_report_draws_again(say, tiny, t
 
 
 def test_shrink_export_and_bench(say, tmp_path):
-    code, out, _ = say("shrink", "lenet300", "--target", "macs=0.5", "--out", "small", "--json")
+    code, out, _ = say(
+        "shrink", "lenet300", "--target", "macs=0.5", "--out", "small", "--rounds", "6", "--json"
+    )
     assert code == 0
     report = json.loads(out)
     assert report["target"]["reached"] == pytest.approx(0.5, abs=0.02)
@@ -82,12 +84,24 @@ def test_shrink_export_and_bench(say, tmp_path):
         "export", "lenet300", "again.onnx", "--weights", "small/pruned.safetensors", "--json"
     )
     assert json.loads(exported[1])["bytes"] < 0.6 * (tmp_path / "dense.onnx").stat().st_size
-    code, out, _ = say("bench", "dense.onnx", "small/pruned.onnx", "--rounds", "6", "--json")
+    assert [(row["network"], row["precision"]) for row in report["delivered"]] == [
+        ("dense", "fp32"), ("dense", "int8"), ("pruned", "fp32"), ("pruned", "int8")
+    ]  # fmt: skip
+    names = {path.name for path in (tmp_path / "small").glob("*.onnx")}
+    assert names == {"dense.onnx", "pruned.onnx"}, "int8 files without data are for timing"
+    line = ("bench", "dense.onnx", "small", "--rounds", "6", "--no-memory")
+    code, out, _ = say(*line, "--batch", "1", "3", "--precision", "fp32", "int8", "--json")
     assert code == 0
-    files = json.loads(out)["files"]
-    assert [file["file"] for file in files] == ["dense.onnx", "small/pruned.onnx"]
-    assert files[0]["speedup"]["median"] == 1
-    assert "speed-up" in say("bench", "dense.onnx", "--rounds", "6")[1]
+    found = json.loads(out)
+    names = ["dense.onnx", "small dense", "small pruned"]
+    assert [row["name"] for row in found["rows"]] == 4 * names
+    assert [row["batch"] for row in found["rows"]] == 6 * [1] + 6 * [3]
+    assert found["rows"][0]["speedup"] is None
+    assert found["machine"]["cores"] >= 1
+    code, out, _ = say(*line, "--html", "bench.html")
+    assert code == 0
+    assert "Speed-up" in out
+    assert (tmp_path / "bench.html").stat().st_size
 
 
 @pytest.fixture
@@ -246,7 +260,7 @@ def test_a_network_that_brings_its_inputs(say, monkeypatch, tmp_path, name):
     code, _, errors = say("export", f"test_cli:{name}", "net.onnx")
     assert code == 0, errors
     line = ("shrink", f"test_cli:{name}", "--method", "fpgm", "--target", "params=0.6")
-    assert say(*line, "--out", "small")[0] == 0
+    assert say(*line, "--rounds", "0", "--out", "small")[0] == 0
     assert (tmp_path / "small" / "pruned.onnx").stat().st_size
 
 
@@ -340,8 +354,10 @@ def checkpoints(folder):
         ("inspect lenet300 --weights none.pt", "no file at none.pt"),
         ("run none.toml", "recipe must be a readable TOML file, got 'none.toml'"),
         ("report nowhere", "a finished run's directory has a result.json, nowhere has none"),
-        ("bench", "bench needs an ONNX file, got none"),
+        ("bench", "bench needs a network, got none"),
         ("bench none.onnx", "no ONNX file at none.onnx"),
+        ("bench .", "must be a folder of `prunus run` or `prunus shrink`"),
+        ("bench none.onnx --precision int4", "precision must be one of fp32, bf16, int8, got"),
         ("pack none.safetensors out.prunus", "no file at none.safetensors"),
         ("pack cut.safetensors out.prunus", "it may be truncated"),
         ("pack code.pt out.prunus --values int4", "Invalid value"),
@@ -394,3 +410,10 @@ def test_what_is_logged_goes_to_standard_error_while_a_recipe_runs(capsys):
             logger.info("layer 1 of 2")
         logger.info("later")
         assert capsys.readouterr() == ("", "layer 1 of 2\n" * shown)
+
+
+def test_shrink_keeps_int8_files_that_data_calibrated(say, tmp_path):
+    line = ("shrink", "lenet300", "--target", "macs=0.5", "--rounds", "0", "--out", "small")
+    assert say(*line, "--data", "fashion-mnist-embedded", "--json")[0] == 0
+    names = {path.name for path in (tmp_path / "small").glob("*.onnx")}
+    assert names == {"dense.onnx", "dense-int8.onnx", "pruned.onnx", "pruned-int8.onnx"}

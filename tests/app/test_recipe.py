@@ -66,7 +66,12 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
             "target={speedup=2.0, runtime='onnx'}",
             "runtime 'onnx' is unknown; there are onnxruntime",
         ),
-        ("bench.runtime=openvin", "runtime 'openvin' is unknown; there are onnxruntime, openvino."),
+        (
+            "bench.runtime=openvin",
+            "runtime 'openvin' is unknown; there are onnxruntime, openvino, ",
+        ),
+        ("target={speedup=2.0, runtime='torch', precision='int8'}", "does not compute in int8"),
+        ("target={speedup=2.0, precision='int4'}", "precision must be one of fp32, bf16, int8"),
         ("target.macs=half", "'target.macs' must be a number, got 'half'."),
         ("model.name=lenet55", "network 'lenet55' is unknown. Did you mean 'lenet5'"),
         ("model.name=torchvision:resnet19", "torchvision has no model 'resnet19'. Did you mean"),

@@ -10,7 +10,7 @@ from prunus.demo import recipes, side_by_side
 from prunus.errors import RecipeError
 from prunus.files import read_tensors
 from prunus.recipe import load
-from prunus.run import run
+from prunus.run import modules, run
 from prunus.zoo import network
 
 
@@ -33,6 +33,17 @@ def test_filters_with_every_stage(tiny, tmp_path):
     assert small["file_bytes"] < 0.6 * dense["file_bytes"]
     assert small["latency_ms"]["low"] <= small["latency_ms"]["median"]
     assert small["speedup"]["median"] > 0
+    rows = {(row["network"], row["precision"]): row for row in finished.document["delivered"]}
+    assert list(rows) == [
+        ("dense", "fp32"), ("dense", "int8"), ("pruned", "fp32"), ("pruned", "int8")
+    ]  # fmt: skip
+    assert rows["pruned", "int8"]["bytes"] < 0.4 * rows["pruned", "fp32"]["bytes"]
+    assert rows["dense", "int8"]["agreement"] > 0.9
+    assert (finished.directory / "quantise" / "pruned-int8.onnx").is_file()
+    again = modules(finished.directory)
+    recovered = weights(finished, "recover")
+    for name, tensor in again["pruned"].model.state_dict().items():
+        assert torch.equal(tensor, recovered[name])
     assert small["epochs"] == pytest.approx(6 / 8)
     # Equal epochs, and equal multiply-accumulates: half of them per sample, twice as long.
     assert found["scratch-E"]["epochs"] == dense["epochs"] == 12 / 8

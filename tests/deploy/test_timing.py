@@ -1,29 +1,11 @@
 import math
 import random
-from itertools import pairwise
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from prunus.deploy import Latency, latency, speedup
-from prunus.deploy.timing import _median_interval
-
-
-def matmuls(path, count, batch="n", width=256):
-    """Write a chain of `count` square matrix products, so that time is known to be linear in it."""
-    weight = helper.make_tensor("w", TensorProto.FLOAT, (width, width), [0.01] * width**2)
-    names = ["x", *(f"h{i}" for i in range(count))]
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", [a, "w"], [b]) for a, b in pairwise(names)],
-        "chain",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (batch, width))],
-        [helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, (batch, width))],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, path)
-    return path
+from prunus.deploy.timing import _median_interval, _Warm, _warm_up
+from small_files import matmuls
 
 
 def measured(samples, **changes):
@@ -33,11 +15,11 @@ def measured(samples, **changes):
 
 def test_twenty_times_the_work_takes_many_times_as_long(tmp_path):
     paths = {"long": matmuls(tmp_path / "a", 40), "short": matmuls(tmp_path / "b", 2)}
-    result = latency(paths, batch=64, rounds=15)
+    result = latency(paths, batch=64, rounds=15, clock="processor")
 
     assert list(result) == ["long", "short"]
     ratio = speedup(result["long"], result["short"])
-    assert 5 < ratio.median < 100  # wide: on a busy machine the long one is interrupted more often
+    assert 5 < ratio.median < 100
     assert ratio.low <= ratio.median <= ratio.high
     for one in result.values():
         assert 0 < one.low_ms <= one.median_ms <= one.high_ms
@@ -57,9 +39,9 @@ def test_a_file_is_as_fast_as_itself(tmp_path):
 def test_files_take_turns(tmp_path, monkeypatch):
     order = []
     monkeypatch.setattr(
-        "prunus.deploy.timing.inference", lambda _, path, *__: lambda: order.append(path.name)
+        "prunus.deploy.timing.inference", lambda path, _: lambda: order.append(path.name)
     )
-    monkeypatch.setattr("prunus.deploy.timing._warm_up", lambda *_: 1)
+    monkeypatch.setattr("prunus.deploy.timing._warm_up", lambda *_: _Warm(1, True, 0.0))
     latency({"a": tmp_path / "a", "b": tmp_path / "b"}, rounds=6)
     rounds = [order[start : start + 4] for start in range(0, 24, 4)]  # one untimed, one timed
     assert {tuple(names) for names in rounds} == {("a", "a", "b", "b"), ("b", "b", "a", "a")}
@@ -113,3 +95,30 @@ def test_bad_files(tmp_path):
         latency({"a": tmp_path / "missing"})
     with pytest.raises(ValueError, match="fixed batch size 3, got batch=1"):
         latency({"a": matmuls(tmp_path / "a", 1, batch=3)})
+
+
+def test_percentiles_and_throughput_are_those_of_single_inferences():
+    # The median hides that every tenth inference takes ten times as long.
+    one = measured([1.0] * 6, inferences_ms=(1.0,) * 90 + (10.0,) * 10, batch=4)
+    assert (one.percentile(50), one.percentile(99)) == (1.0, 10.0)
+    assert one.throughput == pytest.approx(4e3 * 100 / 190)
+    few = measured([1.0] * 6, inferences_ms=tuple(range(1, 51)))
+    assert few.percentile(99) is None
+    assert few.percentile(90) == pytest.approx(45.1)
+
+
+def test_warm_up_ends_when_time_is_stable_or_says_that_it_is_not():
+    now = 0.0
+
+    def run_for(seconds):
+        def run():
+            nonlocal now
+            now += next(seconds)
+
+        return run
+
+    falling = run_for(iter([1.0, *(2.0**-k for k in range(10)), *[0.0015] * 1000]))
+    warm = _warm_up(falling, 60.0, lambda: now)
+    assert (warm.stable, warm.repeats) == (True, 2)
+    ever_slower = run_for(1.001**k for k in range(10**6))
+    assert not _warm_up(ever_slower, 0.0, lambda: now).stable

@@ -27,8 +27,8 @@ class Modelled:
 
     fixed = 0.2
 
-    def __init__(self, dense, example, runtime, threads, batch):
-        self.where = runtime, threads, batch
+    def __init__(self, dense, example, setting):
+        self.where = setting.runtime, setting.threads, setting.batch, setting.precision
         self.readings = 0
         self.dense = self.price(dense)
 
@@ -63,7 +63,7 @@ def test_the_network_is_as_fast_as_was_asked(modelled, target, reached):
 
     assert report.asked == target
     assert report.reached == pytest.approx(reached, rel=0.05)
-    assert (report.reading.runtime, report.reading.threads) == target.measuring[:2]
+    assert (report.reading.runtime, report.reading.threads) == (target.runtime, target.threads)
     assert "8 ms -> " in str(report)
     assert report.to_dict()["reading"]["pruned_ms"] == report.reading.pruned_ms
 
@@ -82,6 +82,15 @@ def test_networks_of_equal_widths_are_timed_once(modelled, monkeypatch):
     with pytest.raises(TargetError, match="the nearest of 2 networks"):
         prune(network(), X, method=methods.l1_filter(round_to=64), target=Target(speedup=1.85))
     assert len(timed) == len(set(timed)) == 2
+
+
+def test_each_network_that_is_timed_is_told(modelled, caplog, capsys):
+    caplog.set_level("INFO", logger="prunus")
+    prune(network(), X, target=Target(speedup=2.0), progress=True)
+    told = [record.message for record in caplog.records if "of the MACs" in record.message]
+    assert told
+    assert all("times as fast; asked: speedup 2" in line for line in told)
+    assert "of the MACs" in capsys.readouterr().err
 
 
 def test_what_stands_in_the_way_is_told(modelled):
@@ -133,8 +142,12 @@ def test_a_runtime_that_is_not_there_is_named():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_measured_in_a_real_runtime(runtime):
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("torch", "fp32")],
+)
+def test_measured_in_a_real_runtime(runtime, precision):
     pytest.importorskip(runtime, reason=f"{runtime} is not installed")
-    report = prune(network(), X, target=Target(speedup=1.6, runtime=runtime)).report
+    target = Target(speedup=1.6, runtime=runtime, precision=precision)
+    report = prune(network(), X, target=target).report
     assert report.reached == pytest.approx(1.6, rel=0.1)

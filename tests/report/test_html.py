@@ -70,7 +70,9 @@ def test_the_parts_come_in_the_order_a_reader_asks(page, resnet20):
         "1.72x as fast as the dense network; accuracy 91.56 % against 92.13 % before.",
         "3.1e-16",
         "onnxruntime 1.31.1",
-        "0.679 to 0.701",
+        "0.681 to 0.695",
+        "4.83x",
+        "98.7 %",
         "reaches the network's output",
         'train.milestones = ["80ep", "120ep"]',
         "The widths were rounded to multiples of 8.",
@@ -143,7 +145,7 @@ def test_any_key_may_be_missing(page, resnet20, missing):
 
 @pytest.mark.usefixtures("without_plotly")
 def test_any_inner_key_may_be_missing(page, resnet20):
-    for key in ("arms", "groups", "frozen"):
+    for key in ("arms", "groups", "frozen", "delivered"):
         for inner in list(resnet20[key][0]):
             changed = [{k: v for k, v in entry.items() if k != inner} for entry in resnet20[key]]
             page({**resnet20, key: changed})

@@ -9,6 +9,7 @@ from cyclopts.exceptions import CycloptsError
 
 from prunus import __version__, errors
 from prunus.cli import networks, packed, runs, studies, tables
+from prunus.cli.bench import bench
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -36,7 +37,7 @@ for command in (
     networks.shrink,
     networks.inspect,
     networks.export,
-    networks.bench,
+    bench,
     packed.pack,
     packed.unpack,
     runs.report,
@@ -55,6 +56,7 @@ _BAD_INPUT = (
     errors.UntraceableError,
     errors.EmptyLayerError,
     errors.TargetError,
+    errors.InferenceError,
 )
 
 

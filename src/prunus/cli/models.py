@@ -1,6 +1,7 @@
 """What MODEL, --weights and --input name on the command line."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from prunus.types import Example, Target
+    from prunus.types import Example, Setting, Target
 
 _TIMM = "timm:"
 _INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*))?")
@@ -72,22 +73,18 @@ def pair(example: "Example") -> "Example":
     return found
 
 
-def parse_target(
-    text: str, runtime: str = "onnxruntime", threads: int = 1, batch: int = 1
-) -> "Target":
+def parse_target(text: str, where: "Setting | None" = None) -> "Target":
     """Read a target such as "macs=0.5".
 
     Args:
         text: The target.
-        runtime: Where a time is measured.
-        threads: Threads of the runtime then.
-        batch: Rows of one inference then.
+        where: Where a time is measured.
 
     Raises:
         ValueError: There is no such target, or the value is none for it.
     """
     from prunus.names import did_you_mean
-    from prunus.types import METRICS, Target
+    from prunus.types import METRICS, TIMES, Target
 
     name, _, value = text.partition("=")
     known = list(METRICS)
@@ -97,7 +94,8 @@ def parse_target(
             + did_you_mean(name, known)
         )
     try:
-        return Target.of(name, float(value), runtime=runtime, threads=threads, batch=batch)
+        place = {} if where is None or name not in TIMES else asdict(where)
+        return Target.of(name, float(value), **place)
     except ValueError as error:
         if "could not convert" not in str(error):
             raise

@@ -23,8 +23,10 @@ def shrink(
     *,
     target: str | None = None,
     runtime: str = "onnxruntime",
+    precision: str = "fp32",
     threads: int = 1,
     batch: int = 1,
+    rounds: int = 30,
     method: str = "l1_filter",
     changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     data: str | None = None,
@@ -34,6 +36,9 @@ def shrink(
     json: Json = False,
 ) -> None:
     """Make a network smaller without training it, prove it equal to its masked self, export it.
+
+    Then the dense and the smaller network are timed in turn, each in every precision that the
+    runtime has: how fast they are in int8 belongs beside any speed-up of float32.
 
     ```
     prunus shrink torchvision:resnet18 --target macs=0.5
@@ -48,28 +53,33 @@ def shrink(
         target: One of sparsity, density, params, macs or bytes, as macs=0.5: a fraction of the
             dense network; or speedup or latency_ms, as speedup=2, which are measured. By default
             the method's own.
-        runtime: Where speedup and latency_ms are measured: onnxruntime or openvino.
-        threads: Threads of the runtime then.
-        batch: Rows of one inference then.
+        runtime: Where time is measured: onnxruntime, openvino, torch-compile or torch.
+        precision: Of a target in time: fp32, bf16 or int8.
+        threads: Threads of the runtime.
+        batch: Rows of one inference.
+        rounds: Timings of each network, at least 6; 0 for none.
         method: See `prunus methods`; one that prunes while the network trains needs `prunus run`.
         changes: Change one argument of the method, as key=value; may be given again. `prunus
             methods NAME` lists them.
-        data: For methods that look at data: a dataset, as for recipes, such as cifar10, or
-            folder:PATH with train/CLASS/*.png. Ten batches of 64 training samples are looked at,
-            and as many validation samples where a method judges what it has tried.
+        data: A dataset, as for recipes, such as cifar10, or folder:PATH with train/CLASS/*.png.
+            Methods that look at data see ten batches of 64 training samples, and as many validation
+            samples where they judge what they have tried. The same batches calibrate the files in
+            int8, which are then kept, too; without data those are made for timing alone.
         weights: A safetensors file, or a PyTorch file of plain tensors.
         shape: Shape of one input without the batch, as 3,32,32; needed for your own network, unless
             its function returns (model, example) with any input: a tensor, a tuple of several or a
             dict by name. For one that reads tokens say what they are below, as 128:below=30522.
-        out: The folder for pruned.safetensors, mask.safetensors, pruned.onnx and report.json.
+        out: The folder for dense.onnx, pruned.onnx, pruned.safetensors, mask.safetensors and
+            report.json.
         json: Print the report as JSON.
     """
+    from prunus.cli.delivery import deliver, print_delivered
     from prunus.criteria import Calibration
-    from prunus.deploy import export_onnx
     from prunus.files import check_folder, write_json, write_tensors
     from prunus.pruning import prune
     from prunus.recipe import chosen_method
     from prunus.saving import save
+    from prunus.types import Setting
 
     chosen = chosen_method(method, changes or ())
     if chosen.during_training:
@@ -77,30 +87,34 @@ def shrink(
             f"method '{method}' prunes while the network trains, and shrink does not train; give a "
             f"recipe to `prunus run`. `prunus methods {method}` shows one."
         )
-    goal = None if target is None else parse_target(target, runtime, threads, batch)
+    where = Setting(runtime=runtime, precision=precision, threads=threads, batch=batch)
+    goal = None if target is None else parse_target(target, where)
     if data is not None:
         named.check(data)
     check_folder(out)
     network, example = build(model, weights, shape)
-    calibration = None if data is None else Calibration.of(named.read(data, example, 64))
+    samples = None if data is None else named.read(data, example, 64)
     with told(shown=not json):
         result = prune(
             network,
             example,
             method=chosen,
             target=goal,
-            calibration=calibration,
+            calibration=None if samples is None else Calibration.of(samples),
             progress=not json,
         )
-    export_onnx(result.model, pair(example), out / "pruned.onnx")
     write_tensors(out / "mask.safetensors", result.mask)
     save(result, out / "pruned.safetensors")
+    networks = {"dense": network, "pruned": result.model}
     document = result.report.to_dict()
+    document |= deliver(networks, pair(example), where, rounds, out, samples)
     write_json(out / "report.json", document)
     if json:
         print_json(document)
     else:
-        print(f"{result.report}\nwritten to {out}")
+        print(result.report)
+        print_delivered(document)
+        print(f"written to {out}")
         if result.report.form == "rewritten graph":
             print(
                 "it is a rewritten graph, because sizes are written in the forward; load it with "
@@ -293,67 +307,3 @@ def export(
         print_json({"path": str(path), "bytes": size})
     else:
         print(f"{path}: {size:,} bytes, any batch size, equal to PyTorch within 1e-4")
-
-
-def bench(
-    *files: Path,
-    runtime: str = "onnxruntime",
-    batch: int = 1,
-    threads: int = 1,
-    rounds: int = 50,
-    json: Json = False,
-) -> None:
-    """Time ONNX files against each other in a runtime; speed-ups are over the first.
-
-    The files take turns, so that a change of the machine's speed reaches them alike.
-
-    ```
-    prunus bench dense.onnx pruned.onnx --batch 16 --threads 2
-    ```
-
-    Args:
-        files: ONNX files, the reference first.
-        runtime: onnxruntime, or openvino where it is installed.
-        batch: Rows per inference.
-        threads: Threads inside an operator.
-        rounds: Timings of each file.
-        json: Print as JSON.
-    """
-    from dataclasses import asdict
-
-    from prunus.deploy import latency, speedup
-
-    if not files:
-        raise ValueError(
-            "bench needs an ONNX file, got none; give one or more, the reference first."
-        )
-    paths = {str(file): file for file in files}
-    times = latency(paths, runtime=runtime, batch=batch, threads=threads, rounds=rounds)
-    first = next(iter(times.values()))
-    speedups = {name: speedup(first, one) for name, one in times.items()}
-    if json:
-        rows = [
-            {
-                "file": name,
-                "latency_ms": {"median": one.median_ms, "low": one.low_ms, "high": one.high_ms},
-                "speedup": asdict(speedups[name]),
-            }
-            for name, one in times.items()
-        ]
-        setting = {"runtime": first.runtime, "threads": threads, "batch": batch, "rounds": rounds}
-        print_json(setting | {"files": rows})
-        return
-    print_table(
-        f"{first.runtime}, batch {batch}, {threads} threads, median of {rounds} rounds",
-        ("file", "ms", "95 % interval", "speed-up", "95 % interval"),
-        [
-            (
-                name,
-                f"{one.median_ms:.4g}",
-                f"{one.low_ms:.4g} to {one.high_ms:.4g}",
-                f"{speedups[name].median:.2f}",
-                f"{speedups[name].low:.2f} to {speedups[name].high:.2f}",
-            )
-            for name, one in times.items()
-        ],
-    )

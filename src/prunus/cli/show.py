@@ -76,9 +76,12 @@ def print_text(text: str) -> None:
 
 def print_arms(document: Mapping[str, Any]) -> None:
     """Print the networks of a result document side by side, and the levels of a lottery ticket."""
-    from prunus.report import arms_table, levels_table
+    from prunus.report import arms_table, delivered_table, levels_table
 
     Console().print(arms_table(document))
+    if rows := document.get("delivered"):
+        Console().print("", Text("Delivered, speed-ups over dense fp32", style="bold"))
+        Console().print(delivered_table(rows))
     if (levels := levels_table(document)) is not None:
         Console().print(levels)
 

@@ -57,14 +57,14 @@ def export_onnx(
     """
     path = Path(path)
     name = type(model).__name__
-    exported = _exportable(model)
+    exported = exportable(model)
     size = sum(tensor.nbytes for tensor in chain(exported.parameters(), exported.buffers()))
     if size > _MAX_BYTES:
         raise ExportError(
             f"{name} has {size / 2**30:.1f} GiB of weights, but one ONNX file holds less than "
             "2 GiB; prune it further, or export it in parts."
         )
-    example = _on_cpu(example)
+    example = on_cpu(example)
     inputs = {"the example": example}
     if dynamic_batch:
         inputs["the example and one more row"] = _with_one_more_row(example)
@@ -79,7 +79,12 @@ def export_onnx(
     return path
 
 
-def _exportable(model: nn.Module) -> nn.Module:
+def exportable(model: nn.Module) -> nn.Module:
+    """Return a copy on the CPU, in float32 and evaluation mode.
+
+    Raises:
+        ExportError: It cannot be copied.
+    """
     try:
         return copy.deepcopy(model).cpu().float().eval()
     except Exception as error:
@@ -89,7 +94,9 @@ def _exportable(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _on_cpu(example: Example) -> Example:
+def on_cpu(example: Example) -> Example:
+    """Return an input as `exportable` takes it: on the CPU, in float32."""
+
     def convert(tensor: Tensor) -> Tensor:
         tensor = tensor.detach().cpu()
         return tensor.float() if tensor.is_floating_point() else tensor
@@ -150,7 +157,7 @@ def _export(model: nn.Module, example: Example, dynamic_batch: bool) -> torch.on
 
     shapes = pytree.tree_map(dynamic, kwargs or args) if dynamic_batch else None
     try:
-        with _silence():
+        with silence():
             program = torch.onnx.export(
                 model,
                 args,
@@ -223,7 +230,7 @@ def _summary(error: BaseException) -> str:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep the exporter's progress, warnings, and log lines from the terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -1,128 +1,169 @@
-"""The runtimes that ONNX files are timed in."""
+"""The runtimes that networks are timed in, and the numbers that each computes with."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-import onnxruntime
-
+from prunus.deploy.feeds import made_up, session
+from prunus.deploy.machine import has_bfloat16
+from prunus.deploy.torch_runtimes import Inference, Module, compiled, eager
+from prunus.errors import InferenceError
 from prunus.names import did_you_mean
+from prunus.types import Setting
 
-Inference: TypeAlias = Callable[[], object]
-"""Runs a file once on an input of its own."""
+Network: TypeAlias = Path | Module
+"""What is timed: an ONNX file, or a module of PyTorch with its input."""
 
 
-def inference(runtime: str, path: Path, batch: int, threads: int) -> Inference:
-    """Load an ONNX file and return what runs it once, on random inputs (zeros for integers).
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime.
 
     Args:
-        runtime: A name of `RUNTIMES`.
-        path: The file.
-        batch: Rows per inference.
-        threads: Threads inside an operator.
+        package: That it comes with.
+        takes: An ONNX file, or a module of PyTorch.
+        precisions: What it computes with on processors that can.
+        load: Loads what it takes and returns what runs it once.
+    """
+
+    package: str
+    takes: type
+    precisions: tuple[str, ...]
+    load: Callable[[Any, Setting], Inference]
+
+
+def inference(network: Network, setting: Setting) -> Inference:
+    """Load a network and return what runs it once, on random inputs (zeros for integers).
+
+    It has been run once, so that a runtime that compiles at the first call has done so.
+
+    Args:
+        network: An ONNX file, for "int8" one that `quantise` wrote; or a module of PyTorch.
+        setting: Where it runs.
 
     Raises:
+        InferenceError: The runtime takes no such network, does not compute in that precision, or
+            fails.
         ValueError: The runtime is unknown or not installed, or the file has another fixed batch.
         FileNotFoundError: The file is missing.
     """
-    check_runtime(runtime)
-    if not path.is_file():
-        raise FileNotFoundError(f"no ONNX file at {path}")
-    return RUNTIMES[runtime](path, batch, threads)
+    runtime = check_precision(setting.runtime, setting.precision)
+    name = canonical(setting.runtime)
+    if not isinstance(network, runtime.takes):
+        kind = "ONNX files" if runtime.takes is Path else "modules of PyTorch"
+        got = network.name if isinstance(network, Path) else type(network.model).__name__
+        raise InferenceError(f"runtime '{name}' runs {kind}, got {got}.")
+    if isinstance(network, Path) and not network.is_file():
+        raise FileNotFoundError(f"no ONNX file at {network}")
+    try:
+        run = runtime.load(network, setting)
+        run()
+    except (ValueError, InferenceError):
+        raise
+    except Exception as error:
+        text = str(error).strip().splitlines() or [""]
+        what = network.name if isinstance(network, Path) else type(network.model).__name__
+        raise InferenceError(
+            f"{version_of(name)} cannot run {what} in {setting.precision} "
+            f"({type(error).__name__}: {text[0][:200]}); take another runtime."
+        ) from error
+    return run
 
 
-def check_runtime(name: str) -> None:
-    """Refuse a runtime that is unknown or not installed.
+def check_runtime(name: str) -> Runtime:
+    """Return a runtime; refuse one that is unknown or not installed.
 
     Raises:
         ValueError: Naming those that there are, or how to install it.
     """
-    if name not in RUNTIMES:
+    key = canonical(name)
+    if key not in RUNTIMES:
         raise ValueError(
             f"runtime {name!r} is unknown; there are {', '.join(RUNTIMES)}."
             + did_you_mean(name, RUNTIMES)
         )
+    found = RUNTIMES[key]
     try:
-        import_module(name)
+        import_module(found.package)
     except ModuleNotFoundError as error:
-        raise ValueError(f"runtime {name!r} is not installed; pip install {name}.") from error
+        raise ValueError(
+            f"runtime {name!r} is not installed; pip install {found.package}."
+        ) from error
+    return found
+
+
+def check_precision(runtime: str, precision: str) -> Runtime:
+    """Return a runtime; refuse what it does not compute with on this machine.
+
+    Raises:
+        InferenceError: It does not.
+        ValueError: The runtime is unknown or not installed.
+    """
+    found = check_runtime(runtime)
+    if precision not in found.precisions:
+        others = [name for name, one in RUNTIMES.items() if precision in one.precisions]
+        raise InferenceError(
+            f"runtime '{canonical(runtime)}' does not compute in {precision} on a CPU; it has "
+            f"{', '.join(found.precisions)}. Take {' or '.join(others)}."
+        )
+    if precision == "bf16" and not has_bfloat16():
+        raise InferenceError(
+            "this processor has no instructions for bf16, which would be emulated, or computed "
+            "in fp32; take fp32 or int8."
+        )
+    return found
+
+
+def precisions_of(runtime: str) -> tuple[str, ...]:
+    """Return what a runtime computes with on this machine.
+
+    Raises:
+        ValueError: The runtime is unknown or not installed.
+    """
+    found = check_runtime(runtime).precisions
+    return tuple(name for name in found if name != "bf16" or has_bfloat16())
+
+
+def canonical(name: str) -> str:
+    """Return the name under which a runtime is in `RUNTIMES`: "torch.compile" is one, too."""
+    return name.replace(".", "-")
 
 
 def version_of(runtime: str) -> str:
     """Return name and version."""
-    return f"{runtime} {version(runtime)}"
+    name = canonical(runtime)
+    return f"{name} {version(RUNTIMES[name].package)}"
 
 
-def _onnxruntime(path: Path, batch: int, threads: int) -> Inference:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Idle threads of one file would otherwise spin into the sample of the next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feeds = _feeds(session, batch, path)
-    return lambda: session.run(None, feeds)
+def _onnxruntime(path: Path, setting: Setting) -> Inference:
+    loaded = session(path, setting.threads)
+    feeds = made_up(loaded.get_inputs(), setting.batch, path)
+    return lambda: loaded.run(None, feeds)
 
 
-def _openvino(path: Path, batch: int, threads: int) -> Inference:
+def _openvino(path: Path, setting: Setting) -> Inference:
     import openvino
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feeds = _feeds(session, batch, path)  # what it takes is read by one runtime for all
-    del session
+    # What it takes is read by one runtime for all.
+    feeds = made_up(session(path).get_inputs(), setting.batch, path)
     core = openvino.Core()
     model = core.read_model(path)
     model.reshape({name: list(value.shape) for name, value in feeds.items()})
     # The default on some processors is bfloat16, which would be compared with float32.
-    config = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    hint = "bf16" if setting.precision == "bf16" else "f32"
+    config = {"INFERENCE_NUM_THREADS": setting.threads, "INFERENCE_PRECISION_HINT": hint}
     config |= {"NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     request = core.compile_model(model, "CPU", config).create_infer_request()
     return lambda: request.infer(feeds, share_inputs=True, share_outputs=True)
 
 
-RUNTIMES: dict[str, Callable[[Path, int, int], Inference]] = {
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
+RUNTIMES: dict[str, Runtime] = {
+    "onnxruntime": Runtime("onnxruntime", Path, ("fp32", "int8"), _onnxruntime),
+    "openvino": Runtime("openvino", Path, ("fp32", "bf16", "int8"), _openvino),
+    "torch-compile": Runtime("torch", Module, ("fp32", "bf16"), compiled),
+    "torch": Runtime("torch", Module, ("fp32", "bf16"), eager),
 }
-"""Name of a runtime, which is that of its package -> what loads a file into it."""
-
-_DTYPES: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-}
-
-
-def _feeds(session: onnxruntime.InferenceSession, batch: int, path: Path) -> dict[str, Any]:
-    fixed = session.get_inputs()[0].shape[:1]
-    if fixed and isinstance(fixed[0], int) and fixed[0] != batch:
-        raise ValueError(
-            f"{path.name} has the fixed batch size {fixed[0]}, got batch={batch}; export it with "
-            "dynamic_batch=True."
-        )
-    return {value.name: _input(value, batch, path) for value in session.get_inputs()}
-
-
-def _input(value: onnxruntime.NodeArg, batch: int, path: Path) -> np.ndarray[Any, Any]:
-    first, *rest = value.shape or [None]
-    if not all(isinstance(size, int) for size in rest):
-        raise ValueError(
-            f"input '{value.name}' of {path.name} must be open in its batch dimension alone, got "
-            f"shape {value.shape}; export it with fixed sizes."
-        )
-    shape = [first if isinstance(first, int) else batch, *rest] if value.shape else []
-    if value.type not in _DTYPES:
-        raise ValueError(f"input '{value.name}' of {path.name} has the unknown type {value.type}.")
-    dtype = np.dtype(_DTYPES[value.type])
-    if dtype.kind != "f":
-        return np.zeros(shape, dtype)
-    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+"""By name."""

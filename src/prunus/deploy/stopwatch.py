@@ -9,10 +9,12 @@ from weakref import finalize
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from prunus.deploy.int8 import quantise
 from prunus.deploy.onnx import export_onnx
-from prunus.deploy.runtimes import check_runtime, version_of
-from prunus.deploy.timing import latency, speedup
-from prunus.types import Example, first_sample
+from prunus.deploy.runtimes import Network, check_precision, version_of
+from prunus.deploy.timing import measure, speedup
+from prunus.deploy.torch_runtimes import Module
+from prunus.types import Example, Setting, first_sample
 
 _ROUNDS = 30
 _MOST_ROUNDS = 240
@@ -33,6 +35,7 @@ class Reading:
         runtime: Name and version.
         threads: Threads of the runtime.
         batch: Rows of one inference.
+        precision: Numbers that both computed with.
     """
 
     dense_ms: float
@@ -43,51 +46,50 @@ class Reading:
     runtime: str
     threads: int
     batch: int
+    precision: str
 
 
 class Stopwatch:
     """Times networks in a runtime, each beside the dense one, which is exported once.
 
-    On one thread the processor's time counts: that of the clock where nothing else runs.
+    On one thread the processor's time counts: that of the clock where nothing else runs. In int8
+    networks are quantised for the example's range of values: right for time, which does not depend
+    on them.
 
     Args:
         dense: The network that all are compared with.
         example: An input; its first sample is what networks are exported for.
-        runtime: A name of `RUNTIMES`.
-        threads: Threads of the runtime.
-        batch: Rows of one inference.
+        setting: Where they run.
 
     Raises:
-        ExportError: The network cannot be exported.
+        ExportError: The network cannot be exported, or not be quantised.
+        InferenceError: The runtime does not compute in that precision.
         ValueError: The runtime is unknown or not installed.
     """
 
-    def __init__(
-        self, dense: nn.Module, example: Example, runtime: str, threads: int, batch: int
-    ) -> None:
-        check_runtime(runtime)
-        self._runtime, self._threads, self._batch = runtime, threads, batch
+    def __init__(self, dense: nn.Module, example: Example, setting: Setting) -> None:
+        self._takes = check_precision(setting.runtime, setting.precision).takes
+        self._setting, batch = setting, setting.batch
         self._example = example if _rows(example) == batch else first_sample(example, batch)
         self._folder = Path(mkdtemp(prefix="prunus-"))
         finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._dense = self._exported(dense, "dense")
+        self._dense = self._prepared(dense, "dense")
 
     def time(self, network: nn.Module) -> Reading:
         """Measure a network.
 
         Raises:
-            ExportError: It cannot be exported.
+            ExportError: It cannot be exported, or not be quantised.
+            InferenceError: The runtime cannot run it.
         """
-        files = {"dense": self._dense, "pruned": self._exported(network, "pruned")}
+        setting = self._setting
+        networks = {"dense": self._dense, "pruned": self._prepared(network, "pruned")}
         rounds = _ROUNDS
         while True:
-            times = latency(
-                files,
-                runtime=self._runtime,
-                batch=self._batch,
-                threads=self._threads,
+            times = measure(
+                {name: (one, setting) for name, one in networks.items()},
                 rounds=rounds,
-                clock="processor" if self._threads == 1 else "wall",
+                clock="processor" if setting.threads == 1 else "wall",
             )
             ratio = speedup(times["pruned"], times["dense"])
             if ratio.high - ratio.low <= _SHARP * ratio.median or rounds >= _MOST_ROUNDS:
@@ -99,14 +101,20 @@ class Stopwatch:
             ratio.median,
             ratio.low,
             ratio.high,
-            version_of(self._runtime),
-            self._threads,
-            self._batch,
+            version_of(setting.runtime),
+            setting.threads,
+            setting.batch,
+            setting.precision,
         )
 
-    def _exported(self, network: nn.Module, name: str) -> Path:
+    def _prepared(self, network: nn.Module, name: str) -> Network:
+        if self._takes is Module:
+            return Module(network, self._example)
         path = self._folder / f"{name}.onnx"
-        return export_onnx(network, self._example, path, dynamic_batch=False)
+        export_onnx(network, self._example, path, dynamic_batch=False)
+        if self._setting.precision == "int8":
+            return quantise(path, [self._example]).path
+        return path
 
 
 def _rows(example: Example) -> int:

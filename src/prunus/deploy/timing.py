@@ -1,9 +1,9 @@
-"""Latency of ONNX files in a real runtime, fit for comparing them.
+"""Latency of networks in real runtimes, fit for comparing them.
 
-All files are measured in one process, one sample of each in turn, so that a change of the machine's
-speed reaches them alike and cancels in the ratio of two samples of the same round. Their order is
-drawn anew in every round: with a fixed one, a scheduler that interrupts at regular times can hit
-always the same file.
+All networks are measured in one process, one sample of each in turn, so that a change of the
+machine's speed reaches them alike and cancels in the ratio of two samples of the same round. Their
+order is drawn anew in every round: with a fixed one, a scheduler that interrupts at regular times
+can hit always the same network.
 """
 
 import math
@@ -15,9 +15,12 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Literal
 
+import numpy as np
 from scipy.stats import quantile_test
 
-from prunus.deploy.runtimes import inference, version_of
+from prunus.deploy.runtimes import Network, inference, version_of
+from prunus.deploy.torch_runtimes import Inference, Module, keeps_threads
+from prunus.types import Setting
 
 _SAMPLE_S = 0.002  # one interruption then spoils one inference among many, not the sample
 _MIN_ROUNDS = 6  # below that, not even (smallest, largest) covers the median with 95 %
@@ -25,6 +28,9 @@ _STABLE = 0.02  # relative change between two batches of warm-up samples
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "processor": process_time}
 """Name of a clock -> what reads it, in seconds."""
+
+
+Clock = Literal["wall", "processor"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,13 @@ class Latency:
         high_ms: Upper end.
         rounds: Samples taken.
         samples_ms: Each sample, by round.
-        runtime: Name and version of what ran the file.
+        runtime: Name and version of what ran the network.
         threads: Threads inside an operator.
         batch: Rows per inference.
+        precision: Numbers that it computed with.
+        inferences_ms: Each timed inference: a sample is the median of several.
+        stable: Whether its time was stable before the first round.
+        warmup_s: Seconds that this took, or after which it was measured all the same.
     """
 
     median_ms: float
@@ -50,90 +60,167 @@ class Latency:
     runtime: str
     threads: int
     batch: int
+    precision: str = "fp32"
+    inferences_ms: tuple[float, ...] = ()
+    stable: bool = True
+    warmup_s: float = 0.0
+
+    def percentile(self, percent: float) -> float | None:
+        """Return the time that so many per cent of the inferences took at most, in milliseconds.
+
+        None where there are too few of them to have one beyond it: 100 for the 99th.
+        """
+        if len(self.inferences_ms) * (100 - percent) < 100:
+            return None
+        return float(np.percentile(self.inferences_ms, percent))
+
+    @property
+    def throughput(self) -> float:
+        """Rows per second, one inference after the other, as timed on the clock."""
+        return 1e3 * self.batch / statistics.fmean(self.inferences_ms or self.samples_ms)
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """Time of one file over that of another: the median over the rounds and its 95 % interval."""
+    """Time of one network over that of another, with its 95 % interval."""
 
     median: float
     low: float
     high: float
 
+    @property
+    def verdict(self) -> str:
+        """Which is faster; neither where the interval holds 1."""
+        if self.low > 1:
+            return "faster"
+        if self.high < 1:
+            return "slower"
+        return "no difference beyond the noise"
+
 
 def latency(
-    paths: Mapping[str, Path],
+    networks: Mapping[str, Network],
     *,
     runtime: str = "onnxruntime",
+    precision: str = "fp32",
     batch: int = 1,
     threads: int = 1,
     rounds: int = 50,
     warmup: float = 5.0,
-    clock: Literal["wall", "processor"] = "wall",
+    clock: Clock = "wall",
 ) -> dict[str, Latency]:
-    """Measure ONNX files against each other in one runtime on the CPU.
-
-    Every file is first run until its time is stable. Then each round takes one sample of every
-    file: the median of as many inferences as fill 2 ms, after an untimed one that brings the file's
-    weights back into the caches. Inputs are random; integer inputs are zeros.
+    """Measure networks against each other in one runtime on the CPU.
 
     Args:
-        paths: Name -> ONNX file.
+        networks: Name -> ONNX file, for precision "int8" one that `quantise` wrote; or a module.
         runtime: A name of `RUNTIMES`.
+        precision: A name of `prunus.types.PRECISIONS`.
         batch: Rows per inference, at least 1.
         threads: Threads inside an operator, at least 1; operators run one after the other.
-        rounds: Samples of each file, at least 6 (the fewest that give a 95 % interval).
-        warmup: Seconds after which a file that is not yet stable is measured all the same.
-        clock: "wall", or "processor" for the time that this process computes, which other programs
-            do not lengthen. On one thread of an idle machine both are the same.
+        rounds: As for `measure`.
+        warmup: As for `measure`.
+        clock: As for `measure`.
 
     Returns:
-        Name -> latency, in the order of `paths`.
+        Name -> latency, in the order of `networks`.
 
     Raises:
+        InferenceError: The runtime cannot run a network.
         ValueError: An argument is out of range, the runtime is unknown or not installed, or a file
             has another fixed batch size.
         FileNotFoundError: A file is missing.
     """
-    if not paths:
-        raise ValueError('paths must name at least one file, got none; pass {"dense": path}.')
-    for name, value, least in (("batch", batch, 1), ("threads", threads, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")
-    if rounds < _MIN_ROUNDS:
-        raise ValueError(
-            f"rounds must be at least {_MIN_ROUNDS}, got {rounds}: fewer samples give no 95 % "
-            "interval of the median."
-        )
-    if clock not in CLOCKS:
-        raise ValueError(f"clock must be one of {', '.join(CLOCKS)}, got {clock!r}.")
-    if clock == "processor" and threads > 1:
-        raise ValueError(
-            "clock 'processor' adds up the time of all threads, so it takes one; got "
-            f"threads={threads}. Take 'wall'."
-        )
+    setting = Setting(runtime=runtime, precision=precision, threads=threads, batch=batch)
+    subjects = {
+        name: (one if isinstance(one, Module) else Path(one), setting)
+        for name, one in networks.items()
+    }
+    return measure(subjects, rounds=rounds, warmup=warmup, clock=clock)
+
+
+def measure(
+    subjects: Mapping[str, tuple[Network, Setting]],
+    *,
+    rounds: int = 50,
+    warmup: float = 5.0,
+    clock: Clock = "wall",
+) -> dict[str, Latency]:
+    """Measure networks against each other, each in a runtime of its own.
+
+    Args:
+        subjects: Name -> network, and where it runs.
+        rounds: Samples of each, at least 6 (the fewest that give a 95 % interval).
+        warmup: Seconds after which a network that is not yet stable is measured all the same.
+        clock: "wall", or "processor" for the time that this process computes, which other programs
+            do not lengthen. On one thread of an idle machine both are the same.
+
+    Returns:
+        Name -> latency, in the order of `subjects`.
+
+    Raises:
+        InferenceError: A runtime cannot run a network.
+        ValueError: An argument is out of range, a runtime is unknown or not installed, or a file
+            has another fixed batch size.
+        FileNotFoundError: A file is missing.
+    """
+    settings = {name: setting for name, (_, setting) in subjects.items()}
+    _check(settings, rounds, clock)
+    with keeps_threads():
+        runs = {name: inference(network, setting) for name, (network, setting) in subjects.items()}
+        return interleaved(runs, settings, rounds=rounds, warmup=warmup, clock=clock)
+
+
+def interleaved(
+    runs: Mapping[str, Inference],
+    settings: Mapping[str, Setting],
+    *,
+    rounds: int,
+    warmup: float = 5.0,
+    clock: Clock = "wall",
+    tell: Callable[[int], None] = lambda done: None,
+) -> dict[str, Latency]:
+    """Measure what is loaded.
+
+    Everything is first run until its time is stable. Then each round takes one sample of each: the
+    median of as many inferences as fill 2 ms, after an untimed one that brings the weights back
+    into the caches.
+
+    Args:
+        runs: Name -> what runs it once.
+        settings: Name -> where it runs.
+        rounds: As for `measure`.
+        warmup: As for `measure`.
+        clock: As for `measure`.
+        tell: Called after each round with how many are done; nothing is timed meanwhile.
+    """
+    _check(settings, rounds, clock)
     now = CLOCKS[clock]
-    runs = {name: inference(runtime, Path(path), batch, threads) for name, path in paths.items()}
-    repeats = {name: _warm_up(run, warmup, now) for name, run in runs.items()}
-    samples: dict[str, list[float]] = {name: [] for name in runs}
+    warm = {name: _warm_up(run, warmup, now) for name, run in runs.items()}
+    times: dict[str, list[list[float]]] = {name: [] for name in runs}
     order = list(runs)
     generator = random.Random(0)
-    for _ in range(rounds):
+    for done in range(1, rounds + 1):
         generator.shuffle(order)
         for name in order:
             runs[name]()
-            samples[name].append(1e3 * _seconds(runs[name], repeats[name], now))
-    return {
-        name: Latency(
-            *_median_interval(values),
+            times[name].append(_times(runs[name], warm[name].repeats, now))
+        tell(done)
+    found = {}
+    for name, setting in settings.items():
+        samples = [1e3 * statistics.median(sample) for sample in times[name]]
+        found[name] = Latency(
+            *_median_interval(samples),
             rounds=rounds,
-            samples_ms=tuple(values),
-            runtime=version_of(runtime),
-            threads=threads,
-            batch=batch,
+            samples_ms=tuple(samples),
+            runtime=version_of(setting.runtime),
+            threads=setting.threads,
+            batch=setting.batch,
+            precision=setting.precision,
+            inferences_ms=tuple(1e3 * time for sample in times[name] for time in sample),
+            stable=warm[name].stable,
+            warmup_s=warm[name].seconds,
         )
-        for name, values in samples.items()
-    }
+    return found
 
 
 def speedup(a: Latency, b: Latency) -> Speedup:
@@ -147,12 +234,12 @@ def speedup(a: Latency, b: Latency) -> Speedup:
         b: What is compared with it, from the same call of `latency`.
 
     Raises:
-        ValueError: The two do not have the same rounds, runtime, threads, and batch.
+        ValueError: The two do not have the same rounds, threads, and batch.
     """
-    settings = [(x.rounds, x.runtime, x.threads, x.batch) for x in (a, b)]
+    settings = [(x.rounds, x.threads, x.batch) for x in (a, b)]
     if settings[0] != settings[1]:
         raise ValueError(
-            "a and b must come from one call of latency(), got (rounds, runtime, threads, batch) "
+            "a and b must come from one call of latency(), got (rounds, threads, batch) "
             f"{settings[0]} and {settings[1]}."
         )
     return Speedup(
@@ -160,26 +247,55 @@ def speedup(a: Latency, b: Latency) -> Speedup:
     )
 
 
-def _seconds(run: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+def _check(settings: Mapping[str, Setting], rounds: int, clock: str) -> None:
+    if not settings:
+        raise ValueError('nothing to measure: give at least one file, as {"dense": path}.')
+    if rounds < _MIN_ROUNDS:
+        raise ValueError(
+            f"rounds must be at least {_MIN_ROUNDS}, got {rounds}: fewer samples give no 95 % "
+            "interval of the median."
+        )
+    if clock not in CLOCKS:
+        raise ValueError(f"clock must be one of {', '.join(CLOCKS)}, got {clock!r}.")
+    threads = max(setting.threads for setting in settings.values())
+    if clock == "processor" and threads > 1:
+        raise ValueError(
+            "clock 'processor' adds up the time of all threads, so it takes one; got "
+            f"threads={threads}. Take 'wall'."
+        )
+
+
+def _times(run: Inference, repeats: int, clock: Callable[[], float]) -> list[float]:
     times = []
     for _ in range(repeats):
         start = clock()
         run()
         times.append(clock() - start)
-    return statistics.median(times)
+    return times
 
 
-def _warm_up(run: Callable[[], object], limit: float, clock: Callable[[], float]) -> int:
-    """Run until two batches of five samples agree; return the repeats that make a sample 2 ms."""
+@dataclass(frozen=True)
+class _Warm:
+    """How many inferences make a sample of 2 ms, and how the time became stable, if it did."""
+
+    repeats: int
+    stable: bool
+    seconds: float
+
+
+def _warm_up(run: Inference, limit: float, clock: Callable[[], float]) -> _Warm:
+    """Run until two batches of five samples agree, or the time is up."""
     start = perf_counter()
     run()
     repeats = 1
     before = math.inf
     while True:
-        now = statistics.median(_seconds(run, repeats, clock) for _ in range(5))
+        now = statistics.median(statistics.median(_times(run, repeats, clock)) for _ in range(5))
         repeats = max(1, math.ceil(_SAMPLE_S / now))
-        if abs(now - before) <= _STABLE * now or perf_counter() - start > limit:
-            return repeats
+        stable = abs(now - before) <= _STABLE * now
+        seconds = perf_counter() - start
+        if stable or seconds > limit:
+            return _Warm(repeats, stable, seconds)
         before = now
 
 

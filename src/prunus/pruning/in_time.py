@@ -7,12 +7,14 @@ falsi on the measured points.
 """
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from prunus.criteria import L1
+from prunus.deploy.progress import Tell, still_bar
 from prunus.deploy.stopwatch import Reading
 from prunus.errors import TargetError
 from prunus.pruning.plan import Plan
@@ -28,18 +30,30 @@ NEAR = 0.025
 NEAR_ENOUGH = 0.05
 """How near the best of all tries must be."""
 
+_log = logging.getLogger(__name__)
+
 _TRIES = 8  # networks that are timed at most
 _NARROW = 0.005  # of the MACs: below that, shares lead to the same network
 
 
-def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Decision]) -> Decision:
+def aim(
+    plan: Plan,
+    model: nn.Module,
+    example: Example,
+    decide: Callable[[], Decision],
+    *,
+    progress: bool = False,
+) -> Decision:
     """Set the plan's target to the share of MACs with which the network is as fast as asked.
+
+    Every network that is timed is told to the log, at level INFO.
 
     Args:
         plan: Its target was a time.
         model: The network.
         example: An input.
         decide: Makes the plan's decision.
+        progress: Draw on standard error how many networks have been timed.
 
     Returns:
         The decision of that share, whose network was timed.
@@ -49,8 +63,16 @@ def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Dec
             it came. Or the dense network is as fast already.
         ExportError: A network cannot be exported, so it cannot be timed.
     """
+    with still_bar(shown=progress) as tell:
+        return _search(plan, model, example, decide, tell)
+
+
+def _search(
+    plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Decision], tell: Tell
+) -> Decision:
     assert plan.asked is not None and plan.stopwatch is not None
     asked, stopwatch = plan.asked, plan.stopwatch
+    tell("timing the dense network", 0, _TRIES)
     dense_ms = stopwatch.time(model).dense_ms if asked.metric == "latency_ms" else 0.0
     excess = dense_ms / asked.value if dense_ms else asked.value
     if excess <= 1:
@@ -76,10 +98,20 @@ def aim(plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Dec
         widths = tuple(int(kept.sum()) for kept in decision.keep.values())
         again = widths in readings
         if not again:
+            tell(f"timing {share:.3f} of the MACs", len(readings), _TRIES)
             readings[widths] = stopwatch.time(_small(plan, model, example, decision))
         reading = readings[widths]
         excess = reading.pruned_ms / asked.value if dense_ms else reading.ratio * asked.value
         tried.append(_Point(share, excess, reading, decision))
+        _log.info(
+            "%.3f of the MACs: %.3g ms, %.3g times as fast%s; asked: %s %g",
+            share,
+            reading.pruned_ms,
+            1 / reading.ratio,
+            " (timed before)" if again else "",
+            asked.metric,
+            asked.value,
+        )
         if abs(excess - 1) <= NEAR:
             return decision
     nearest = min(tried, key=lambda point: abs(point.excess - 1), default=dense)

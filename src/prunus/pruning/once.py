@@ -53,11 +53,13 @@ def prune(
         calibration: Samples for methods that look at data: gradients, activations.
         check: Compare in float64 on the example and random inputs.
         seed: Of every random choice.
-        progress: Draw how far methods are that take long, where standard error is a terminal.
+        progress: Draw on standard error how far what takes long is, where that is a terminal:
+            trials, rounds, calibration, the networks timed in search of a time.
 
     Raises:
         TargetError: The target cannot be reached; the message says how far it got.
         ExportError: A time was asked for, but the network cannot be exported.
+        InferenceError: A time was asked for in a runtime that cannot run the network.
         EquivalenceError: The small network differs from the masked one; nothing is returned.
         UntraceableError: The model fails on the example.
         TypeError: The target, method or example is of another type.
@@ -79,12 +81,13 @@ def prune(
         )
 
     def decide() -> Decision:
-        with tracks(shown=progress) as plan.track:
+        alone = plan.stopwatch is None  # a search for a time draws its own line
+        with tracks(shown=progress and alone) as plan.track:
             return plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
 
     if plan.stopwatch is not None:
         plan.probe(model, example)  # what no form can do without is not to be found at the end
-        decision = aim(plan, model, example, decide)
+        decision = aim(plan, model, example, decide, progress=progress)
     else:
         decision = decide()
     try:

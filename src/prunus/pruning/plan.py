@@ -95,7 +95,7 @@ class Plan:
         )
         self.stopwatch: Stopwatch | None = None
         if self.asked is not None and self.asked.timed:
-            self.stopwatch = Stopwatch(model, example, *self.asked.measuring)
+            self.stopwatch = Stopwatch(model, example, self.asked.measuring)
         told = " ".join(frozen.reason for frozen in self.space.frozen)
         averaged = "averaged over" in told or "the statistics of" in told
         self.hint = _AVERAGED if exact and averaged else ""

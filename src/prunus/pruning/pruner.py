@@ -42,6 +42,7 @@ class Pruner:
         calibration: Samples for methods that look at data.
         steps_per_epoch: Needed where the method's lengths count epochs.
         seed: Of every random choice.
+        progress: Draw how far the search for a time is, see `prunus.prune`.
 
     Raises:
         UntraceableError: The model fails on the example.
@@ -98,6 +99,7 @@ class Pruner:
         exact: bool = True,
         calibration: Calibration | None = None,
         seed: int = 0,
+        progress: bool = False,
     ) -> None:
         self.model = model = unwrapped(model)
         self.example = example
@@ -107,7 +109,7 @@ class Pruner:
         if self.plan.method.structured:
             self.plan.probe(model, example)
         if self.plan.stopwatch is not None:
-            self.plan.target = self._aimed()
+            self.plan.target = self._aimed(progress)
         self.keep: Keep = {}
         self.steps = 0
         self._anchor: dict[str, Tensor] = {}
@@ -120,14 +122,14 @@ class Pruner:
         if self._timeline.due(0):
             self._update(None)
 
-    def _aimed(self) -> Target:
+    def _aimed(self, progress: bool) -> Target:
         """Return the share of MACs to train towards, found by timing; it is one for all ranks."""
         filters = stand_in(self.plan)
 
         def decide() -> Decision:
             return filters.decide(self.model, torch.Generator(), filters.removed)
 
-        aim(filters, self.model, self.example, decide)
+        aim(filters, self.model, self.example, decide, progress=progress)
         assert filters.target is not None
         return Target(macs=agreed_number(filters.target.value))
 

@@ -96,9 +96,9 @@ class Report:
         if self.reading is not None:
             read = self.reading
             lines.append(
-                f"  {read.dense_ms:.3g} ms -> {read.pruned_ms:.3g} ms in {read.runtime}, threads "
-                f"{read.threads}, batch {read.batch}; side by side {1 / read.ratio:.3g} times as "
-                f"fast ({1 / read.high:.3g} to {1 / read.low:.3g})"
+                f"  {read.dense_ms:.3g} ms -> {read.pruned_ms:.3g} ms in {read.runtime}, "
+                f"{read.precision}, threads {read.threads}, batch {read.batch}; side by side "
+                f"{1 / read.ratio:.3g} times as fast ({1 / read.high:.3g} to {1 / read.low:.3g})"
             )
         if self.branches:
             lines.append(f"  without {len(self.branches)} residual branches")

@@ -19,8 +19,8 @@ from pydantic import (
 )
 
 from prunus import zoo
-from prunus.deploy.runtimes import check_runtime
-from prunus.errors import RecipeError, TargetError
+from prunus.deploy.runtimes import check_precision, check_runtime
+from prunus.errors import InferenceError, RecipeError, TargetError
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
 from prunus.recipe.writing import digest, to_toml
@@ -183,14 +183,18 @@ Arm = Literal[
 
 
 class Export(Table):
-    """Whether the networks leave as ONNX files."""
+    """Whether the networks leave as ONNX files, and also in int8."""
 
     onnx: bool = True
     dynamic_batch: bool = True
+    int8: bool = True
 
 
 class Bench(Table):
-    """How the exported files are timed; no rounds, no timing."""
+    """How the exported networks are timed; no rounds, no timing.
+
+    Each is timed in every precision that the runtime has on the machine.
+    """
 
     runtime: str = "onnxruntime"
     threads: int = Field(default=1, ge=1)
@@ -275,10 +279,10 @@ class Recipe(Table):
             )
         method = self.method.build()
         if self.target is not None:
-            check_runtime(self.target.runtime)
             try:
+                check_precision(self.target.runtime, self.target.precision)
                 method.check_target(self.target)
-            except TargetError as error:
+            except (InferenceError, TargetError) as error:
                 raise ValueError(str(error)) from error
         self._check_distillation(method)
         rewinds = method.rewind is not None

@@ -99,6 +99,44 @@ def widths(groups: Sequence[Mapping[str, Any]]) -> Any:
     return _values(figure, right=_NUMBERS)
 
 
+def latencies(groups: Sequence[Mapping[str, Any]]) -> Any:
+    """Draw medians with their 95 % intervals, one row per network and runtime.
+
+    Args:
+        groups: Per threads and batch, as `prunus.report.bench.bars` makes them.
+
+    Returns:
+        The figure as JSON values.
+    """
+    labels = list(dict.fromkeys(label for group in groups for label in group["labels"]))
+    figure = go.Figure(
+        [
+            go.Bar(
+                name=_plain(group["name"]),
+                orientation="h",
+                x=group["ms"],
+                y=[labels.index(label) for label in group["labels"]],
+                error_x={"array": group["above"], "arrayminus": group["below"], "thickness": 1},
+                hovertext=[_plain(label) for label in group["labels"]],
+                hovertemplate="%{hovertext}: %{x:.4g} ms",
+                showlegend=True,
+            )
+            for group in groups
+        ]
+    )
+    figure.update_layout(
+        barmode="group", bargap=0.3, height=90 + 2 * _ROW * len(labels) * max(1, len(groups))
+    )
+    figure.update_xaxes(title="ms", rangemode="tozero")
+    figure.update_yaxes(
+        tickvals=list(range(len(labels))),
+        ticktext=[_plain(_shortened(label)) for label in labels],
+        range=[len(labels) - 0.4, -0.6],
+        showgrid=False,
+    )
+    return _values(figure)
+
+
 def _shortened(name: str) -> str:
     return name if len(name) <= _LABEL else "…" + name[1 - _LABEL :].lstrip(".")
 

@@ -11,13 +11,13 @@ from plotly.offline import get_plotlyjs
 
 from prunus.files import write_text
 from prunus.pruning import Sensitivity
-from prunus.report import figures, quantities, study
+from prunus.report import bench, figures, quantities, study
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
 from prunus.report.lines import Line, branch_lines, frozen_lines, group_lines, layer_lines
 from prunus.report.sensitivity import HEIGHT, TOLERANCE, WIDTH, panels
-from prunus.report.table import arms_grid, levels_grid, with_interval
+from prunus.report.table import arms_grid, delivered_grid, levels_grid
 
 _TEMPLATES = Environment(
     loader=PackageLoader("prunus.report", "template"),
@@ -100,6 +100,24 @@ def write_study(document: Mapping[str, Any], path: Path | str) -> None:
     write_text(path, template.render(**study.page(document), plotly=Markup(get_plotlyjs())))
 
 
+def write_bench(document: Mapping[str, Any], path: Path | str) -> None:
+    """Write the page of a comparison, atomically.
+
+    Args:
+        document: What `prunus bench --json` prints. Text in it is shown as it is, never as HTML.
+        path: Where to; usually ends in `.html`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    page = _TEMPLATES.get_template("bench.html").render(
+        **bench.page(document),
+        charts={"latency": figures.latencies(bench.bars(document))},
+        plotly=Markup(get_plotlyjs()),
+    )
+    write_text(path, page)
+
+
 _QUALITY = ("accuracy", "mean_iou", "perplexity")
 
 
@@ -126,7 +144,7 @@ def _page(result: Mapping[str, Any]) -> str:
         frozen=_by_reason(result.get("frozen") or []),
         verification=_facts(result.get("verification")),
         latency=_facts(result.get("latency")),
-        latencies=_latencies(result),
+        delivered=delivered_grid(result.get("delivered") or ()),
         environment=_facts(result.get("environment")),
         recipe=list(_flat(result.get("recipe") or {})),
         plotly=Markup(get_plotlyjs()) if any(charts.values()) else None,
@@ -139,17 +157,6 @@ def _by_reason(frozen: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, A
     for entry in frozen:
         reasons.setdefault(str(entry.get("reason") or "no reason given"), []).append(entry)
     return dict(sorted(reasons.items(), key=lambda item: -len(item[1])))
-
-
-def _latencies(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for arm in result.get("arms") or []:
-        if arm.get("latency_ms") is None:
-            continue
-        row = {"name": arm.get("name"), "latency": with_interval(arm["latency_ms"])}
-        speedup = arm.get("speedup")
-        rows.append(row | {"speedup": None if speedup is None else with_interval(speedup)})
-    return rows
 
 
 def _facts(table: Mapping[str, Any] | None) -> dict[str, Any]:

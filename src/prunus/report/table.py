@@ -1,7 +1,7 @@
 """The arms of a result side by side, for the page, the terminal, and Markdown."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,31 @@ def levels_table(result: Mapping[str, Any]) -> Table | None:
     return table
 
 
+def delivered_grid(rows: Sequence[Mapping[str, Any]]) -> ArmsGrid:
+    """Lay out what is delivered in each precision; speed-ups are over the dense one in float32.
+
+    Args:
+        rows: As `prunus.deploy.Delivered.to_dict` writes them; any key may be missing.
+    """
+    known = [key for key in _DELIVERED if any(row.get(key) is not None for row in rows)]
+    dense = next(iter(rows), {})
+    return ArmsGrid(
+        tuple(_DELIVERED[key].heading for key in known),
+        tuple(
+            tuple(
+                Cell() if row.get(key) is None else _DELIVERED[key].cell(row[key], dense.get(key))
+                for key in known
+            )
+            for row in rows
+        ),
+    )
+
+
+def delivered_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out what is delivered in each precision for the terminal, in 80 columns."""
+    return as_table(delivered_grid(rows))
+
+
 _SHORT = {"Parameters": "Params", "Non-zero": "Nonzero", "Epochs": "Ep."}
 
 
@@ -108,11 +133,22 @@ def arms_table(result: Mapping[str, Any]) -> Table:
     Args:
         result: A result document; any key may be missing.
     """
-    grid = arms_grid(result)
+    return as_table(arms_grid(result))
+
+
+def as_table(grid: ArmsGrid, names: int | None = None) -> Table:
+    """Lay out a grid for the terminal, notes below what they belong to.
+
+    Args:
+        grid: What is shown.
+        names: Least width of the first column; what does not fit is folded.
+    """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for number, heading in enumerate(grid.headings):
         short = _SHORT.get(heading, heading)
         table.add_column(short, justify="right" if number else "left", no_wrap=number > 0)
+    if names is not None:
+        table.columns[0].min_width, table.columns[0].overflow = names, "fold"
     for row in grid.rows:
         cells = []
         for heading, cell in zip(grid.headings, row, strict=True):
@@ -193,4 +229,15 @@ _COLUMNS: dict[str, _Column] = {
     "speedup": _Column("Speed-up", _speedup),
     "early_stop": _Column("Early stop", lambda value, dense: Cell(f"{value:,} it")),
     "epochs": _Column("Epochs", lambda value, dense: Cell(f"{value:.3g}")),
+}
+
+
+_DELIVERED: dict[str, _Column] = {
+    "network": _Column("Network", lambda value, dense: Cell(str(value))),
+    "precision": _Column("Precision", lambda value, dense: Cell(str(value))),
+    "bytes": _Column("File", _of_dense(size)),
+    "latency_ms": _Column("Latency", _latency),
+    "speedup": _Column("Speed-up", _speedup),
+    "difference": _Column("Off float32 by", lambda value, dense: Cell(percent(value))),
+    "agreement": _Column("Same class", lambda value, dense: Cell(percent(value))),
 }

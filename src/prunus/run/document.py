@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from prunus import __version__
+from prunus.deploy.machine import processor
 from prunus.recipe import Recipe
 from prunus.run.controls import NAMES
 from prunus.run.controls import arms as arms_of
@@ -51,8 +52,8 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
         arms.append(arm)
     for arm, file in zip(arms, ("dense", "pruned"), strict=False):
         arm["file_bytes"] = results.get("export", {}).get(file)
-        arm["latency_ms"] = measured.get("latency_ms", {}).get(file)
-    arms[1]["speedup"] = measured.get("speedup")
+        arm["latency_ms"] = _delivered(measured, file).get("latency_ms")
+    arms[1]["speedup"] = _delivered(measured, "pruned").get("speedup")
     curves = {"dense": "dense"} | stages
     return {
         "title": recipe.name,
@@ -68,12 +69,13 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
         "groups": report["groups"],
         "frozen": report["frozen"],
         "verification": report["verification"],
+        "delivered": measured.get("delivered"),
         "latency": {key: measured[key] for key in ("runtime", "threads", "batch", "rounds")}
         if measured
         else None,
         "environment": environment,
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
-        "notes": _notes(recipe, report),
+        "notes": [*_notes(recipe, report), *_not_in_int8(results)],
     }
 
 
@@ -82,6 +84,22 @@ def _controls(recipe: Recipe) -> dict[str, str]:
         stage: NAMES[arm] if draw == 1 else f"{NAMES[arm]} {draw}"
         for stage, arm, draw in arms_of(recipe)
     }
+
+
+def _delivered(measured: Mapping[str, Any], network: str) -> Mapping[str, Any]:
+    """Return what was measured of a network in float32; nothing where it was not."""
+    rows = measured.get("delivered") or ()
+    found = (r for r in rows if (r["network"], r["precision"]) == (network, "fp32"))
+    return next(found, {})
+
+
+def _not_in_int8(results: Results) -> list[str]:
+    quantised = results.get("quantise") or {}
+    return [
+        f"the {name} network is not delivered in int8: {found['refused']}"
+        for name, found in quantised.items()
+        if "refused" in found
+    ]
 
 
 def _untrained(recipe: Recipe) -> bool:
@@ -128,18 +146,8 @@ def environment() -> dict[str, Any]:
         "prunus": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _processor() -> str:
-    # platform.processor() is empty or "x86_64" on Linux, where the kernel knows the name.
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

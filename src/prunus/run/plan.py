@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from prunus import __version__
 from prunus.recipe import Recipe, digest
+from prunus.run import delivery
 from prunus.run.controls import arms
 from prunus.run.stages import Announce, Done, recall, stage
 from prunus.run.work import Work
@@ -138,18 +139,28 @@ class Plan:
             add(name, train, needs, prune=key, train=starting)
         add(
             "export",
-            work.export,
+            partial(delivery.export, work),
             {**needs, "last": last},
             last=steps[last].key,
             export=plain["export"],
         )
+        if recipe.export.onnx and recipe.export.int8:
+            add(
+                "quantise",
+                partial(delivery.to_int8, work),
+                {"exported": "export"},
+                export=steps["export"].key,
+                data=plain["data"],
+            )
         if recipe.export.onnx and recipe.bench.rounds:
-            written = steps["export"].key
+            quantised = steps["quantise"].key if "quantise" in steps else None
             add(
                 "measure",
-                work.measure,
-                {"exported": "export"},
-                export=written,
+                partial(delivery.measure, work),
+                {**needs, "last": last, "exported": "export"}
+                | ({"quantised": "quantise"} if quantised else {}),
+                export=steps["export"].key,
+                quantised=quantised,
                 bench=plain["bench"],
             )
         return steps

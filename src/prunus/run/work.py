@@ -1,6 +1,6 @@
 """What each stage of a run does: it fills its directory and returns what it found."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from prunus import zoo
 from prunus.criteria import Calibration
-from prunus.deploy import export_onnx, latency, speedup
 from prunus.errors import RecipeError
 from prunus.files import read_tensors, write_tensors
 from prunus.methods import Method
@@ -29,7 +28,6 @@ from prunus.run.equal_size import equal_size, size_of
 from prunus.run.fits import check_fit
 from prunus.run.masks import Hold, kept_units, macs, shares
 from prunus.run.stages import Done
-from prunus.saving import save
 from prunus.schedules import iterations
 from prunus.space import trace
 from prunus.space.shrink import shrink
@@ -209,37 +207,9 @@ class Work:
         mask = random_mask(space, method.granularity, mask, arm, seed)
         return self._arm(model, directory, settings, mask)
 
-    def export(self, directory: Path, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
-        """Write the smaller network for further training, and both as ONNX; return their bytes."""
-        networks = {"dense": self._dense(dense), "pruned": self._pruned(dense, pruned, last)[0]}
-        save(networks["pruned"], directory / "pruned.safetensors")
-        if not self.recipe.export.onnx:
-            return {}
-        open_batch = self.recipe.export.dynamic_batch
-        example = first_sample(self.example, copies=2 if open_batch else 1)
-        return {
-            name: export_onnx(
-                network, example, directory / f"{name}.onnx", dynamic_batch=open_batch
-            )
-            .stat()
-            .st_size
-            for name, network in networks.items()
-        }
-
-    def measure(self, directory: Path, exported: Done) -> dict[str, Any]:
-        """Time the exported files against each other."""
-        bench = self.recipe.bench
-        files = {name: exported.directory / f"{name}.onnx" for name in ("dense", "pruned")}
-        times = latency(files, **bench.model_dump())
-        return {
-            **bench.model_dump(),
-            "runtime": times["dense"].runtime,  # with its version
-            "latency_ms": {
-                name: {"median": one.median_ms, "low": one.low_ms, "high": one.high_ms}
-                for name, one in times.items()
-            },
-            "speedup": asdict(speedup(times["dense"], times["pruned"])),
-        }
+    def networks(self, dense: Done, pruned: Done, last: Done) -> dict[str, nn.Module]:
+        """Return the dense network and the smaller one with the weights of stage `last`."""
+        return {"dense": self._dense(dense), "pruned": self._pruned(dense, pruned, last)[0]}
 
     def network(self, seed: int | None = None) -> nn.Module:
         """Return the network as it is drawn with a seed, the recipe's by default."""
@@ -304,6 +274,7 @@ class Work:
             steps_per_epoch=data.steps_per_epoch,
             calibration=self.calibration,
             seed=recipe.seed,
+            progress=self.progress,
         )
         trained = self._fit(model, directory, settings, pruner, self._objective(dense))
         if method.rewind is not None:

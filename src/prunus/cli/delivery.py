@@ -1,0 +1,92 @@
+"""What `prunus shrink` delivers: files, also in int8, timed against each other."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+# torch is imported where it is needed, so that --help comes at once.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prunus.training import Data
+    from prunus.types import Example, Setting
+
+_CALIBRATION = 10  # batches
+
+
+def deliver(
+    networks: "Mapping[str, nn.Module]",
+    example: "Example",
+    where: "Setting",
+    rounds: int,
+    out: Path,
+    data: "Data | None",
+) -> dict[str, Any]:
+    """Write each network as NAME.onnx and time all of them, in each precision of the runtime.
+
+    Args:
+        networks: By name, the reference first.
+        example: An input of them, of two rows.
+        where: Where they are timed; in which precision is no matter.
+        rounds: Timings of each; 0 for none.
+        out: The folder.
+        data: Its first training batches calibrate files in int8, which are then kept; None for
+            made-up values.
+
+    Returns:
+        "delivered", as rows of a result document, "latency" with where it was measured, and
+        "not_in_int8": network -> why.
+    """
+    from prunus.deploy import Module, Quantised, export_onnx, quantise, side_by_side
+    from prunus.deploy.int8 import int8_path
+    from prunus.deploy.runtimes import Network, check_runtime, version_of
+    from prunus.errors import ExportError
+
+    takes = check_runtime(where.runtime).takes
+    files = {
+        name: export_onnx(one, example, out / f"{name}.onnx") for name, one in networks.items()
+    }
+    calibration = None
+    if data is not None:
+        calibration = [inputs for inputs, _ in islice(data.train_batches(0), _CALIBRATION)]
+    int8: dict[str, Quantised] = {}
+    reasons: dict[str, str] = {}
+    with TemporaryDirectory(prefix="prunus-") as folder:
+        for name, file in files.items():
+            if not rounds and data is None:
+                break
+            kept = int8_path(file) if data is not None else Path(folder) / f"{name}.onnx"
+            try:
+                int8[name] = quantise(file, calibration, kept)
+            except ExportError as error:
+                reasons[name] = str(error)
+        timed: Mapping[str, Network] = files
+        if takes is Module:
+            timed = {name: Module(network, example) for name, network in networks.items()}
+        place = {key: value for key, value in asdict(where).items() if key != "precision"}
+        rows = side_by_side(timed, int8, **place, rounds=rounds) if rounds else []
+    return {
+        "delivered": [row.to_dict() for row in rows],
+        "latency": {**place, "runtime": version_of(where.runtime), "rounds": rounds},
+        "not_in_int8": reasons,
+    }
+
+
+def print_delivered(document: Mapping[str, Any]) -> None:
+    """Print what `deliver` found."""
+    from rich.console import Console
+
+    from prunus.report import delivered_table
+
+    if rows := document.get("delivered"):
+        where = document["latency"]
+        print(
+            f"{where['runtime']}, threads {where['threads']}, batch {where['batch']}, median of "
+            f"{where['rounds']} rounds; speed-ups over dense fp32"
+        )
+        Console().print(delivered_table(rows))
+    for name, reason in (document.get("not_in_int8") or {}).items():
+        print(f"{name} is not delivered in int8: {reason}")
