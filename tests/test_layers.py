@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "prunus"
 
 TIERS = [
-    {"types", "errors", "files", "names"},
+    {"types", "errors", "files", "names", "ranks"},
     {"space"},
     {"criteria", "schedules"},
     {"selectors"},
@@ -26,6 +26,7 @@ RANK = {name: rank for rank, names in enumerate(TIERS) for name in names}
 SAME_TIER = {
     ("files", "errors"),
     ("types", "errors"),
+    ("ranks", "errors"),
     ("saving", "pruning"),
     ("run", "report"),
     ("cli", "demo"),

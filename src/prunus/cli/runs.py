@@ -54,6 +54,7 @@ def run(
     prunus run recipes/l1-filter-resnet20-cifar10.toml
     prunus run recipe.toml --set target.macs=0.3 --set finetune.length=20ep
     prunus run recipe.toml --seed 1 --dir /data/runs
+    torchrun --nproc-per-node 2 -m prunus run recipe.toml     # two GPUs, or processes
     ```
 
     Args:
@@ -63,13 +64,19 @@ def run(
         directory: The run is kept in DIR/NAME-HASH/seed-N.
         json: Print the result document as JSON.
     """
+    from prunus.ranks import first
     from prunus.recipe import load
     from prunus.report.headline import headline
     from prunus.run import run as execute
+    from prunus.training.participants import joined
 
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
-    with told(shown=not json):
-        finished = execute(load(recipe, overrides), directory, announce=announce, progress=not json)
+    loaded = load(recipe, overrides)
+    with joined(), told(shown=first() and not json):
+        finished = execute(loaded, directory, announce=announce, progress=not json)
+        shown = first()
+    if not shown:
+        return
     if json:
         print_json(finished.document)
         return

@@ -13,8 +13,9 @@ from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
 from prunus.pruning.in_time import aim, stand_in
 from prunus.pruning.plan import Plan
-from prunus.pruning.ranks import agreed, agreed_number
+from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
+from prunus.ranks import from_first
 from prunus.recovery import Rewinding
 from prunus.selectors import Decision
 from prunus.space.remove import mend
@@ -107,7 +108,7 @@ class Pruner:
         if self.plan.method.structured:
             self.plan.probe(model, example)
         if self.plan.stopwatch is not None:
-            self.plan.target = self._aimed()
+            self.plan.target = Target(macs=from_first(self._aimed))
         self.keep: Keep = {}
         self.steps = 0
         self._anchor: dict[str, Tensor] = {}
@@ -120,8 +121,8 @@ class Pruner:
         if self._timeline.due(0):
             self._update(None)
 
-    def _aimed(self) -> Target:
-        """Return the share of MACs to train towards, found by timing; it is one for all ranks."""
+    def _aimed(self) -> float:
+        """Return the share of MACs to train towards, found by timing."""
         filters = stand_in(self.plan)
 
         def decide() -> Decision:
@@ -129,7 +130,7 @@ class Pruner:
 
         aim(filters, self.model, self.example, decide)
         assert filters.target is not None
-        return Target(macs=agreed_number(filters.target.value))
+        return filters.target.value
 
     def _applied(self) -> Masking:
         return self.plan.method.masking.on(

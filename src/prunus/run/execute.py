@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prunus.files import read_json, write_json, write_text
+from prunus.ranks import from_first
 from prunus.recipe import Recipe
 from prunus.report import write_report
-from prunus.run.document import document, environment
+from prunus.run.document import Results, document, environment
 from prunus.run.plan import Plan
 from prunus.run.stages import Announce, sweep
+from prunus.training.participants import joined
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,13 @@ def run(
     its last finished stage and, within training, from the last checkpoint, and on the CPU ends with
     the same bits in masks, weights and metrics.
 
+    Under torchrun all ranks train together; each calls this, with a `root` that all of them see,
+    and the first one writes the files and measures. A rank that dies ends the others.
+
     Args:
         recipe: What to do.
         root: The folder of all runs.
-        announce: Told of each stage that is done.
+        announce: Told of each stage that is done, on the first rank.
         progress: Draw a bar while training.
 
     Raises:
@@ -56,15 +62,25 @@ def run(
         TrainingError: The loss is not finite.
         ExportError: An exported file does not agree with its network.
         OSError: A file cannot be written.
+        RankError: Any of these on the first rank, where this is another.
     """
     plan = Plan(recipe, Path(root), progress=progress)
-    directory = plan.directory
+    with joined():
+        from_first(partial(_begin, recipe, plan.directory))
+        results = {name: plan.do(name, announce).result for name in plan.steps}
+        found = from_first(partial(_end, recipe, plan.directory, results))
+    return Finished(plan.directory, found)
+
+
+def _begin(recipe: Recipe, directory: Path) -> None:
     sweep(directory)
     write_text(directory / "recipe.toml", recipe.to_toml())
     if not (directory / "environment.json").exists():
         write_json(directory / "environment.json", environment())
-    results = {name: plan.do(name, announce).result for name in plan.steps}
+
+
+def _end(recipe: Recipe, directory: Path, results: Results) -> dict[str, Any]:
     found = document(recipe, results, read_json(directory / "environment.json"))
     write_json(directory / "result.json", found)
     write_report(found, directory / "report.html")
-    return Finished(directory, found)
+    return found

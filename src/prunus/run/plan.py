@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunus import __version__
+from prunus.ranks import from_first
 from prunus.recipe import Recipe, digest
 from prunus.run.controls import arms
 from prunus.run.stages import Announce, Done, recall, stage
@@ -138,7 +139,7 @@ class Plan:
             add(name, train, needs, prune=key, train=starting)
         add(
             "export",
-            work.export,
+            _by_first(work.export),
             {**needs, "last": last},
             last=steps[last].key,
             export=plain["export"],
@@ -147,7 +148,7 @@ class Plan:
             written = steps["export"].key
             add(
                 "measure",
-                work.measure,
+                _by_first(work.measure),
                 {"exported": "export"},
                 export=written,
                 bench=plain["bench"],
@@ -175,6 +176,11 @@ class Plan:
         if name == "prune":
             return self._root / f"pruned-{self._recipe.method.name}-{key}" / name
         return steps["prune"].directory.with_name(f"{name}-{key}")
+
+
+def _by_first(compute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Let the first of several ranks do a stage that trains nothing."""
+    return lambda *args, **kwargs: from_first(partial(compute, *args, **kwargs))
 
 
 def _source(factory: str | None) -> Path | None:

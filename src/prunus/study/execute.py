@@ -17,6 +17,7 @@ from prunus.study.recipe import StudyRecipe
 from prunus.study.schedule import Event, Tell, Workers, perform
 from prunus.study.tables import csv_text, latex_text, markdown_text
 from prunus.study.workers import Here, Processes, cores
+from prunus.training.participants import ranks
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,15 @@ def study(
 
     Raises:
         RecipeError: A file that the recipe names is missing.
-        ValueError: `workers` is below 1.
+        ValueError: `workers` is below 1, or torchrun has started several processes.
         ModuleNotFoundError: A cluster needs Dask, which is not installed.
         OSError: A file cannot be written.
     """
+    if ranks() > 1:
+        raise ValueError(
+            "a study trains its networks side by side, each in one process; start it without "
+            "torchrun, with --workers or --dask."
+        )
     root = Path(root).resolve()
     directory = root / recipe.name
     sweep(directory)

@@ -187,6 +187,7 @@ class Run:
         self._losses.sum, self._losses.count = float(own.pop("loss_sum")), counters["loss_count"]
         load_random_states(self._fabric, own)
         self.step, self.position = counters["step"], counters["position"]
+        self._fabric.barrier()  # a finished run's checkpoint may be deleted by the first rank
 
     def finish(self) -> Record:
         """Give the model the weights that the settings ask for; return their record."""
