@@ -14,7 +14,7 @@ TIERS = [
     {"selectors"},
     {"recovery", "masking"},
     {"training"},
-    {"methods", "zoo", "deploy"},
+    {"methods", "zoo", "deploy", "tracking"},
     {"pruning", "saving"},
     {"federated", "integrations"},
     {"recipe"},

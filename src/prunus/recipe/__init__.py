@@ -12,7 +12,7 @@ from prunus.recipe.tables import (
     Table,
 )
 from prunus.recipe.text import checked, load, override, parse, read
-from prunus.recipe.writing import digest, to_toml
+from prunus.recipe.writing import digest, leaves, to_toml
 
 __all__ = [
     "Arm",
@@ -26,6 +26,7 @@ __all__ = [
     "Table",
     "checked",
     "digest",
+    "leaves",
     "load",
     "override",
     "parse",

@@ -1,18 +1,20 @@
 """From a recipe to its result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prunus.files import read_json, write_json, write_text
-from prunus.ranks import from_first
+from prunus.ranks import first, from_first
 from prunus.recipe import Recipe
 from prunus.report import write_report
 from prunus.run.document import Results, document, environment
+from prunus.run.logged import figures, tracked
 from prunus.run.plan import Plan
 from prunus.run.stages import Announce, sweep
+from prunus.tracking import Sink, Sinks
 from prunus.training.participants import joined
 
 
@@ -36,6 +38,7 @@ def run(
     *,
     announce: Announce = lambda name, result, seconds: None,
     progress: bool = False,
+    sinks: Sequence[Sink] = (),
 ) -> Finished:
     """Run a recipe, or finish a run that was stopped.
 
@@ -52,6 +55,9 @@ def run(
         root: The folder of all runs.
         announce: Told of each stage that is done, on the first rank.
         progress: Draw a bar while training.
+        sinks: Where it is logged, too: each evaluation as it comes, and what was found. Stages that
+            were done before are logged as well, and nothing twice. One that fails is warned of
+            and left out.
 
     Raises:
         RecipeError: The recipe names a missing file, or asks for what cannot be.
@@ -64,11 +70,17 @@ def run(
         OSError: A file cannot be written.
         RankError: Any of these on the first rank, where this is another.
     """
-    plan = Plan(recipe, Path(root), progress=progress)
-    with joined():
+    with joined(), Sinks(sinks if first() else ()).open(lambda: tracked(recipe, plan)) as log:
+        plan = Plan(recipe, Path(root), progress=progress, watch=log.curve)
+
+        def told(name: str, result: Mapping[str, Any], seconds: float | None) -> None:
+            log.curve(name, result.get("curve", ()))
+            announce(name, result, seconds)
+
         from_first(partial(_begin, recipe, plan.directory))
-        results = {name: plan.do(name, announce).result for name in plan.steps}
+        results = {name: plan.do(name, told).result for name in plan.steps}
         found = from_first(partial(_end, recipe, plan.directory, results))
+        log.finish(figures(found), plan.directory / "report.html")
     return Finished(plan.directory, found)
 
 

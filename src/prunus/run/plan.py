@@ -13,7 +13,7 @@ from prunus.ranks import from_first
 from prunus.recipe import Recipe, digest
 from prunus.run.controls import arms
 from prunus.run.stages import Announce, Done, recall, stage
-from prunus.run.work import Work
+from prunus.run.work import WatchStage, Work, unwatched
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Plan:
         shared: Where the other stages lie: in a folder named after what goes into them, where
             every recipe that asks for the same finds them; or in the run's own folder.
         progress: Draw a bar while training.
+        watch: Told of the records.
 
     Attributes:
         directory: The run's own folder.
@@ -62,12 +63,18 @@ class Plan:
     """
 
     def __init__(
-        self, recipe: Recipe, root: Path, *, shared: bool = False, progress: bool = False
+        self,
+        recipe: Recipe,
+        root: Path,
+        *,
+        shared: bool = False,
+        progress: bool = False,
+        watch: WatchStage = unwatched,
     ) -> None:
         self._recipe = recipe
         self._root = root
         self._shared = shared
-        self._work = Work(recipe, progress)
+        self._work = Work(recipe, progress, watch)
         self._done: dict[str, Done] = {}
         self.directory = root / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
 
@@ -92,6 +99,11 @@ class Plan:
         """Return a stage and all that it rests on, what is needed first."""
         needed = [one for need in self.steps[name].needs.values() for one in self.closure(need)]
         return list(dict.fromkeys((*needed, name)))
+
+    @property
+    def key(self) -> str:
+        """Stands for all that goes into the run."""
+        return digest([step.key for step in self.steps.values()])
 
     @cached_property
     def steps(self) -> dict[str, Step]:
@@ -139,7 +151,7 @@ class Plan:
             add(name, train, needs, prune=key, train=starting)
         add(
             "export",
-            _by_first(work.export),
+            partial(_by_first, work.export),
             {**needs, "last": last},
             last=steps[last].key,
             export=plain["export"],
@@ -148,7 +160,7 @@ class Plan:
             written = steps["export"].key
             add(
                 "measure",
-                _by_first(work.measure),
+                partial(_by_first, work.measure),
                 {"exported": "export"},
                 export=written,
                 bench=plain["bench"],
@@ -178,9 +190,9 @@ class Plan:
         return steps["prune"].directory.with_name(f"{name}-{key}")
 
 
-def _by_first(compute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def _by_first(compute: Callable[..., dict[str, Any]], *args: Any, **needs: Any) -> dict[str, Any]:
     """Let the first of several ranks do a stage that trains nothing."""
-    return lambda *args, **kwargs: from_first(partial(compute, *args, **kwargs))
+    return from_first(partial(compute, *args, **needs))
 
 
 def _source(factory: str | None) -> Path | None:

@@ -1,5 +1,6 @@
 """What each stage of a run does: it fills its directory and returns what it found."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -33,11 +34,18 @@ from prunus.saving import save
 from prunus.schedules import iterations
 from prunus.space import trace
 from prunus.space.shrink import shrink
-from prunus.training import Data, Hook, Objective, TrainSettings, evaluate, fit
+from prunus.training import Data, Hook, Objective, Record, TrainSettings, evaluate, fit
 from prunus.types import Example, Mask, first_sample
 
 _CALIBRATION = 10  # batches
 _RECALIBRATION = 50  # batches
+
+WatchStage = Callable[[str, Sequence[Record]], None]
+"""Takes the name of a stage that trains and all its records so far, after each new one."""
+
+
+def unwatched(name: str, records: Sequence[Record]) -> None:
+    """Do nothing; unlike a lambda it can be sent to another process."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,12 @@ class Work:
     Args:
         recipe: What to do.
         progress: Draw a bar while training.
+        watch: Told of the records.
     """
 
     recipe: Recipe
     progress: bool = False
+    watch: WatchStage = unwatched
 
     @cached_property
     def checkpoint(self) -> Path | None:
@@ -347,6 +357,7 @@ class Work:
             name=directory.name,
             progress=self.progress,
             objective=objective,
+            watch=partial(self.watch, directory.name),
         )
         return {
             "epochs": history.steps / self.data.steps_per_epoch,
