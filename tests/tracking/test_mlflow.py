@@ -11,11 +11,16 @@ pytest.importorskip("sqlalchemy", reason="needs sqlalchemy")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
-def test_a_run_that_goes_on_has_each_point_once_in_one_run(tracked, records, tmp_path, monkeypatch):
+@pytest.mark.parametrize("store", ["file", pytest.param("sqlite", marks=pytest.mark.slow)])
+def test_a_run_that_goes_on_has_each_point_once_in_one_run(
+    store, tracked, records, tmp_path, monkeypatch
+):
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)  # where MLflow keeps the artifacts of a database
-    uri, page = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "report.html"
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = f"{store}://{'' if store == 'file' else '/'}{tmp_path / 'mlflow'}"
+    page = tmp_path / "report.html"
     page.write_text("<p>it went well</p>")
     client = MlflowClient(uri)
 

@@ -36,8 +36,8 @@ class Pruner:
         example: An input of it; costs are counted for exactly this input.
         method: A method, or its name in `prunus.methods.METHODS`.
         target: How small; the method's own target by default. For a time, networks without their
-            smallest filters are timed at once, to know the share of MACs to train towards; what the
-            result takes is measured at the end.
+            smallest filters are timed at once, by the first of several ranks, to know the share of
+            MACs to train towards; what the result takes is measured at the end.
         also: Further inputs of it, see `prunus.prune`.
         exact: Keep channels that are averaged over, see `prunus.prune`.
         calibration: Samples for methods that look at data.
@@ -48,6 +48,7 @@ class Pruner:
         UntraceableError: The model fails on the example.
         EquivalenceError: No channels at all can be taken out of the model's forward.
         TargetError: The target cannot be reached.
+        RankError: The first of several ranks could not meet the time asked for.
         ValueError: The method is unknown, or nothing in the model can be pruned by it.
 
     Example::

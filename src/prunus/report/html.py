@@ -122,7 +122,7 @@ def _page(result: Mapping[str, Any]) -> str:
         aim=aim(result.get("target")),
         notes=result.get("notes") or [],
         arms=arms_grid(result),
-        names=names,
+        arm_names=names,
         filter=list(dict.fromkeys(name for name in (*names, *curves) if name)) if charts else [],
         levels=levels_grid(result),
         charts={name: chart for name, chart in charts.items() if chart},

@@ -47,7 +47,9 @@ class Sinks:
                 _logger.warning(
                     "%s failed (%s: %s) and gets nothing more; the run goes on without. Give the "
                     "same command again, when it is done or before, to log what is missing.",
-                    *(sink.title, type(error).__name__, why),
+                    sink.title,
+                    type(error).__name__,
+                    why,
                 )
 
 
