@@ -11,6 +11,8 @@ import pytest
 import prunus
 from prunus.files import read_tensors
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 name = "tiny"
 arms = ["scratch_e"]
@@ -93,7 +95,6 @@ def test_two_ranks_run_a_recipe_and_the_first_one_writes_and_speaks(calm):
                    name.endswith("fc1.weight"))  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_rank_that_is_killed_ends_the_other_and_both_go_on(killed, calm, tmp_path):
     folder, _, needed = calm

@@ -72,14 +72,14 @@ def run(
     from prunus.report.headline import headline
     from prunus.run import run as execute
     from prunus.tracking import sink
-    from prunus.training.participants import joined
+    from prunus.training.participants import join
 
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
     loaded, sinks = load(recipe, overrides), [sink(text, directory) for text in log or ()]
-    with joined(), told(shown=first() and not json):
+    join()
+    with told(shown=first() and not json):
         finished = execute(loaded, directory, announce=announce, progress=not json, sinks=sinks)
-        shown = first()
-    if not shown:
+    if not first():
         return
     if json:
         print_json(finished.document)

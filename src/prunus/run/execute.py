@@ -15,7 +15,7 @@ from prunus.run.logged import figures, tracked
 from prunus.run.plan import Plan
 from prunus.run.stages import Announce, sweep
 from prunus.tracking import Sink, Sinks
-from prunus.training.participants import joined
+from prunus.training.participants import join
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def run(
         OSError: A file cannot be written.
         RankError: Any of these on the first rank, where this is another.
     """
-    with joined(), Sinks(sinks if first() else ()).open(lambda: tracked(recipe, plan)) as log:
+    join()
+    with Sinks(sinks if first() else ()).open(lambda: tracked(recipe, plan)) as log:
         plan = Plan(recipe, Path(root), progress=progress, watch=log.curve)
 
         def told(name: str, result: Mapping[str, Any], seconds: float | None) -> None:

@@ -1,9 +1,8 @@
 """Device, precision and ranks, from Lightning Fabric."""
 
+import atexit
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -27,16 +26,17 @@ def ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-@contextmanager
-def joined() -> Iterator[None]:
-    """Join the other ranks where torchrun has started some, and leave them at the end."""
-    if ranks() == 1 or distributed.is_initialized():
-        yield
-        return
-    launch("fp32")
-    yield
+def join() -> None:
+    """Join the other ranks where torchrun has started some; they part when the process ends."""
+    if ranks() > 1 and not distributed.is_initialized():
+        launch("fp32")
+        atexit.register(_part)
+
+
+def _part() -> None:
     gc.collect()  # a process aborts now and then if something holds the group at its end
-    distributed.destroy_process_group()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def launch(precision: str) -> "Fabric":
