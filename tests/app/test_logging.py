@@ -47,7 +47,8 @@ def test_a_run_is_logged_as_it_goes_on_is_resumed_and_ends(tiny, tmp_path, befor
     assert figures["final/dense/macs"] == arms["dense"]["macs"]
     assert found.tracked.group == "tiny"
     assert found.tracked.parameters["train.lr"] == 0.05
-    assert found.tracked.parameters["target.metric"] == "macs"
+    assert found.tracked.parameters["method.name"] == "l1_filter"
+    assert found.tracked.parameters["target.macs"] == 0.5
 
 
 def test_what_was_done_without_a_sink_is_logged_with_one_and_another_run_is_another(tiny, tmp_path):
@@ -62,16 +63,15 @@ def test_what_was_done_without_a_sink_is_logged_with_one_and_another_run_is_anot
 
 
 def test_the_command_logs_to_tensorboard_and_a_broken_sink_stops_nothing(
-    tiny, tmp_path, monkeypatch, capsys
+    tiny, tmp_path, monkeypatch, capsys, caplog
 ):
     pytest.importorskip("tensorboard", reason="needs tensorboard")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("no folder")
     arguments = ["run", str(tiny), "--dir", "runs", "--json"]
     assert main([*arguments, "--log", "tensorboard", "--log", "tensorboard:file"]) == 0
-    out, errors = capsys.readouterr()
-    assert json.loads(out)["title"] == "tiny"
-    assert errors.count("TensorBoard failed") == 1
+    assert json.loads(capsys.readouterr().out)["title"] == "tiny"
+    assert caplog.text.count("TensorBoard failed") == 1
     (events,) = (tmp_path / "runs" / "tensorboard" / "tiny").rglob("events.out.tfevents.*")
     assert b"dense/val_accuracy" in events.read_bytes()
     assert main([*arguments, "--log", "paper"]) == 2

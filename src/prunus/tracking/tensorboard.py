@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _RECIPE, _REPORT = "recipe", "report"
-_FIGURES = "_hparams_/session_start_info"  # the tag of TensorBoard's table of runs
 
 
 class TensorBoard:
@@ -65,19 +64,16 @@ class TensorBoardSession:
 
     def figures(self, values: Mapping[str, float]) -> None:
         """Log what the run found in the end, beside what it was made with."""
-        from torch.utils.tensorboard.summary import hparams
-
-        given = finals(values)
-        self._send(given)
-        if _FIGURES in self._last:
+        given = {point.key: point.value for point in finals(values)}
+        if self._last.keys() >= given.keys():
             return
         known = {
             name: value if isinstance(value, bool | int | float) else str(value)
             for name, value in self._parameters.items()
         }
-        for summary in hparams(known, {point.key: point.value for point in given}):
-            self._writer.file_writer.add_summary(summary)
-        self._writer.flush()
+        # By itself it would take a folder below, and so another run, for what it writes.
+        self._writer.add_hparams(known, given, run_name=".")
+        self._last |= dict.fromkeys(given, 0)
 
     def report(self, page: Path) -> None:
         """Say where the report lies: TensorBoard keeps no files."""
@@ -93,21 +89,20 @@ class TensorBoardSession:
         """Writes an event file of its own, which is made when there is something to write."""
         from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(str(self._folder))  # type: ignore[no-untyped-call]
-        return writer
+        return SummaryWriter(str(self._folder))
 
     def _text(self, tag: str, text: str) -> None:
         if f"{tag}/text_summary" not in self._last:
-            self._writer.add_text(tag, text)  # type: ignore[no-untyped-call]
-            self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_text(tag, text)
+            self._writer.flush()
 
     def _send(self, given: Sequence[Point]) -> None:
         fresh = [point for point in given if point.step > self._last.get(point.key, -1)]
         for point in fresh:
-            self._writer.add_scalar(point.key, point.value, point.step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(point.key, point.value, point.step)
             self._last[point.key] = point.step
         if fresh:
-            self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.flush()
 
 
 def _newest(folder: Path) -> dict[str, int]:

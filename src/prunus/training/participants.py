@@ -50,7 +50,7 @@ def launch(precision: str) -> "Fabric":
     # Imported here because it takes as long as torch itself, and only training needs it.
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
