@@ -8,13 +8,13 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "prunus"
 
 TIERS = [
-    {"types", "errors", "files", "names"},
+    {"types", "errors", "files", "names", "ranks"},
     {"space"},
     {"criteria", "schedules"},
     {"selectors"},
     {"recovery", "masking"},
     {"training"},
-    {"methods", "zoo", "deploy"},
+    {"methods", "zoo", "deploy", "tracking"},
     {"pruning", "saving"},
     {"federated", "integrations"},
     {"recipe"},
@@ -27,6 +27,7 @@ SAME_TIER = {
     ("files", "errors"),
     ("types", "errors"),
     ("types", "names"),
+    ("ranks", "errors"),
     ("saving", "pruning"),
     ("run", "report"),
     ("cli", "demo"),

@@ -45,6 +45,10 @@ class TrainingError(PrunusError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class RankError(PrunusError):
+    """The first of several ranks failed in what it does for all; its own error says why."""
+
+
 class ExportError(PrunusError):
     """An exported file could not be written or does not agree with the model."""
 

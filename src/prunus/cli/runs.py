@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from prunus.cli.show import Json, announce, print_arms, print_json, told
+from prunus.cli.show import Json, Logs, announce, print_arms, print_json, told
 
 
 def demo(
@@ -44,6 +44,7 @@ def run(
     changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     seed: int | None = None,
     directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
+    log: Logs = None,
     json: Json = False,
 ) -> None:
     """Run a recipe: train or load, prune, recover, remove, prove, export, time, report.
@@ -54,6 +55,8 @@ def run(
     prunus run recipes/l1-filter-resnet20-cifar10.toml
     prunus run recipe.toml --set target.macs=0.3 --set finetune.length=20ep
     prunus run recipe.toml --seed 1 --dir /data/runs
+    prunus run recipe.toml --log tensorboard --log mlflow:http://host:5000
+    torchrun --nproc-per-node 2 -m prunus run recipe.toml     # two GPUs, or processes
     ```
 
     Args:
@@ -61,15 +64,23 @@ def run(
         changes: Change one key of the recipe, as table.key=value; may be given again.
         seed: Instead of the recipe's.
         directory: The run is kept in DIR/NAME-HASH/seed-N.
+        log: Also log to tensorboard[:FOLDER] (DIR/tensorboard) or mlflow[:URI]; may be given again.
         json: Print the result document as JSON.
     """
+    from prunus.ranks import first
     from prunus.recipe import load
     from prunus.report.headline import headline
     from prunus.run import run as execute
+    from prunus.tracking import sink
+    from prunus.training.participants import join
 
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
-    with told(shown=not json):
-        finished = execute(load(recipe, overrides), directory, announce=announce, progress=not json)
+    loaded, sinks = load(recipe, overrides), [sink(text, directory) for text in log or ()]
+    join()
+    with told(shown=first() and not json):
+        finished = execute(loaded, directory, announce=announce, progress=not json, sinks=sinks)
+    if not first():
+        return
     if json:
         print_json(finished.document)
         return

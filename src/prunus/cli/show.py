@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
+Logs = Annotated[list[str] | None, Parameter(name="--log", negative="")]
 
 
 class _Handler(logging.Handler):

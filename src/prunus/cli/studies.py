@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from prunus.cli.show import Json, print_json, print_table
+from prunus.cli.show import Json, Logs, print_json, print_table
 
 if TYPE_CHECKING:
     from prunus.study import Tell
@@ -22,6 +22,7 @@ def study(
     workers: int | None = None,
     dask: str | None = None,
     directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
+    log: Logs = None,
     json: Json = False,
 ) -> None:
     """Compare methods, sizes and training from scratch, over several seeds, with intervals.
@@ -42,16 +43,18 @@ def study(
         workers: Processes that train side by side; one per core by default.
         dask: Train on the workers of a Dask scheduler instead, such as tcp://host:8786.
         directory: The results are kept in DIR/NAME, what was trained beside it.
+        log: Also log to tensorboard[:FOLDER] (DIR/tensorboard) or mlflow[:URI]; may be given again.
         json: Print the result document as JSON.
     """
     from prunus.study import load
     from prunus.study import study as perform
     from prunus.study.tables import sentences
+    from prunus.tracking import sink
 
     overrides = [*(changes or []), *([] if seeds is None else [f"study.seeds={seeds}"])]
-    loaded = load(recipe, overrides)
+    loaded, sinks = load(recipe, overrides), [sink(text, directory) for text in log or ()]
     with _progress(shown=not json) as tell:
-        done = perform(loaded, directory, workers=workers, cluster=dask, tell=tell)
+        done = perform(loaded, directory, workers=workers, cluster=dask, tell=tell, sinks=sinks)
     if json:
         print_json(done.document)
         return

@@ -1,6 +1,7 @@
 """Pruning inside any training loop."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
 from prunus.pruning.in_time import aim, stand_in
 from prunus.pruning.plan import Plan
-from prunus.pruning.ranks import agreed, agreed_number
+from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
+from prunus.ranks import from_first
 from prunus.recovery import Rewinding
 from prunus.selectors import Decision
 from prunus.space.remove import mend
@@ -35,8 +37,8 @@ class Pruner:
         example: An input of it; costs are counted for exactly this input.
         method: A method, or its name in `prunus.methods.METHODS`.
         target: How small; the method's own target by default. For a time, networks without their
-            smallest filters are timed at once, to know the share of MACs to train towards; what the
-            result takes is measured at the end.
+            smallest filters are timed at once, by the first of several ranks, to know the share of
+            MACs to train towards; what the result takes is measured at the end.
         also: Further inputs of it, see `prunus.prune`.
         exact: Keep channels that are averaged over, see `prunus.prune`.
         calibration: Samples for methods that look at data.
@@ -48,6 +50,7 @@ class Pruner:
         UntraceableError: The model fails on the example.
         EquivalenceError: No channels at all can be taken out of the model's forward.
         TargetError: The target cannot be reached.
+        RankError: The first of several ranks could not meet the time asked for.
         ValueError: The method is unknown, or nothing in the model can be pruned by it.
 
     Example::
@@ -109,7 +112,7 @@ class Pruner:
         if self.plan.method.structured:
             self.plan.probe(model, example)
         if self.plan.stopwatch is not None:
-            self.plan.target = self._aimed(progress)
+            self.plan.target = Target(macs=from_first(partial(self._aimed, progress)))
         self.keep: Keep = {}
         self.steps = 0
         self._anchor: dict[str, Tensor] = {}
@@ -122,8 +125,8 @@ class Pruner:
         if self._timeline.due(0):
             self._update(None)
 
-    def _aimed(self, progress: bool) -> Target:
-        """Return the share of MACs to train towards, found by timing; it is one for all ranks."""
+    def _aimed(self, progress: bool) -> float:
+        """Return the share of MACs to train towards, found by timing."""
         filters = stand_in(self.plan)
 
         def decide() -> Decision:
@@ -131,7 +134,7 @@ class Pruner:
 
         aim(filters, self.model, self.example, decide, progress=progress)
         assert filters.target is not None
-        return Target(macs=agreed_number(filters.target.value))
+        return filters.target.value
 
     def _applied(self) -> Masking:
         return self.plan.method.masking.on(

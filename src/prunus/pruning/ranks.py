@@ -3,6 +3,7 @@
 import torch
 from torch import distributed
 
+from prunus.ranks import alone
 from prunus.selectors import Decision
 
 
@@ -15,7 +16,7 @@ def agreed(decision: Decision, device: torch.device) -> Decision:
         decision: This rank's, over the same groups and parameters as the other ranks'.
         device: Where the ranks exchange tensors: the model's.
     """
-    if _alone():
+    if alone():
         return decision
     kept = torch.cat([kept.to(device, torch.uint8) for kept in decision.keep.values()])
     distributed.broadcast(kept, 0)
@@ -24,17 +25,3 @@ def agreed(decision: Decision, device: torch.device) -> Decision:
     for values in patch.values():
         distributed.broadcast(values, 0)
     return Decision(dict(zip(decision.keep, parts, strict=True)), patch)
-
-
-def agreed_number(number: float) -> float:
-    """Return the first rank's number on every rank; alone, the number itself."""
-    if _alone():
-        return number
-    shared = [number]
-    distributed.broadcast_object_list(shared, 0)
-    return shared[0]
-
-
-def _alone() -> bool:
-    there = distributed.is_available() and distributed.is_initialized()
-    return not there or distributed.get_world_size() == 1

@@ -12,7 +12,7 @@ from prunus.recipe.tables import (
     Table,
 )
 from prunus.recipe.text import checked, chosen_method, load, override, parse, read
-from prunus.recipe.writing import digest, to_toml
+from prunus.recipe.writing import digest, leaves, to_toml
 
 __all__ = [
     "Arm",
@@ -27,6 +27,7 @@ __all__ = [
     "checked",
     "chosen_method",
     "digest",
+    "leaves",
     "load",
     "override",
     "parse",

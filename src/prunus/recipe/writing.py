@@ -12,6 +12,15 @@ def to_toml(tables: Mapping[str, Any]) -> str:
     return "\n".join(_toml(tables)) + "\n"
 
 
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Name every leaf by its path, as `--set` on the command line takes it."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def digest(value: Any) -> str:
     """Return eight hexadecimal digits that stand for a value JSON can write."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

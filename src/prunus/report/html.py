@@ -1,7 +1,7 @@
 """The pages of results and inspections: one file each that asks the network for nothing."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from prunus.files import write_text
 from prunus.pruning import Sensitivity
+from prunus.recipe import leaves
 from prunus.report import bench, figures, quantities, study
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
@@ -123,6 +124,7 @@ _QUALITY = ("accuracy", "mean_iou", "perplexity")
 
 def _page(result: Mapping[str, Any]) -> str:
     curves = result.get("curves") or {}
+    names = [arm.get("name") or "" for arm in result.get("arms") or ()]
     groups = result.get("groups") or []
     charts = {
         "loss": figures.curves(curves, "train_loss"),
@@ -138,6 +140,8 @@ def _page(result: Mapping[str, Any]) -> str:
         aim=aim(result.get("target")),
         notes=result.get("notes") or [],
         arms=arms_grid(result),
+        arm_names=names,
+        filter=list(dict.fromkeys(name for name in (*names, *curves) if name)) if charts else [],
         levels=levels_grid(result),
         charts={name: chart for name, chart in charts.items() if chart},
         groups=groups,
@@ -146,7 +150,10 @@ def _page(result: Mapping[str, Any]) -> str:
         latency=_facts(result.get("latency")),
         delivered=delivered_grid(result.get("delivered") or ()),
         environment=_facts(result.get("environment")),
-        recipe=list(_flat(result.get("recipe") or {})),
+        recipe=[
+            (name, json.dumps(value, ensure_ascii=False, default=str))
+            for name, value in leaves(result.get("recipe") or {})
+        ],
         plotly=Markup(get_plotlyjs()) if any(charts.values()) else None,
     )
 
@@ -166,12 +173,3 @@ def _facts(table: Mapping[str, Any] | None) -> dict[str, Any]:
         for name, value in (table or {}).items()
         if value is not None
     }
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Name every leaf by its path, as `--set` on the command line takes it."""
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False, default=str)

@@ -41,7 +41,7 @@ def page(document: Document) -> dict[str, Any]:
         "each": document["verdicts"]["each"],
         "notes": document["notes"],
         "rows": rows,
-        "arms": list(dict.fromkeys(row["arm"] for row in rows)),
+        "filter": list(dict.fromkeys(row["arm"] for row in rows)),
         "methods": list(dict.fromkeys(row["method"] for row in rows if row["method"])),
         "costs": {key: name for key, name in COSTS.items() if dense.get(key)},
         "headings": [*_BEFORE, *(COSTS[key] for key in COSTS if dense.get(key)), *_AFTER],

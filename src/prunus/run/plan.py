@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunus import __version__
+from prunus.ranks import from_first
 from prunus.recipe import Recipe, digest
 from prunus.run import delivery
 from prunus.run.controls import arms
 from prunus.run.stages import Announce, Done, recall, stage
-from prunus.run.work import Work
+from prunus.run.work import WatchStage, Work, unwatched
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Plan:
         shared: Where the other stages lie: in a folder named after what goes into them, where
             every recipe that asks for the same finds them; or in the run's own folder.
         progress: Draw a bar while training.
+        watch: Told of the records.
 
     Attributes:
         directory: The run's own folder.
@@ -62,12 +64,18 @@ class Plan:
     """
 
     def __init__(
-        self, recipe: Recipe, root: Path, *, shared: bool = False, progress: bool = False
+        self,
+        recipe: Recipe,
+        root: Path,
+        *,
+        shared: bool = False,
+        progress: bool = False,
+        watch: WatchStage = unwatched,
     ) -> None:
         self._recipe = recipe
         self._root = root
         self._shared = shared
-        self._work = Work(recipe, progress)
+        self._work = Work(recipe, progress, watch)
         self._done: dict[str, Done] = {}
         self.directory = root / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
 
@@ -92,6 +100,11 @@ class Plan:
         """Return a stage and all that it rests on, what is needed first."""
         needed = [one for need in self.steps[name].needs.values() for one in self.closure(need)]
         return list(dict.fromkeys((*needed, name)))
+
+    @property
+    def key(self) -> str:
+        """Stands for all that goes into the run."""
+        return digest([step.key for step in self.steps.values()])
 
     @cached_property
     def steps(self) -> dict[str, Step]:
@@ -139,7 +152,7 @@ class Plan:
             add(name, train, needs, prune=key, train=starting)
         add(
             "export",
-            partial(delivery.export, work),
+            partial(_by_first, partial(delivery.export, work)),
             {**needs, "last": last},
             last=steps[last].key,
             export=plain["export"],
@@ -147,7 +160,7 @@ class Plan:
         if recipe.export.onnx and recipe.export.int8:
             add(
                 "quantise",
-                partial(delivery.to_int8, work),
+                partial(_by_first, partial(delivery.to_int8, work)),
                 {"exported": "export"},
                 export=steps["export"].key,
                 data=plain["data"],
@@ -156,7 +169,7 @@ class Plan:
             quantised = steps["quantise"].key if "quantise" in steps else None
             add(
                 "measure",
-                partial(delivery.measure, work),
+                partial(_by_first, partial(delivery.measure, work)),
                 {**needs, "last": last, "exported": "export"}
                 | ({"quantised": "quantise"} if quantised else {}),
                 export=steps["export"].key,
@@ -186,6 +199,11 @@ class Plan:
         if name == "prune":
             return self._root / f"pruned-{self._recipe.method.name}-{key}" / name
         return steps["prune"].directory.with_name(f"{name}-{key}")
+
+
+def _by_first(compute: Callable[..., dict[str, Any]], *args: Any, **needs: Any) -> dict[str, Any]:
+    """Let the first of several ranks do a stage that trains nothing."""
+    return from_first(partial(compute, *args, **needs))
 
 
 def _source(factory: str | None) -> Path | None:

@@ -1,7 +1,8 @@
 """What each stage of a run does: it fills its directory and returns what it found."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from prunus.errors import RecipeError
 from prunus.files import read_tensors, write_tensors
 from prunus.methods import Method
 from prunus.pruning import Pruner, Result, prune
+from prunus.ranks import from_first
 from prunus.recipe import Recipe
 from prunus.recovery import (
     Distillation,
@@ -31,10 +33,17 @@ from prunus.run.stages import Done
 from prunus.schedules import iterations
 from prunus.space import trace
 from prunus.space.shrink import shrink
-from prunus.training import Data, Hook, Objective, TrainSettings, evaluate, fit
+from prunus.training import Data, Hook, Objective, Record, TrainSettings, evaluate, fit
 from prunus.types import Example, Mask, first_sample
 
 _RECALIBRATION = 50  # batches
+
+WatchStage = Callable[[str, Sequence[Record]], None]
+"""Takes the name of a stage that trains and all its records so far, after each new one."""
+
+
+def unwatched(name: str, records: Sequence[Record]) -> None:
+    """Do nothing; unlike a lambda it can be sent to another process."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,17 @@ class Work:
     Every stage that makes a network leaves it as `weights.safetensors`, and pruning leaves
     `mask.safetensors`, from which the smaller network is built again: only tensors are stored.
 
+    Of several ranks, all train; the first one writes, evaluates, prunes in one shot and measures.
+
     Args:
         recipe: What to do.
         progress: Draw bars of what takes long.
+        watch: Told of the records.
     """
 
     recipe: Recipe
     progress: bool = False
+    watch: WatchStage = unwatched
 
     @cached_property
     def checkpoint(self) -> Path | None:
@@ -115,11 +128,11 @@ class Work:
         """Decide what goes and take it out; a gradual method does so while it trains."""
         model, recipe = self._dense(dense), self.recipe
         method = recipe.method.build()
-        trained: dict[str, Any] = {}
         if method.during_training:
             self._check_schedule()
-            result, trained = self._prune_in_training(model, method, directory, dense)
-        else:
+            return self._prune_in_training(model, method, directory, dense)
+
+        def pruned() -> dict[str, Any]:
             result = prune(
                 model,
                 self.example,
@@ -129,11 +142,17 @@ class Work:
                 seed=recipe.seed,
                 progress=self.progress,
             )
+            return self._decided(model, result, directory)
+
+        return from_first(pruned)
+
+    def _decided(self, model: nn.Module, result: Result, directory: Path) -> dict[str, Any]:
+        """Keep what a method made of a network."""
         write_tensors(directory / "mask.safetensors", result.mask)
-        found = self._arm(result.model, directory)
+        found = self._kept(result.model, directory)
         space = trace(model, self.example)
         found |= {"macs": macs(space, result.mask), "kept": shares(space, result.mask)}
-        return {**found, **trained, "report": result.report.to_dict()}
+        return found | {"report": result.report.to_dict()}
 
     def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
         """Train the pruned network on from its surviving weights."""
@@ -263,7 +282,7 @@ class Work:
 
     def _prune_in_training(
         self, model: nn.Module, method: Method, directory: Path, dense: Done
-    ) -> tuple[Result, dict[str, Any]]:
+    ) -> dict[str, Any]:
         data, settings, recipe = self.data, self.recipe.finetune, self.recipe
         assert data is not None and settings is not None
         pruner = Pruner(
@@ -277,14 +296,18 @@ class Work:
             progress=self.progress,
         )
         trained = self._fit(model, directory, settings, pruner, self._objective(dense))
-        if method.rewind is not None:
-            write_tensors(directory / "start.safetensors", pruner.rewinding.start)
-            trained["levels"] = levels(pruner.rewinding, trained["curve"])
-        result = pruner.finish()
-        if method.recalibrates:
-            inputs = (inputs for inputs, _ in data.train_batches(0))
-            recalibrate_batch_norm(result.model, inputs, batches=_RECALIBRATION)
-        return result, trained
+
+        def pruned() -> dict[str, Any]:
+            if method.rewind is not None:
+                write_tensors(directory / "start.safetensors", pruner.rewinding.start)
+                trained["levels"] = levels(pruner.rewinding, trained["curve"])
+            result = pruner.finish()
+            if method.recalibrates:
+                inputs = (inputs for inputs, _ in data.train_batches(0))
+                recalibrate_batch_norm(result.model, inputs, batches=_RECALIBRATION)
+            return self._decided(model, result, directory) | trained
+
+        return from_first(pruned)
 
     def _fit(
         self,
@@ -305,6 +328,7 @@ class Work:
             name=directory.name,
             progress=self.progress,
             objective=objective,
+            watch=partial(self.watch, directory.name),
         )
         return {
             "epochs": history.steps / self.data.steps_per_epoch,
@@ -323,6 +347,10 @@ class Work:
         """Train the network where there are settings, keep it, and say how good and big it is."""
         hook = None if mask is None else Hold(model, mask)
         trained = {} if settings is None else self._fit(model, directory, settings, hook, objective)
+        return from_first(partial(self._kept, model, directory)) | trained
+
+    def _kept(self, model: nn.Module, directory: Path) -> dict[str, Any]:
+        """Keep a network, and say how good and big it is."""
         write_tensors(directory / "weights.safetensors", model.state_dict())
         parameters = list(model.parameters())
         found: dict[str, Any] = {
@@ -334,7 +362,7 @@ class Work:
             found |= metrics.named(self.data.metric) | {"tested": metrics.count}
             if next(self.data.eval_batches("val"), None) is not None:
                 found["val"] = evaluate(model, self.data, "val").named(self.data.metric)
-        return {**found, **trained}
+        return found
 
 
 def _tensors(done: Done, name: str) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """From a study's recipe to its result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,15 @@ from prunus.files import write_json, write_text
 from prunus.report import write_study
 from prunus.run.document import environment
 from prunus.run.stages import sweep
-from prunus.study.cells import cells_of
+from prunus.study.cells import Task, cells_of
 from prunus.study.document import document
+from prunus.study.logged import Logged
 from prunus.study.recipe import StudyRecipe
 from prunus.study.schedule import Event, Tell, Workers, perform
 from prunus.study.tables import csv_text, latex_text, markdown_text
 from prunus.study.workers import Here, Processes, cores
+from prunus.tracking import Sink
+from prunus.training.participants import ranks
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ def study(
     workers: int | None = None,
     cluster: str | None = None,
     tell: Tell = _quiet,
+    sinks: Sequence[Sink] = (),
 ) -> Studied:
     """Do a study, or what is left to do of it.
 
@@ -63,25 +67,40 @@ def study(
         cluster: Address of a Dask scheduler, such as "tcp://host:8786", instead of processes here.
             `root` and all data must lie where its workers find them too.
         tell: Told what happens.
+        sinks: Where its networks are logged, each once it is trained, and the report in the end.
+            One that fails is warned of and left out.
 
     Raises:
         RecipeError: A file that the recipe names is missing.
-        ValueError: `workers` is below 1.
+        ValueError: `workers` is below 1, or torchrun has started several processes.
         ModuleNotFoundError: A cluster needs Dask, which is not installed.
         OSError: A file cannot be written.
     """
+    if ranks() > 1:
+        raise ValueError(
+            "a study trains its networks side by side, each in one process; start it without "
+            "torchrun, with --workers or --dask."
+        )
     root = Path(root).resolve()
     directory = root / recipe.name
     sweep(directory)
     laid_out = cells_of(recipe, root)
     write_text(directory / "recipe.toml", recipe.to_toml())
-    failed = perform(laid_out.tasks, _workers(root, workers, cluster), tell)
+    logged = Logged(recipe, laid_out, directory, sinks)
+
+    def told(event: Event, task: Task, words: str) -> None:
+        tell(event, task, words)
+        if event == "done":
+            logged.trained(task)
+
+    failed = perform(laid_out.tasks, _workers(root, workers, cluster), told)
     found = document(recipe, laid_out, failed, environment())
     write_json(directory / "study.json", found)
     write_text(directory / "study.csv", csv_text(found))
     write_text(directory / "study.md", markdown_text(found))
     write_text(directory / "study.tex", latex_text(found))
     write_study(found, directory / "report.html")
+    logged.finish(found, directory / "report.html")
     return Studied(directory, found)
 
 

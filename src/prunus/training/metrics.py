@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -78,17 +78,23 @@ class RecordLog:
 
     Args:
         path: The file; None keeps the records in memory only.
+        watch: Given all records after each new one.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(
+        self, path: Path | None, watch: Callable[[Sequence[Record]], None] | None = None
+    ) -> None:
         self.records: list[Record] = []
         self._path = path
+        self._watch = watch
 
     def append(self, record: Record) -> None:
         """Add a record; raises as `append_line`."""
         self.records.append(record)
         if self._path is not None:
             append_line(self._path, record)
+        if self._watch is not None:
+            self._watch(self.records)
 
     def secure(self) -> int:
         """Flush the file to the disk and return its length in bytes."""

@@ -1,10 +1,13 @@
 """Device, precision and ranks, from Lightning Fabric."""
 
+import atexit
+import gc
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils._pytree import tree_map_only
 
 if TYPE_CHECKING:
@@ -12,6 +15,28 @@ if TYPE_CHECKING:
 
 
 Batch = TypeVar("Batch")
+
+PATIENCE = timedelta(minutes=30)
+"""How long a rank waits for the others before it gives up: the first one measures, evaluates on the
+validation split and exports meanwhile. That a rank has died is noticed at once."""
+
+
+def ranks() -> int:
+    """Return how many processes torchrun has started together; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join() -> None:
+    """Join the other ranks where torchrun has started some; they part when the process ends."""
+    if ranks() > 1 and not distributed.is_initialized():
+        launch("fp32")
+        atexit.register(_part)
+
+
+def _part() -> None:
+    gc.collect()  # a process aborts now and then if something holds the group at its end
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def launch(precision: str) -> "Fabric":
@@ -25,17 +50,17 @@ def launch(precision: str) -> "Fabric":
     # Imported here because it takes as long as torch itself, and only training needs it.
     from lightning_fabric import Fabric
     from lightning_fabric.plugins import MixedPrecision
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16(device) else "fp32"
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator=device,
         devices=local,
-        num_nodes=ranks // local,
-        strategy="ddp" if ranks > 1 else "auto",
+        num_nodes=ranks() // local,
+        strategy=DDPStrategy(timeout=PATIENCE) if ranks() > 1 else "auto",
         # A plugin rather than a name, for which Fabric would print a line.
         plugins=[MixedPrecision("bf16-mixed", device)] if precision == "bf16" else None,
     )
@@ -55,15 +80,15 @@ def share(fabric: "Fabric", batch: Batch) -> Batch:
     """Return this rank's part of a batch, a tensor or several, the same on every rank before."""
     if fabric.world_size == 1:
         return batch
-    rank, ranks = fabric.global_rank, fabric.world_size
-    return cast(Batch, tree_map_only(Tensor, lambda x: x[rank::ranks], batch))
+    rank, count = fabric.global_rank, fabric.world_size
+    return cast(Batch, tree_map_only(Tensor, lambda x: x[rank::count], batch))
 
 
 def synchronise_buffers(fabric: "Fabric", model: nn.Module) -> None:
     """Give every rank the first rank's buffers, in which ranks may differ (batch norm's)."""
     if fabric.world_size > 1:
         for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
+            distributed.broadcast(buffer, 0)
 
 
 def random_states(fabric: "Fabric") -> dict[str, Tensor]:
@@ -92,5 +117,5 @@ def gather(fabric: "Fabric", own: Tensor) -> Tensor:
     if fabric.world_size == 1:
         return own.unsqueeze(0)
     rows = [torch.empty_like(own, device=fabric.device) for _ in range(fabric.world_size)]
-    torch.distributed.all_gather(rows, own.to(fabric.device))
+    distributed.all_gather(rows, own.to(fabric.device))
     return torch.stack(rows).cpu()

@@ -16,7 +16,7 @@ from prunus.training.checkpoint import Checkpoint, RunFiles, Value
 from prunus.training.data import Data
 from prunus.training.ema import Ema
 from prunus.training.evaluation import evaluate
-from prunus.training.hook import Hook, Objective, Rewinder
+from prunus.training.hook import Hook, Objective, Rewinder, Watch
 from prunus.training.metrics import (
     LossMeter,
     Record,
@@ -56,6 +56,7 @@ class Run:
         settings: How.
         hook: A pruner.
         objective: Gives the loss; None for the cross-entropy.
+        watch: Told of the records.
         files: Where its files lie; None writes nothing.
         made_by: What the run was started with; stored in its checkpoints.
 
@@ -73,6 +74,7 @@ class Run:
         *,
         hook: Hook | None,
         objective: Objective | None,
+        watch: Watch | None,
         files: RunFiles | None,
         made_by: dict[str, Any],
     ) -> None:
@@ -80,7 +82,8 @@ class Run:
         # Steps made in all, and where in schedule and data they are, which a hook may send back.
         self.step = self.position = self.rate.start
         self.total = self.rate.total
-        self.log = RecordLog(files.metrics if files and fabric.is_global_zero else None)
+        first = fabric.is_global_zero
+        self.log = RecordLog(files.metrics if files and first else None, watch if first else None)
         self._fabric, self._model, self._data, self._settings = fabric, model, data, settings
         self._hook = hook
         self._rewinder = hook if isinstance(hook, Rewinder) else None
@@ -187,6 +190,7 @@ class Run:
         self._losses.sum, self._losses.count = float(own.pop("loss_sum")), counters["loss_count"]
         load_random_states(self._fabric, own)
         self.step, self.position = counters["step"], counters["position"]
+        self._fabric.barrier()  # a finished run's checkpoint may be deleted by the first rank
 
     def finish(self) -> Record:
         """Give the model the weights that the settings ask for; return their record."""

@@ -1,4 +1,3 @@
-"use strict";
 // Draws the charts in the colours of the page, again whenever the scheme changes.
 const charts = JSON.parse(document.getElementById("charts").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -6,12 +5,14 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 function paint() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
+  const gone = new Set([...hidden].map(plain));
   const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), tickcolor: colour("--line") };
   for (const box of document.querySelectorAll("[data-chart]")) {
     const name = box.dataset.chart;
     const { data, layout } = charts[name];
     const colours = name === "widths" ? [colour("--before"), colour("--after")] : colour("--arms").split(", ");
-    Plotly.react(box, data, {
+    const shown = data.map((trace) => ({ ...trace, visible: !gone.has(trace.name) }));
+    Plotly.react(box, name === "widths" ? data : shown, {
       ...layout,
       colorway: colours,
       paper_bgcolor: "rgba(0,0,0,0)",
@@ -24,5 +25,6 @@ function paint() {
   }
 }
 
+filtered(paint);
 paint();
 dark.addEventListener("change", paint);

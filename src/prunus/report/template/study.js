@@ -1,10 +1,8 @@
-"use strict";
 // Draws the curves from the data of the page: one figure, whatever is chosen.
 const { series, costs, metric } = JSON.parse(document.getElementById("data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const box = document.getElementById("chart");
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
-const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
 const methods = [...new Set(series.map((one) => one.method).filter(Boolean))];
 const arms = [...new Set(series.map((one) => one.arm))];
 const marks = ["star", "x-thin-open", "circle", "diamond", "square", "triangle-up", "cross", "pentagon", "hexagon", "triangle-down"];
@@ -20,7 +18,7 @@ function paint() {
     line: { dash: dashes[arms.indexOf(arm) % dashes.length], width: 1.5, color: paint },
     marker: { symbol: marks[arms.indexOf(arm) % marks.length], size: 8, color: paint, line: { width: 1.5, color: paint } },
   });
-  const shown = series.filter((one) => !only || !one.method || one.method === only);
+  const shown = series.filter((one) => !hidden.has(one.arm) && (!only || !one.method || one.method === only));
   const traces = shown.map((one) => {
     const points = one.points.filter((point) => point.cost[cost] !== null).sort((a, b) => a.cost[cost] - b.cost[cost]);
     // Colours tell methods apart, or the arms of one.
@@ -41,9 +39,9 @@ function paint() {
     };
   });
   // The legend of many methods has one line per arm, in no method's colour.
-  if (several) for (const arm of arms) traces.push({ x: [null], y: [null], name: plain(arm), legendgroup: arm, mode: "lines+markers", ...looks(arm, colour("--ink")) });
+  if (several) for (const arm of arms.filter((one) => !hidden.has(one))) traces.push({ x: [null], y: [null], name: plain(arm), legendgroup: arm, mode: "lines+markers", ...looks(arm, colour("--ink")) });
   const ends = shown.flatMap((one) => one.points.flatMap((point) => [point.y - (point.margin ?? 0), point.y + (point.margin ?? 0)]));
-  const [low, high] = [Math.min(...ends), Math.max(...ends)];
+  const [low, high] = ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
   const room = 0.05 * (high - low) || 1;
   const bounds = metric.endsWith("%") ? [0, 100] : [0, Infinity];
   methods.forEach((method, place) => {
@@ -65,11 +63,5 @@ function paint() {
 
 for (const input of document.querySelectorAll(".switches input")) input.addEventListener("change", paint);
 dark.addEventListener("change", paint);
+filtered(paint);
 paint();
-
-const rows = [...document.querySelectorAll("tr[data-arm]")];
-const boxes = [...document.querySelectorAll(".filter input")];
-for (const one of boxes) one.addEventListener("change", () => {
-  const shown = new Set(boxes.filter((each) => each.checked).map((each) => each.value));
-  for (const row of rows) row.hidden = !shown.has(row.dataset.arm);
-});
