@@ -238,24 +238,28 @@ def export(
     shape: Shape = None,
     json: Json = False,
 ) -> None:
-    """Write a network as an ONNX file, checked against PyTorch before it takes its name.
+    """Write a network as ONNX or for torch.export, checked against PyTorch before it is named.
 
     ```
     prunus export resnet20 resnet20.onnx --weights resnet20.safetensors
+    prunus export resnet20 resnet20.pt2
     prunus export resnet20 pruned.onnx --weights shrunk/pruned.safetensors
     ```
 
     Args:
         model: As for `prunus shrink`.
-        path: The file to write.
+        path: The file to write: .onnx, or .pt2 for torch.export.load.
         weights: As for `prunus shrink`, or a smaller network that Prunus saved.
         shape: As for `prunus shrink`.
         json: Print as JSON.
     """
-    from prunus.deploy import export_onnx
+    from prunus.deploy import export_onnx, export_program
 
+    writers = {".onnx": export_onnx, ".pt2": export_program}
+    if path.suffix not in writers:
+        raise ValueError(f"the file to write must end in .onnx or .pt2, got '{path}'.")
     network, example = build(model, weights, shape)
-    size = export_onnx(network, pair(example), path).stat().st_size
+    size = writers[path.suffix](network, pair(example), path).stat().st_size
     if json:
         print_json({"path": str(path), "bytes": size})
     else:

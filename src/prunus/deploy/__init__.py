@@ -1,7 +1,8 @@
-"""What leaves the house: ONNX files, their latency in real runtimes, and compact sparse files."""
+"""What leaves the house: ONNX and `torch.export` files, latency, and compact sparse files."""
 
 from prunus.deploy.onnx import export_onnx
 from prunus.deploy.packing import PackedFile, pack, unpack
+from prunus.deploy.program import export_program
 from prunus.deploy.runtimes import RUNTIMES
 from prunus.deploy.size import Size
 from prunus.deploy.stopwatch import Stopwatch
@@ -15,6 +16,7 @@ __all__ = [
     "Speedup",
     "Stopwatch",
     "export_onnx",
+    "export_program",
     "latency",
     "pack",
     "speedup",
