@@ -56,6 +56,7 @@ def shrink(
         json: Print the report as JSON.
     """
     from prunus.deploy import export_onnx
+    from prunus.errors import ExportError
     from prunus.files import write_json, write_tensors
     from prunus.pruning import prune
     from prunus.saving import save
@@ -65,7 +66,12 @@ def shrink(
     result = prune(network, example, method=method, target=goal)
     export_onnx(result.model, pair(example), out / "pruned.onnx")
     write_tensors(out / "mask.safetensors", result.mask)
-    save(result, out / "pruned.safetensors")
+    try:
+        save(result, out / "pruned.safetensors", example)
+        reload = "prunus.load(path) gives it back"
+    except ExportError:
+        save(result, out / "pruned.safetensors")
+        reload = "prunus.load(path, dense_model, example) gives it back"
     document = result.report.to_dict()
     write_json(out / "report.json", document)
     if json:
@@ -73,10 +79,8 @@ def shrink(
     else:
         print(f"{result.report}\nwritten to {out}")
         if result.report.form == "rewritten graph":
-            print(
-                "it is a rewritten graph, because sizes are written in the forward; load it with "
-                "prunus.load(path, dense_model, example)"
-            )
+            print("it is a rewritten graph, because sizes are written in the forward")
+        print(f"pruned.safetensors: {reload}")
 
 
 def inspect(

@@ -54,8 +54,8 @@ def export_program(
         with temporary.open("wb") as file, silence():
             torch.export.save(program, file)
         try:
-            with temporary.open("rb") as file, silence():
-                module = torch.export.load(file).module()
+            with temporary.open("rb") as begun, silence():
+                module = torch.export.load(begun).module()
         except Exception as error:
             raise ExportError(
                 f"torch {torch.__version__} cannot load the export of {case.name} "
