@@ -73,7 +73,8 @@ def save_pretrained(
         built.save_pretrained(beside)
         read = load_pretrained(beside, dtype=built.dtype)
         for each in (built, read):
-            _compare(small, each.to(built.device), example)
+            nn.Module.to(each, built.device)
+            _compare(small, each, example)
         found = sorted(Path(beside).iterdir(), key=lambda file: file.name == "config.json")
         for file in found:
             os.replace(file, folder / file.name)
@@ -100,12 +101,14 @@ def _built(
         config = fields
     first = next(small.parameters())
     try:
-        built = kind(config).to(first.device, first.dtype)
+        built = kind(config)
+        nn.Module.to(built, first.device, first.dtype)
         built.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         raise EquivalenceError(f"{kind.__name__} cannot have these widths ({error}).") from error
     built.__class__ = own
-    return built.train(small.training)
+    built.train(small.training)
+    return built
 
 
 @torch.no_grad()
@@ -169,7 +172,7 @@ def load_pretrained(folder: Path | str, **options: Any) -> PreTrainedModel:
             widths = _WIDTHS.validate_json(json.dumps(entry.get("widths")), strict=True)
             kind = reduced(kind, widths)
         with _at_most(_stored(folder)):
-            model, info = kind.from_pretrained(
+            read: Any = kind.from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
@@ -181,12 +184,14 @@ def load_pretrained(folder: Path | str, **options: Any) -> PreTrainedModel:
         raise CheckpointError(f"{folder} cannot be read as a model ({_short(error)}).") from error
     except (SafetensorError, ValidationError, AssertionError) as error:
         raise CheckpointError(f"{folder} is damaged ({_short(error)}).") from error
+    model: PreTrainedModel
+    model, info = read
     wrong = {what: names for what, names in info.items() if names}
     if wrong:
         what, names = next(iter(wrong.items()))
         raise CheckpointError(f"{folder} is damaged: {what} {sorted(map(str, names))[:3]}.")
     model.__class__ = own
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _short(error: Exception) -> str:
