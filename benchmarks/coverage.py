@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -71,11 +71,13 @@ class Job:
         key: What is tried.
         folder: Where its files are.
         memory: Bytes that it may take.
+        child: What the process runs; see `zoos.examine.main`.
     """
 
     key: Key
     folder: Path
     memory: int
+    child: Callable[..., None] = main_of_child
     begin: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class Job:
         self.log = self.file.with_suffix(".log")
         self.file.unlink(missing_ok=True)
         arguments = (zoo, name, str(ratio), str(self.file), str(self.memory), str(self.log))
-        self.process = SERVER.Process(target=main_of_child, args=arguments)
+        self.process = SERVER.Process(target=self.child, args=arguments)
         self.process.start()
 
     def finished(self, timeout: float) -> Row | None:
@@ -131,14 +133,16 @@ def commit() -> str:
     return f"{found}{'+' if changed else ''}" if found else "unknown"
 
 
-def run(jobs: Iterable[Key], workers: int, timeout: float, folder: Path) -> Iterator[Row]:
+def run(
+    jobs: Iterable[Key], workers: int, timeout: float, folder: Path, child: Callable[..., None]
+) -> Iterator[Row]:
     """Yield rows as they are finished."""
     share = int(0.8 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / workers)
     waiting, running = iter(jobs), list[Job]()
     try:
         while True:
             while len(running) < workers and (key := next(waiting, None)) is not None:
-                running.append(Job(key, folder, share))
+                running.append(Job(key, folder, share, child))
             if not running:
                 return
             for job in list(running):
@@ -163,7 +167,12 @@ def read(file: Path) -> dict[Key, Row]:
     return rows
 
 
-def fill(wanted: Sequence[Key], options: argparse.Namespace, console: Console) -> dict[Key, Row]:
+def fill(
+    wanted: Sequence[Key],
+    options: argparse.Namespace,
+    console: Console,
+    child: Callable[..., None] = main_of_child,
+) -> dict[Key, Row]:
     """Make the rows that are missing and return all that are wanted."""
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.rows
@@ -181,7 +190,7 @@ def fill(wanted: Sequence[Key], options: argparse.Namespace, console: Console) -
     ):
         task = progress.add_task("networks", total=len(missing))
         for jobs, workers in ((light, options.workers), (heavy, 1)):
-            for row in run(jobs, workers, options.timeout, options.out):
+            for row in run(jobs, workers, options.timeout, options.out, child):
                 lines.write(json.dumps(row) + "\n")
                 lines.flush()
                 known[row["zoo"], row["name"], row["ratio"]] = row
@@ -327,8 +336,8 @@ def show(console: Console, title: str, headings: Sequence[str], lines: Iterable[
     console.print(table, markup=False)
 
 
-def main(options: argparse.Namespace) -> None:
-    """Make the missing rows, and print and write the tables."""
+def prepare(options: argparse.Namespace) -> tuple[Console, list[Key]]:
+    """Set up the server, and return where to print and which rows are wanted."""
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     console = Console(width=None if sys.stdout.isatty() else 190)
     wanted = [
@@ -341,6 +350,12 @@ def main(options: argparse.Namespace) -> None:
     # the server takes no sys.path over, and what it cannot import it leaves out without a word
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     SERVER.set_forkserver_preload(PRELOADED)
+    return console, wanted
+
+
+def main(options: argparse.Namespace) -> None:
+    """Make the missing rows, and print and write the tables."""
+    console, wanted = prepare(options)
     rows = list(fill(wanted, options, console).values())
     show(console, "networks", DETAILS, details(rows))
     for line in shortcomings(rows):

@@ -15,7 +15,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -273,7 +273,15 @@ def refuses(error: Exception) -> bool:
     return ours and isinstance(error, ValueError | TypeError)
 
 
-def main(zoo: str, name: str, ratio: str, file: str, limit: str, log: str) -> None:
+def main(
+    zoo: str,
+    name: str,
+    ratio: str,
+    file: str,
+    limit: str,
+    log: str,
+    work: Callable[[str, str, float, Notes], None] = examine,
+) -> None:
     """Fill `file` with what is found; a failure of this script itself is a crash too.
 
     Args:
@@ -283,6 +291,7 @@ def main(zoo: str, name: str, ratio: str, file: str, limit: str, log: str) -> No
         file: Where the row goes, as JSON.
         limit: Bytes of memory that may be taken.
         log: Where anything printed goes.
+        work: What is done.
     """
     with open(log, "w", encoding="utf-8") as printed:
         for stream in (sys.stdout, sys.stderr):
@@ -292,7 +301,7 @@ def main(zoo: str, name: str, ratio: str, file: str, limit: str, log: str) -> No
     torch.set_num_threads(1)
     note = Notes(Path(file))
     try:
-        examine(zoo, name, float(ratio), note)
+        work(zoo, name, float(ratio), note)
     except Exception as error:
         traceback.print_exc()
         if "status" not in note.row:

@@ -75,10 +75,15 @@ def test_shrink_export_and_bench(say, tmp_path):
     report = json.loads(out)
     assert report["target"]["reached"] == pytest.approx(0.5, abs=0.02)
     assert report["verification"]["passed"]
-    small = prunus.load(tmp_path / "small" / "pruned.safetensors", network("lenet300"))
+    small = prunus.load(tmp_path / "small" / "pruned.safetensors")
     params = sum(parameter.numel() for parameter in small.parameters())
     assert params == report["costs"]["params"]["pruned"]
     assert say("export", "lenet300", "dense.onnx")[0] == 0
+    small_again = ("--weights", "small/pruned.safetensors")
+    assert say("export", "lenet300", "small.pt2", *small_again)[0] == 0
+    x = torch.randn(3, 1, 28, 28)
+    assert torch.allclose(torch.export.load("small.pt2").module()(x), small.eval()(x), atol=1e-5)
+    assert "must end in .onnx or .pt2, got 'dense.pb'" in say("export", "lenet300", "dense.pb")[2]
     assert (tmp_path / "dense.onnx").stat().st_size > 1e6
     exported = say(
         "export", "lenet300", "again.onnx", "--weights", "small/pruned.safetensors", "--json"

@@ -105,14 +105,23 @@ def test_a_network_of_another_kind_is_refused(small, tmp_path):
         prunus.load(tmp_path / "s", network("resnet20").half())
 
 
+def says(plan):
+    return {"format": "prunus-2", "network": f'{{"plan": {plan}}}'}
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
         (None, r"was not written by prunus\.save \(format None\); .*zoo\.load_weights"),
-        ({"format": "prunus-1"}, "damaged header"),
-        ({"format": "prunus-1", "plan": '{"0": {"__class__": 3}}'}, "damaged header"),
-        ({"format": "prunus-1", "plan": '{"0": {"out_features": -1}}'}, "damaged header"),
-        ({"format": "prunus-1", "plan": "[1]"}, "damaged header"),
+        ({"format": "prunus-2"}, "damaged header"),
+        (says('{"0": {"__class__": 3}}'), "unknown attribute '__class__' of '0'"),
+        (says('{"0": {"out_features": -1}}'), "damaged header"),
+        (says('{"0": {"out_features": 1.5}}'), "damaged header"),
+        (says("[1]"), "damaged header"),
+        (says("[" * 100_000), "damaged header"),
+        (says("9" * 10_000), "damaged header"),
+        (says('{}, "tied": {"0.weight": "0.bias"}'), "damaged header .tied"),
+        (says('{}, "tied": {"1.weight": "none"}'), "damaged header .tied"),
     ],
 )
 def test_a_foreign_or_tampered_header_is_refused(tmp_path, metadata, message):

@@ -29,7 +29,6 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
     import torch
 
     from prunus import saving, zoo
-    from prunus.files import read_tensors
     from prunus.types import first_sample
 
     from_timm = model.startswith(_TIMM)
@@ -49,8 +48,7 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
     if example is None:
         example = _timm_input(model, network) if from_timm else zoo.example(model)
     if weights is not None:
-        safe = weights.suffix == ".safetensors"
-        if safe and "plan" in read_tensors(weights)[1]:
+        if weights.suffix == ".safetensors" and saving.is_saved(weights):
             network = saving.load(weights, network, example)
         else:
             zoo.load_weights(network, weights)

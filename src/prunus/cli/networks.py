@@ -75,6 +75,7 @@ def shrink(
     """
     from prunus.cli.delivery import deliver, print_delivered
     from prunus.criteria import Calibration
+    from prunus.errors import ExportError
     from prunus.files import check_folder, write_json, write_tensors
     from prunus.pruning import prune
     from prunus.recipe import chosen_method
@@ -104,7 +105,12 @@ def shrink(
             progress=not json,
         )
     write_tensors(out / "mask.safetensors", result.mask)
-    save(result, out / "pruned.safetensors")
+    try:
+        save(result, out / "pruned.safetensors", example)
+        reload = "prunus.load(path) gives it back"
+    except ExportError:
+        save(result, out / "pruned.safetensors")
+        reload = "prunus.load(path, dense_model, example) gives it back"
     networks = {"dense": network, "pruned": result.model}
     document = result.report.to_dict()
     document |= deliver(networks, pair(example), where, rounds, out, samples)
@@ -116,10 +122,8 @@ def shrink(
         print_delivered(document)
         print(f"written to {out}")
         if result.report.form == "rewritten graph":
-            print(
-                "it is a rewritten graph, because sizes are written in the forward; load it with "
-                "prunus.load(path, dense_model, example)"
-            )
+            print("it is a rewritten graph, because sizes are written in the forward")
+        print(f"pruned.safetensors: {reload}")
 
 
 def inspect(
@@ -285,24 +289,28 @@ def export(
     shape: Shape = None,
     json: Json = False,
 ) -> None:
-    """Write a network as an ONNX file, checked against PyTorch before it takes its name.
+    """Write a network as ONNX or for torch.export, checked against PyTorch before it is named.
 
     ```
     prunus export resnet20 resnet20.onnx --weights resnet20.safetensors
+    prunus export resnet20 resnet20.pt2
     prunus export resnet20 pruned.onnx --weights shrunk/pruned.safetensors
     ```
 
     Args:
         model: As for `prunus shrink`.
-        path: The file to write.
+        path: The file to write: .onnx, or .pt2 for torch.export.load.
         weights: As for `prunus shrink`, or a smaller network that Prunus saved.
         shape: As for `prunus shrink`.
         json: Print as JSON.
     """
-    from prunus.deploy import export_onnx
+    from prunus.deploy import export_onnx, export_program
 
+    writers = {".onnx": export_onnx, ".pt2": export_program}
+    if path.suffix not in writers:
+        raise ValueError(f"the file to write must end in .onnx or .pt2, got '{path}'.")
     network, example = build(model, weights, shape)
-    size = export_onnx(network, pair(example), path).stat().st_size
+    size = writers[path.suffix](network, pair(example), path).stat().st_size
     if json:
         print_json({"path": str(path), "bytes": size})
     else:

@@ -1,4 +1,4 @@
-"""What leaves the house: ONNX files, their latency in real runtimes, and compact sparse files."""
+"""What leaves the house: ONNX and `torch.export` files, latency, and compact sparse files."""
 
 from prunus.deploy.bench import Candidate, Refusal, Row, compare
 from prunus.deploy.delivery import Delivered, side_by_side
@@ -6,6 +6,7 @@ from prunus.deploy.int8 import Quantised, quantise
 from prunus.deploy.machine import machine
 from prunus.deploy.onnx import export_onnx
 from prunus.deploy.packing import PackedFile, pack, unpack
+from prunus.deploy.program import export_program
 from prunus.deploy.runtimes import RUNTIMES
 from prunus.deploy.size import Size
 from prunus.deploy.stopwatch import Stopwatch
@@ -27,6 +28,7 @@ __all__ = [
     "Stopwatch",
     "compare",
     "export_onnx",
+    "export_program",
     "latency",
     "machine",
     "pack",

@@ -26,8 +26,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from prunus.deploy.case import silence
 from prunus.deploy.feeds import Feeds, given, made_up, session
-from prunus.deploy.onnx import silence
 from prunus.errors import ExportError, InferenceError
 from prunus.files import atomic
 from prunus.types import Example

@@ -120,7 +120,10 @@ def decode(run: Run, block: bytes, words: Words, stored: np.dtype[Any], convert:
     if run.mask == "bits":
         where = -(-length // 8)
         content = unseal(block, where + values)
-        positions = np.flatnonzero(np.unpackbits(content[:where], count=length).view(bool))
+        bits = np.unpackbits(content[:where]).view(bool)
+        if bits[length:].any():
+            raise CheckpointError(f"a mask of {length} bits must end in zeros, got a bit beyond")
+        positions = np.flatnonzero(bits[:length])
         if len(positions) != count:
             raise CheckpointError(f"{count} bits of a mask must be set, got {len(positions)}")
     else:

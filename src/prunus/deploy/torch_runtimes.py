@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from prunus.deploy.onnx import exportable, on_cpu
+from prunus.deploy.case import copied_to_cpu, on_cpu
 from prunus.types import Example, Setting, call_arguments, first_sample
 
 Inference: TypeAlias = Callable[[], object]
@@ -51,8 +51,8 @@ def compiled(network: Module, setting: Setting) -> Inference:
 
 
 def _call(network: Module, setting: Setting) -> Callable[[], object]:
-    model = exportable(network.model)
-    example = first_sample(on_cpu(network.example), setting.batch)
+    model = copied_to_cpu(network.model, torch.float32)
+    example = first_sample(on_cpu(network.example, torch.float32), setting.batch)
     if setting.precision == "bf16":
         model = model.bfloat16()
         example = tree_map_only(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import TreeSpec, tree_structure, tree_unflatten
 
+from prunus.space.calls import Calls, told
 from prunus.space.decisions import Refused
 from prunus.space.recording import Recording
 from prunus.space.running import tensors_in
@@ -24,6 +25,7 @@ class Program:
         source: The text.
         function: What it says.
         names: What the names in it stand for.
+        calls: The graph as plain data, or why it is none: what it holds has no name to be found by.
         inputs: Names of what it takes.
         fixed: Input -> the value that it was recorded with and must be given again.
         parameters: The inputs of the original forward, where it names them.
@@ -34,6 +36,7 @@ class Program:
     source: str
     function: Callable[..., Any]
     names: dict[str, Any]
+    calls: Calls | str
     inputs: tuple[str, ...]
     fixed: dict[str, Any]
     parameters: tuple[inspect.Parameter, ...]
@@ -42,15 +45,29 @@ class Program:
 
     @staticmethod
     def of(recording: Recording) -> "Program":
-        """Write the graph down as Python."""
-        code = recording.graph.python_code("self")
+        """Write the graph of a recording down as Python."""
         assert recording.spec is not None
         parameters = tuple(
             parameter.replace(annotation=inspect.Parameter.empty)
             for parameter in recording.parameters
         )
         given = (recording.inputs, recording.fixed, parameters, recording.spec, recording.nested)
-        return Program._of(code.src, dict(code.globals), *given)
+        return Program.over(recording.graph, *given)
+
+    @staticmethod
+    def over(graph: fx.Graph, *given: Any) -> "Program":
+        """Write a graph down as Python.
+
+        Args:
+            graph: Is not kept.
+            given: The attributes from `inputs` on.
+        """
+        code = graph.python_code("self")
+        try:
+            calls: Calls | str = told(graph)
+        except ValueError as error:
+            calls = str(error)
+        return Program._of(code.src, dict(code.globals), calls, *given)
 
     @staticmethod
     def _of(source: str, names: dict[str, Any], *given: Any) -> "Program":
@@ -66,7 +83,7 @@ class Program:
             key: _Module(value.__name__) if isinstance(value, ModuleType) else value
             for key, value in self.names.items()
         }
-        given = (self.inputs, self.fixed, self.parameters, self.spec, self.nested)
+        given = (self.calls, self.inputs, self.fixed, self.parameters, self.spec, self.nested)
         return Program._of, (self.source, names, *given)
 
     def __deepcopy__(self, memo: Any) -> "Program":

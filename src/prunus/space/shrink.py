@@ -15,7 +15,7 @@ from prunus.space.inputs import cloned, doubled, varied
 from prunus.space.remove import kept_index, remove
 from prunus.space.rewrite import rewrite, what_stays
 from prunus.space.running import copied, output_tensors, preserved
-from prunus.space.space import Space
+from prunus.space.space import Space, trace
 from prunus.space.structure import another_call
 from prunus.types import Example, Keep, call_arguments
 
@@ -75,6 +75,24 @@ def shrink(
         "the network without the removed channels does not compute what the masked one does, so "
         "nothing was returned. " + "; ".join(failures)
     )
+
+
+def as_graph(model: nn.Module, example: Example) -> GraphNetwork:
+    """Return a copy of a network as a graph of its layers, proved equal to it.
+
+    Args:
+        model: Stays as it was.
+        example: An input, as for `trace`.
+
+    Raises:
+        EquivalenceError: Its forward cannot be recorded as a graph.
+        UntraceableError: It fails on `example`.
+    """
+    space = trace(model, example)
+    keep: Keep = {}
+    network = rewrite(model, space, keep, example, remove(model, space, keep))
+    _prove(model, network, space, keep, example, Reference(model, space.mask(keep), example))
+    return network
 
 
 def inexpressible(model: nn.Module, space: Space, keep: Keep, example: Example) -> dict[str, str]:
