@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+import prunus.cli.delivery
 import prunus.cli.networks
-import prunus.deploy
 from prunus.cli.show import print_table
 from prunus.methods import METHODS, Method
 from prunus.recipe import chosen_method
@@ -16,8 +16,8 @@ DATA = ("--data", "fashion-mnist-embedded")
 
 @pytest.fixture
 def report(say, monkeypatch):
-    """Shrink a network, without the ONNX file; return the report."""
-    monkeypatch.setattr(prunus.deploy, "export_onnx", lambda *_: None)
+    """Shrink a network, without the ONNX files; return the report."""
+    monkeypatch.setattr(prunus.cli.delivery, "deliver", lambda *_: {})
 
     def shrunk(*arguments):
         code, out, errors = say("shrink", "lenet300", "--out", "small", "--json", *arguments)
