@@ -21,7 +21,10 @@ _CALIBRATION = 10  # batches
 def export(work: Work, directory: Path, *, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
     """Write the smaller network for further training, and both as ONNX; return their bytes."""
     networks = work.networks(dense, pruned, last)
-    save(networks["pruned"], directory / "pruned.safetensors")
+    try:
+        save(networks["pruned"], directory / "pruned.safetensors", work.example)
+    except ExportError:  # it is loaded into the dense network, then
+        save(networks["pruned"], directory / "pruned.safetensors")
     if not work.recipe.export.onnx:
         return {}
     open_batch = work.recipe.export.dynamic_batch
