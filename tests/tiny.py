@@ -39,3 +39,19 @@ STUDY = {
     },
 }
 """The tables of a study that takes seconds on it."""
+
+SEARCH = {
+    **{name: STUDY[name] for name in ("model", "data", "train")},
+    "name": "found",
+    "finetune": {"length": "4it", "lr": 0.05, "eval_every": "1it", "checkpoint_every": "1it"},
+    "method": {"name": "l1_filter", "round_to": 1},
+    "tune": {
+        "search": {
+            "target.macs": {"low": 0.3, "high": 0.9},
+            "finetune.lr": {"low": 0.01, "high": 0.1, "log": True},
+        },
+        "trials": 4,
+        "startup": 3,
+    },
+}
+"""The tables of a search that takes seconds on it."""

@@ -239,6 +239,29 @@ def test_a_start_enters_the_schedule_and_the_data_later(model, data):
     assert all(map(torch.equal, batches, expected))
 
 
+def test_who_watches_sees_each_evaluation_but_the_last_and_may_end_it(model, data, tmp_path):
+    seen = []
+
+    class Enough(Exception):
+        pass
+
+    def watch(records):
+        seen.append([record["step"] for record in records])
+        if len(seen) == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        fit(model, data, settings(), directory=tmp_path, watch=watch)
+    history = fit(
+        model, data, settings(eval_every="5it"), directory=tmp_path / "whole", watch=watch
+    )
+    assert seen == [[5], [5, 10], [5], [5, 10]]
+    assert [record["step"] for record in history.records] == [5, 10, 15]
+    # A training that goes on shows what was there before, too.
+    fit(model, data, settings(), directory=tmp_path, watch=seen.append)
+    assert seen[4:] == []
+
+
 def test_it_is_quiet_unless_asked(model, data, capfd):
     fit(model, data, settings(length="1ep"))
     assert capfd.readouterr() == ("", "")

@@ -11,8 +11,8 @@ from prunus.recipe.tables import (
     Recipe,
     Table,
 )
-from prunus.recipe.text import checked, load, override, parse, read
-from prunus.recipe.writing import digest, to_toml
+from prunus.recipe.text import checked, load, override, parse, put, read
+from prunus.recipe.writing import digest, dotted, to_toml
 
 __all__ = [
     "Arm",
@@ -26,9 +26,11 @@ __all__ = [
     "Table",
     "checked",
     "digest",
+    "dotted",
     "load",
     "override",
     "parse",
+    "put",
     "read",
     "to_toml",
 ]

@@ -3,13 +3,18 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
 def to_toml(tables: Mapping[str, Any]) -> str:
     """Return the TOML text of tables."""
     return "\n".join(_toml(tables)) + "\n"
+
+
+def dotted(path: Iterable[str]) -> str:
+    """Return the TOML text of a key in tables: ("ratios", "layer1.*") is 'ratios."layer1.*"'."""
+    return ".".join(map(_key, path))
 
 
 def digest(value: Any) -> str:

@@ -1,6 +1,6 @@
 """What is shown of results and inspections: HTML pages, and tables as text."""
 
-from prunus.report.html import write_inspection, write_report, write_study
+from prunus.report.html import write_inspection, write_report, write_search, write_study
 from prunus.report.inspection import Inspection, inspection
 from prunus.report.table import arms_markdown, arms_table, levels_table
 
@@ -12,5 +12,6 @@ __all__ = [
     "levels_table",
     "write_inspection",
     "write_report",
+    "write_search",
     "write_study",
 ]

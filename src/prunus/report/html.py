@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from prunus.files import write_text
 from prunus.pruning import Sensitivity
-from prunus.report import figures, quantities, study
+from prunus.report import figures, quantities, study, tune
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
@@ -98,6 +98,20 @@ def write_study(document: Mapping[str, Any], path: Path | str) -> None:
     """
     template = _TEMPLATES.get_template("study.html")
     write_text(path, template.render(**study.page(document), plotly=Markup(get_plotlyjs())))
+
+
+def write_search(document: Mapping[str, Any], path: Path | str) -> None:
+    """Write the page of a search, atomically.
+
+    Args:
+        document: What `tune.json` holds. Text in it is shown as it is, never as HTML.
+        path: Where to; usually ends in `.html`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    template = _TEMPLATES.get_template("tune.html")
+    write_text(path, template.render(**tune.page(document), plotly=Markup(get_plotlyjs())))
 
 
 _QUALITY = ("accuracy", "mean_iou", "perplexity")

@@ -13,6 +13,7 @@ from prunus.recipe import Recipe, digest
 from prunus.run.controls import arms
 from prunus.run.stages import Announce, Done, recall, stage
 from prunus.run.work import Work
+from prunus.training import Watch
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Plan:
         shared: Where the other stages lie: in a folder named after what goes into them, where
             every recipe that asks for the same finds them; or in the run's own folder.
         progress: Draw a bar while training.
+        trial: For a run that others compete with: called while its pruned network trains, as
+            `prunus.training.fit` calls it. All but the dense network are judged on the validation
+            split alone, and a last stage `test` looks at the test split.
 
     Attributes:
         directory: The run's own folder.
@@ -61,12 +65,18 @@ class Plan:
     """
 
     def __init__(
-        self, recipe: Recipe, root: Path, *, shared: bool = False, progress: bool = False
+        self,
+        recipe: Recipe,
+        root: Path,
+        *,
+        shared: bool = False,
+        progress: bool = False,
+        trial: Watch | None = None,
     ) -> None:
         self._recipe = recipe
         self._root = root
         self._shared = shared
-        self._work = Work(recipe, progress)
+        self._work = Work(recipe, progress, trial)
         self._done: dict[str, Done] = {}
         self.directory = root / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
 
@@ -116,12 +126,15 @@ class Plan:
             target=plain["target"],
             training=plain["finetune"] if recipe.prunes_in_training else None,
             **(taught if recipe.prunes_in_training else {}),
+            **({} if work.trial is None else {"tested": False}),
         )
         needs, last = {"dense": "dense", "pruned": "prune"}, "prune"
         key = steps["prune"].key
         if recipe.finetune and not recipe.prunes_in_training:
             add("recover", work.recover, needs, prune=key, finetune=plain["finetune"], **taught)
             last = "recover"
+        if work.trial is not None:
+            add("test", work.test, {**needs, "last": last}, last=steps[last].key)
         for name, arm, draw in arms(recipe):
             if arm == "random":
                 chance = partial(work.random, draw=draw)

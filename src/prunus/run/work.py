@@ -32,7 +32,7 @@ from prunus.saving import save
 from prunus.schedules import iterations
 from prunus.space import trace
 from prunus.space.shrink import shrink
-from prunus.training import Data, Hook, Objective, TrainSettings, evaluate, fit
+from prunus.training import Data, Hook, Objective, TrainSettings, Watch, evaluate, fit
 from prunus.types import Example, Mask, first_sample
 
 _CALIBRATION = 10  # batches
@@ -49,10 +49,12 @@ class Work:
     Args:
         recipe: What to do.
         progress: Draw a bar while training.
+        trial: See `Plan`.
     """
 
     recipe: Recipe
     progress: bool = False
+    trial: Watch | None = None
 
     @cached_property
     def checkpoint(self) -> Path | None:
@@ -209,6 +211,11 @@ class Work:
         mask = random_mask(space, method.granularity, mask, arm, seed)
         return self._arm(model, directory, settings, mask)
 
+    def test(self, directory: Path, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
+        """Look at the test split with the network of stage `last`."""
+        assert self.data is not None
+        return self._tested(self._pruned(dense, pruned, last)[0], self.data)
+
     def export(self, directory: Path, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
         """Write the smaller network for further training, and both as ONNX; return their bytes."""
         networks = {"dense": self._dense(dense), "pruned": self._pruned(dense, pruned, last)[0]}
@@ -334,6 +341,7 @@ class Work:
             name=directory.name,
             progress=self.progress,
             objective=objective,
+            watch=self.trial if self._competes(directory) else None,
         )
         return {
             "epochs": history.steps / self.data.steps_per_epoch,
@@ -359,11 +367,20 @@ class Work:
             "nonzero": sum(int(parameter.count_nonzero()) for parameter in parameters),
         }
         if self.data is not None:
-            metrics = evaluate(model, self.data)
-            found |= metrics.named(self.data.metric) | {"tested": metrics.count}
+            if not self._competes(directory):
+                found |= self._tested(model, self.data)
             if next(self.data.eval_batches("val"), None) is not None:
                 found["val"] = evaluate(model, self.data, "val").named(self.data.metric)
         return {**found, **trained}
+
+    def _competes(self, directory: Path) -> bool:
+        """Whether a stage's network competes with others; the dense one serves all runs alike."""
+        return self.trial is not None and directory.name != "dense"
+
+    @staticmethod
+    def _tested(model: nn.Module, data: Data) -> dict[str, Any]:
+        metrics = evaluate(model, data)
+        return {**metrics.named(data.metric), "tested": metrics.count}
 
 
 def _tensors(done: Done, name: str) -> dict[str, Tensor]:

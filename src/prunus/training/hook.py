@@ -1,18 +1,22 @@
 """What a caller may put into the loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.training.checkpoint import Value
+from prunus.training.metrics import Record
 
 Objective = Callable[[nn.Module, Any, Tensor], Tensor]
 """(model, inputs, labels) -> mean loss of the batch, a scalar to differentiate.
 
 Inputs are as the data yields them: one tensor, or a tuple of several.
 """
+
+Watch = Callable[[Sequence[Record]], None]
+"""Takes all records so far, those from before a restart too; may raise to end the training."""
 
 
 class Hook(Protocol):

@@ -10,7 +10,7 @@ from torch import nn
 from prunus.recovery.modes import modes_kept
 from prunus.training.checkpoint import RunFiles, provenance
 from prunus.training.data import Data
-from prunus.training.hook import Hook, Objective
+from prunus.training.hook import Hook, Objective, Watch
 from prunus.training.interrupt import Interrupt
 from prunus.training.metrics import Record, best_record
 from prunus.training.participants import launch
@@ -52,6 +52,7 @@ def fit(
     name: str = "train",
     progress: bool = False,
     objective: Objective | None = None,
+    watch: Watch | None = None,
 ) -> History:
     """Train a model in place; again and again if the hook rewinds.
 
@@ -78,6 +79,8 @@ def fit(
         progress: Draw a progress bar with the time left, on the first rank.
         objective: Gives the loss of a batch from the model, inputs and labels; None for the
             cross-entropy over all labels but those of -100.
+        watch: Called after each evaluation but the last. What it raises ends the training; the last
+            checkpoint stays.
 
     Raises:
         CheckpointError: The directory cannot be written, or its checkpoint is damaged or was made
@@ -125,7 +128,10 @@ def fit(
         show = stack.enter_context(progress_bar(name, run.step, run.total, shown=shown))
 
         def after_step() -> None:
-            show(run.step, run.log.records[-1] if run.log.records else None)
+            records = run.log.records
+            show(run.step, records[-1] if records else None)
+            if watch and records and records[-1]["step"] == run.step and not run.finished():
+                watch(records)
             if interrupt.requested:
                 run.save()
                 raise KeyboardInterrupt
