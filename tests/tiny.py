@@ -16,13 +16,12 @@ class TinyData(ArrayData):
             yield batch
 
 
-def build_tiny_data(*, batch_size, seed, **options):
+def build_tiny_data(*, batch_size, seed, val_size=None, **options):
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (500, 1, 28, 28), generator=random, dtype=torch.uint8)
     samples = (images, torch.randint(10, (500,), generator=random))
-    return TinyData(
-        "tiny", samples, samples, 10, (0.5,), (0.3,), batch_size=batch_size, val_size=100, seed=seed
-    )
+    sizes = {"batch_size": batch_size, "val_size": 100 if val_size is None else val_size}
+    return TinyData("tiny", samples, samples, 10, (0.5,), (0.3,), **sizes, seed=seed)
 
 
 STUDY = {

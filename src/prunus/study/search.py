@@ -363,7 +363,7 @@ def _range(given: Mapping[str, Any]) -> Range:
     for key in given:
         if key not in known:
             raise ValueError(
-                f"a range has no '{key}';{did_you_mean(key, known)} it has {', '.join(known)}"
+                f"a range has no '{key}'.{did_you_mean(key, known)} It has {', '.join(known)}"
             )
     for key in known[:2]:
         if key not in given:
