@@ -7,7 +7,7 @@ import pytest
 from prunus import recipe
 from prunus.errors import RecipeError
 from prunus.study import load_search, parse_search
-from prunus.study.search import Choice, Range
+from prunus.study.axes import Choice, Range
 from tiny import SEARCH
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,5 +1,6 @@
 import math
 import threading
+from copy import deepcopy
 
 import pytest
 import torch
@@ -247,19 +248,15 @@ def test_who_watches_sees_each_evaluation_but_the_last_and_may_end_it(model, dat
 
     def watch(records):
         seen.append([record["step"] for record in records])
-        if len(seen) == 2:
+        if len(seen) == 1:
             raise Enough
 
     with pytest.raises(Enough):
-        fit(model, data, settings(), directory=tmp_path, watch=watch)
-    history = fit(
-        model, data, settings(eval_every="5it"), directory=tmp_path / "whole", watch=watch
-    )
-    assert seen == [[5], [5, 10], [5], [5, 10]]
+        fit(deepcopy(model), data, settings(), directory=tmp_path, watch=watch)
+    # Started again, it goes on from there and shows what was there before, too.
+    history = fit(model, data, settings(), directory=tmp_path, watch=watch)
+    assert seen == [[5], [5, 10]]
     assert [record["step"] for record in history.records] == [5, 10, 15]
-    # A training that goes on shows what was there before, too.
-    fit(model, data, settings(), directory=tmp_path, watch=seen.append)
-    assert seen[4:] == []
 
 
 def test_it_is_quiet_unless_asked(model, data, capfd):

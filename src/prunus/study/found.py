@@ -73,7 +73,7 @@ def sentence(outcome: Outcome, tune: Tune) -> str:
         value = outcome.found["val"]
         shown = f"{value:.2%}" if tune.metric in HIGHER else f"{value:.2f}"
         parts.append(f"{tune.metric} {shown}")
-    cost = tune.cost or next((one for one in tune.limits if one in COSTS), "macs")
+    cost: str = tune.cost or next((one for one in tune.limits if one in COSTS), "macs")
     if cost in _SHARES and "share" in outcome.found:
         parts.append(f"{outcome.found['share'][cost]:.3g} of the {_SHARES[cost]}")
     elif cost in outcome.found:
@@ -95,7 +95,7 @@ def _row(number: int, one: Outcome) -> Row:
 
 
 def _summary(tune: Tune, ended: Sequence[Outcome], front: Sequence[Row]) -> str:
-    counts = Counter(one.state for one in ended)
+    counts = Counter[str](one.state for one in ended)
     told = ", ".join(
         f"{counts[state]} {words}" for state, words in _STATES.items() if counts[state]
     )

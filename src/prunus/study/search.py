@@ -2,23 +2,18 @@
 
 import json
 import math
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from prunus.errors import RecipeError
-from prunus.names import did_you_mean
 from prunus.recipe import Recipe, Table, checked, digest, dotted, parse, put, read, to_toml
+from prunus.study.axes import Axis, Key, axes_of
 
 Quality = Literal["accuracy", "mean_iou", "perplexity"]
 Cost = Literal["macs", "params", "bytes", "latency_ms"]
-Key = tuple[str, ...]
-"""Path of a key in the tables of a recipe."""
-
 QUALITIES, COSTS = get_args(Quality), get_args(Cost)
 HIGHER = ("accuracy", "mean_iou")
 """What is to be large; everything else is to be small."""
@@ -26,112 +21,6 @@ HIGHER = ("accuracy", "mean_iou")
 _SEARCHED = {"method", "target", "train", "finetune", "distil"}
 _OF_DATA = {"batch_size", "augment"}
 _PACE = {"finetune.length", "finetune.start", "finetune.eval_every", "data.batch_size"}
-_DIGITS = 4  # of a number that is searched, so that it can be read in the recipe
-
-
-class Suggests(Protocol):
-    """A trial of Optuna, which says what to try."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """Return a whole number from low to high."""
-        ...
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None, log: bool
-    ) -> float:
-        """Return a number from low to high."""
-        ...
-
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
-        """Return one of the choices."""
-        ...
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from low to high; whole ones where low, high and step are.
-
-    Args:
-        low: The smallest.
-        high: The largest.
-        log: Whether small ones are tried as often as large ones.
-        step: Between two of them.
-
-    Raises:
-        ValueError: One of them is no number, or they contradict each other.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("low", self.low), ("high", self.high), ("step", self.step)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and math.isfinite(value)):
-                raise ValueError(f"{name} must be a number, got {value!r}")
-        if not isinstance(self.log, bool):
-            raise ValueError(f"log must be true or false, got {self.log!r}")
-        if not self.low < self.high:
-            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low must be above 0 for a logarithmic range, got {self.low:g}")
-        if self.step is not None and (self.log or self.step <= 0):
-            raise ValueError(
-                f"step must be above 0, and only of a range that is not logarithmic, "
-                f"got {self.step:g}"
-            )
-
-    @property
-    def ends(self) -> Sequence[Any]:
-        """Values that have to be possible."""
-        return self.low, self.high
-
-    def suggest(self, trial: Suggests, name: str) -> Any:
-        """Return what to try."""
-        numbers = (self.low, self.high, 1 if self.step is None else self.step)
-        if all(isinstance(number, int) for number in numbers):
-            low, high, step = map(int, numbers)
-            return trial.suggest_int(name, low, high, step=step, log=self.log)
-        value = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
-        return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Values of any kind.
-
-    Args:
-        values: Which.
-
-    Raises:
-        ValueError: There are none, or one of them twice.
-    """
-
-    values: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise ValueError("a list of choices must not be empty")
-        if len(set(self._labels)) < len(self.values):
-            raise ValueError(f"choices must differ, got {list(self.values)}")
-
-    @property
-    def _labels(self) -> list[str]:
-        return [json.dumps(value, sort_keys=True) for value in self.values]
-
-    @property
-    def ends(self) -> Sequence[Any]:
-        """Values that have to be possible."""
-        return self.values
-
-    def suggest(self, trial: Suggests, name: str) -> Any:
-        """Return what to try."""
-        return self.values[self._labels.index(trial.suggest_categorical(name, self._labels))]
-
-
-Axis = Range | Choice
 
 
 class Tune(Table):
@@ -167,7 +56,7 @@ class Tune(Table):
     @field_validator("search")
     @classmethod
     def _is_readable(cls, search: dict[str, Any]) -> dict[str, Any]:
-        names = [dotted(path) for path, _ in _axes(search)]
+        names = [dotted(path) for path, _ in axes_of(search)]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"'{name}' is searched twice; keep one.")
@@ -198,7 +87,7 @@ class Tune(Table):
     @property
     def axes(self) -> dict[Key, Axis]:
         """What each key may be."""
-        return dict(_axes(self.search))
+        return dict(axes_of(self.search))
 
     @property
     def metric(self) -> str:
@@ -206,7 +95,7 @@ class Tune(Table):
         return next(one for one in (*self.objectives, *self.limits) if one in QUALITIES)
 
     @property
-    def cost(self) -> Cost | None:
+    def cost(self) -> str | None:
         """The objective that is a cost."""
         return next((one for one in self.objectives if one in COSTS), None)
 
@@ -336,52 +225,6 @@ class SearchRecipe(Table):
                 f"tune: method '{member.method.name}' sets single weights to zero, which leaves "
                 f"{' and '.join(dense)} as they were; take params or macs."
             )
-
-
-def _axes(table: Mapping[str, Any], path: Key = ()) -> Iterator[tuple[Key, Axis]]:
-    """Yield each key that is searched, whether its tables are written out or with dots."""
-    for key, value in table.items():
-        own = (*path, *_parts(key))
-        try:
-            if isinstance(value, list | tuple):
-                yield own, Choice(tuple(value))
-            elif not isinstance(value, dict):
-                raise ValueError(f"it must be a range or a list of choices, got {value!r}")
-            elif value.keys() & {"low", "high"}:
-                yield own, _range(value)
-            else:
-                yield from _axes(value, own)
-        except (TypeError, ValueError) as error:
-            said = str(error)
-            raise ValueError(
-                said if said.startswith("'") else f"'{dotted(own)}': {said}."
-            ) from error
-
-
-def _range(given: Mapping[str, Any]) -> Range:
-    known = ["low", "high", "log", "step"]
-    for key in given:
-        if key not in known:
-            raise ValueError(
-                f"a range has no '{key}'.{did_you_mean(key, known)} It has {', '.join(known)}"
-            )
-    for key in known[:2]:
-        if key not in given:
-            raise ValueError(f"a range needs low and high, and {key} is missing")
-    return Range(**given)
-
-
-def _parts(key: str) -> Key:
-    """Return the parts of a key as TOML has it: 'ratios."layer1.*"' has two."""
-    try:
-        value: Any = tomllib.loads(f"{key} = 0")
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"'{key}' is no key of TOML; quote a part that has a dot.") from error
-    parts = []
-    while isinstance(value, dict):
-        ((part, value),) = value.items()
-        parts.append(part)
-    return tuple(parts)
 
 
 def load_search(path: Path | str, overrides: Sequence[str] = ()) -> SearchRecipe:

@@ -8,7 +8,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from prunus.recipe import digest, dotted
-from prunus.study.search import HIGHER, Key, Tune
+from prunus.study.axes import Key
+from prunus.study.search import HIGHER, Tune
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -61,20 +62,20 @@ class Trials:
     def __init__(self, file: Path, tune: Tune) -> None:
         try:
             import optuna
+            from optuna.storages.journal import JournalFileBackend
+            from optuna.trial import TrialState
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 "a search needs Optuna; pip install 'prunus[tune]'."
             ) from error
-        self._optuna, self._tune = optuna, tune
+        self._tune = tune
         file.parent.mkdir(parents=True, exist_ok=True)
         _mend(file)
         level = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces the study
         try:
             self._study = optuna.create_study(
-                storage=optuna.storages.JournalStorage(
-                    optuna.storages.journal.JournalFileBackend(str(file))
-                ),
+                storage=optuna.storages.JournalStorage(JournalFileBackend(str(file))),
                 study_name="search",
                 load_if_exists=True,
                 directions=["maximize" if one in HIGHER else "minimize" for one in tune.objectives],
@@ -82,11 +83,11 @@ class Trials:
             )
         finally:
             optuna.logging.set_verbosity(level)
-        for trial in self._study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        for trial in self._study.get_trials(states=[TrialState.RUNNING]):
             if _SEEN in trial.user_attrs:
                 self._tell(trial.number, Outcome(**trial.user_attrs[_SEEN]))
             else:  # it was killed
-                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                self._study.tell(trial.number, state=TrialState.FAIL)
 
     @property
     def ended(self) -> list[Outcome]:
@@ -149,20 +150,23 @@ class Trials:
         self._tell(trial.number, outcome)
 
     def _tell(self, number: int, outcome: Outcome) -> None:
-        state = self._optuna.trial.TrialState
+        from optuna.trial import TrialState
+
         if outcome.state == "done":
             found = {**outcome.found, self._tune.metric: outcome.found["val"]}
             self._study.tell(number, [found[one] for one in self._tune.objectives])
         else:
             failed = outcome.state == "failed"
-            self._study.tell(number, state=state.FAIL if failed else state.PRUNED)
+            self._study.tell(number, state=TrialState.FAIL if failed else TrialState.PRUNED)
 
     def _seen(self) -> list["FrozenTrial"]:
         """Return the trials that have ended, in order, without those that were killed."""
         return [t for t in self._study.get_trials(deepcopy=False) if _SEEN in t.user_attrs]
 
     def _sampler(self, number: int) -> "BaseSampler":
-        tune, samplers = self._tune, self._optuna.samplers
+        from optuna import samplers
+
+        tune = self._tune
         seed = int(digest([tune.seed, number]), 16)
         if tune.sampler == "tpe":
             return samplers.TPESampler(seed=seed, n_startup_trials=tune.startup)

@@ -24,9 +24,10 @@ from prunus.run.document import environment
 from prunus.run.plan import Plan
 from prunus.run.stages import sweep
 from prunus.run.work import Work
+from prunus.study.axes import Key
 from prunus.study.found import document, sentence
 from prunus.study.measure import dense_size, pruned_size
-from prunus.study.search import HIGHER, Key, SearchRecipe, Tune
+from prunus.study.search import HIGHER, SearchRecipe, Tune
 from prunus.study.trials import Outcome, State, Trials
 from prunus.training import Record
 
@@ -180,15 +181,14 @@ class _Attempt:
         tune = self._search.tune
         known = self._found | self._found["share"]
         known |= {tune.metric: self._found["val"]} if "val" in self._found else {}
+        said = []
         for name, limit in tune.limits.items():
             if name in known:
                 above = (known[name] - limit) / limit
-                self._excess[name] = -above if name in HIGHER else above
-        return ", ".join(
-            f"{name} {known[name]:.4g} is beyond {tune.limits[name]:g}"
-            for name, excess in self._excess.items()
-            if excess > 0
-        )
+                self._excess[name] = excess = -above if name in HIGHER else above
+                if excess > 0:
+                    said.append(f"{name} {known[name]:.4g} is beyond {limit:g}")
+        return ", ".join(said)
 
 
 def _last(plan: Plan) -> str:
