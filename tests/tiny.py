@@ -49,8 +49,8 @@ SEARCH = {
             "target.macs": {"low": 0.3, "high": 0.9},
             "finetune.lr": {"low": 0.01, "high": 0.1, "log": True},
         },
-        "trials": 4,
-        "startup": 3,
+        "trials": 3,
+        "startup": 2,
     },
 }
 """The tables of a search that takes seconds on it."""

@@ -66,13 +66,14 @@ def print_best(document: "Mapping[str, Any]") -> None:
     from prunus.report.tune import COSTS, cost_text, quality, value_text
 
     metric = document["metric"]
+    costs = [cost for cost in COSTS if cost in {*document["objectives"], *document["limits"]}]
     rows = []
     for row in document["front"]:
-        costs = ["\n".join(filter(None, cost_text(row, cost))) for cost in document["costs"]]
+        sizes = ["\n".join(filter(None, cost_text(row, cost))) for cost in costs or ["macs"]]
         values = [f"{key} = {value_text(value)}" for key, value in row["values"].items()]
         found = (quality(row["val"], metric), quality(row["test"], metric))
-        rows.append((str(row["number"]), *found, *costs, "\n".join(values)))
-    headings = ("Trial", "Validation", "Test", *(COSTS[cost] for cost in document["costs"]), "With")
+        rows.append((str(row["number"]), *found, *sizes, "\n".join(values)))
+    headings = ("Trial", "Validation", "Test", *(COSTS[cost] for cost in costs or ["macs"]), "With")
     print_table(document["title"], headings, rows)
 
 

@@ -129,7 +129,7 @@ def _notes(search: SearchRecipe, ended: Sequence[Outcome], front: Sequence[Row])
         )
     elif tune.stop and tune.cost:
         notes.append(
-            "a trial was stopped where its metric fell behind the median, at the same evaluation, "
+            "a trial is stopped where its metric falls behind the median, at the same evaluation, "
             f"of {RIVALS} or more that cost no more (Optuna itself stops none where there are "
             "several objectives); those that prune while they train know their cost only at the end"
         )
