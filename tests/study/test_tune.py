@@ -118,6 +118,7 @@ def test_what_is_beyond_a_limit_is_not_trained_and_never_best(search, tmp_path, 
     assert [row["values"]["target.macs"] for row in found.document["front"]] == [0.3]
 
 
+@pytest.mark.slow
 def test_a_limit_that_none_keeps_to_leaves_none(search, tmp_path):
     found = tune(search(objectives=["macs"], limits={"accuracy": 0.99}, trials=2), tmp_path)
     assert found.document["front"] == []
@@ -155,6 +156,7 @@ def test_a_trial_that_fails_leaves_the_others(search, tmp_path):
     assert any("TargetError: macs 0.0001 cannot be reached" in n for n in found.document["notes"])
 
 
+@pytest.mark.slow
 def test_what_would_meet_every_trial_ends_the_search_which_then_goes_on(
     search, tmp_path, before_step, trained
 ):
@@ -169,6 +171,7 @@ def test_what_would_meet_every_trial_ends_the_search_which_then_goes_on(
     assert [trial["state"] for trial in found.document["trials"]] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_methods_that_prune_while_they_train(search, tmp_path):
     gradual = {"method": {"name": "gradual", "end": "3it", "every": "1it"}}
     sparse = {"target.sparsity": [0.5, 0.75]}
@@ -208,6 +211,7 @@ def test_data_without_validation_samples(search, tmp_path, monkeypatch):
         tune(found, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_search_in_one_folder(search, tmp_path, before_step):
     def second():
         with pytest.raises(BlockingIOError, match="another process is at the search"):
@@ -218,6 +222,7 @@ def test_two_processes_do_not_search_in_one_folder(search, tmp_path, before_step
     assert not before_step
 
 
+@pytest.mark.slow
 def test_from_the_shell(search, tmp_path, capsys):
     path = tmp_path / "search.toml"
     path.write_text(search().to_toml())

@@ -115,8 +115,8 @@ def _notes(search: SearchRecipe, ended: Sequence[Outcome], front: Sequence[Row])
     tune, notes = search.tune, []
     if front:
         notes.append(
-            "the best were chosen by their validation values, which are therefore a little too "
-            "high; their test values were looked at once, after the choice, and of no other trial"
+            "the best were chosen by their validation values, which therefore flatter "
+            "them; their test values were looked at once, after the choice, and of no other trial"
         )
     if tune.stop and tune.uneven:
         notes.append(
