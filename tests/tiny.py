@@ -16,13 +16,12 @@ class TinyData(ArrayData):
             yield batch
 
 
-def build_tiny_data(*, batch_size, seed, **options):
+def build_tiny_data(*, batch_size, seed, val_size=None, **options):
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (500, 1, 28, 28), generator=random, dtype=torch.uint8)
     samples = (images, torch.randint(10, (500,), generator=random))
-    return TinyData(
-        "tiny", samples, samples, 10, (0.5,), (0.3,), batch_size=batch_size, val_size=100, seed=seed
-    )
+    sizes = {"batch_size": batch_size, "val_size": 100 if val_size is None else val_size}
+    return TinyData("tiny", samples, samples, 10, (0.5,), (0.3,), **sizes, seed=seed)
 
 
 STUDY = {
@@ -39,3 +38,19 @@ STUDY = {
     },
 }
 """The tables of a study that takes seconds on it."""
+
+SEARCH = {
+    **{name: STUDY[name] for name in ("model", "data", "train")},
+    "name": "found",
+    "finetune": {"length": "4it", "lr": 0.05, "eval_every": "1it", "checkpoint_every": "1it"},
+    "method": {"name": "l1_filter", "round_to": 1},
+    "tune": {
+        "search": {
+            "target.macs": {"low": 0.3, "high": 0.9},
+            "finetune.lr": {"low": 0.01, "high": 0.1, "log": True},
+        },
+        "trials": 3,
+        "startup": 2,
+    },
+}
+"""The tables of a search that takes seconds on it."""

@@ -24,6 +24,7 @@ def test_help_teaches_with_examples(say):
     for command in [
         "demo",
         "run",
+        "tune",
         "shrink",
         "inspect",
         "export",

@@ -1,8 +1,8 @@
 import pytest
 
 from prunus import zoo
-from prunus.study import parse_study
-from tiny import STUDY, TinyData, build_tiny_data
+from prunus.study import parse_search, parse_study
+from tiny import SEARCH, STUDY, TinyData, build_tiny_data
 
 
 @pytest.fixture
@@ -27,3 +27,14 @@ def before_step(monkeypatch):
     """Training step, from 0 -> what happens before it, once."""
     monkeypatch.setattr(TinyData, "at", {})
     return TinyData.at
+
+
+@pytest.fixture
+def search(monkeypatch):
+    """A search of seconds; give keys of [tune] as keyword arguments, other tables by name."""
+    monkeypatch.setattr(zoo, "dataset", build_tiny_data)
+
+    def make(*, other=None, **tune):
+        return parse_search(SEARCH | (other or {}) | {"tune": SEARCH["tune"] | tune})
+
+    return make

@@ -1,5 +1,6 @@
 import math
 import threading
+from copy import deepcopy
 
 import pytest
 import torch
@@ -237,6 +238,25 @@ def test_a_start_enters_the_schedule_and_the_data_later(model, data):
     assert len(batches) == 3
     expected = [labels for _, labels in data.train_batches(1, start=2)]
     assert all(map(torch.equal, batches, expected))
+
+
+def test_who_watches_sees_each_evaluation_and_may_end_it(model, data, tmp_path):
+    seen = []
+
+    class Enough(Exception):
+        pass
+
+    def watch(records):
+        seen.append([record["step"] for record in records])
+        if len(seen) == 1:
+            raise Enough
+
+    with pytest.raises(Enough):
+        fit(deepcopy(model), data, settings(), directory=tmp_path, watch=watch)
+    # Started again, it goes on from its last checkpoint.
+    history = fit(model, data, settings(), directory=tmp_path, watch=watch)
+    assert seen == [[5], [5], [5, 10], [5, 10, 15]]
+    assert [record["step"] for record in history.records] == [5, 10, 15]
 
 
 def test_it_is_quiet_unless_asked(model, data, capfd):

@@ -11,8 +11,8 @@ from prunus.recipe.tables import (
     Recipe,
     Table,
 )
-from prunus.recipe.text import checked, chosen_method, load, override, parse, read
-from prunus.recipe.writing import digest, leaves, to_toml
+from prunus.recipe.text import checked, chosen_method, load, override, parse, put, read
+from prunus.recipe.writing import digest, dotted, leaves, to_toml
 
 __all__ = [
     "Arm",
@@ -27,10 +27,12 @@ __all__ = [
     "checked",
     "chosen_method",
     "digest",
+    "dotted",
     "leaves",
     "load",
     "override",
     "parse",
+    "put",
     "read",
     "to_toml",
 ]

@@ -35,6 +35,10 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"{Path(path).name} has a [study] table, so it is many runs; give it to `prunus study`."
         )
+    if "tune" in tables:
+        raise RecipeError(
+            f"{Path(path).name} has a [tune] table, so it is many runs; give it to `prunus tune`."
+        )
     return parse(tables, Path(path).parent)
 
 
@@ -108,16 +112,28 @@ def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         key, equals, text = (part.strip() for part in assignment.partition("="))
         if not (key and equals):
             raise RecipeError(f"--set must be table.key=value, got '{assignment}'.")
-        *parents, last = key.split(".")
-        table = changed
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise RecipeError(f"--set {assignment}: '{parent}' is a value, not a table.")
-        if parents == ["target"] and last in METRICS and table.keys() & METRICS.keys():
-            table.clear()  # with where the file's time is measured
-        table[last] = _value(text)
+        try:
+            put(changed, key.split("."), _value(text))
+        except RecipeError as error:
+            raise RecipeError(f"--set {assignment}: {error}") from error
     return changed
+
+
+def put(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a key of tables, and make those that lead to it; `target` asks for one thing at a time.
+
+    Raises:
+        RecipeError: A table that leads to the key is a value.
+    """
+    *parents, last = path
+    table = tables
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"'{parent}' is a value, not a table.")
+    if parents == ["target"] and last in METRICS and table.keys() & METRICS.keys():
+        table.clear()  # with where the file's time is measured
+    table[last] = value
 
 
 def _value(text: str) -> Any:

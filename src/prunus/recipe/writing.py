@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -19,6 +19,11 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def dotted(path: Iterable[str]) -> str:
+    """Return the TOML text of a key in tables: ("ratios", "layer1.*") is 'ratios."layer1.*"'."""
+    return ".".join(map(_key, path))
 
 
 def digest(value: Any) -> str:

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from prunus.files import write_text
 from prunus.pruning import Sensitivity
 from prunus.recipe import leaves
-from prunus.report import bench, figures, quantities, study
+from prunus.report import bench, figures, quantities, study, tune
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
@@ -117,6 +117,20 @@ def write_bench(document: Mapping[str, Any], path: Path | str) -> None:
         plotly=Markup(get_plotlyjs()),
     )
     write_text(path, page)
+
+
+def write_search(document: Mapping[str, Any], path: Path | str) -> None:
+    """Write the page of a search, atomically.
+
+    Args:
+        document: What `tune.json` holds. Text in it is shown as it is, never as HTML.
+        path: Where to; usually ends in `.html`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    template = _TEMPLATES.get_template("tune.html")
+    write_text(path, template.render(**tune.page(document), plotly=Markup(get_plotlyjs())))
 
 
 _QUALITY = ("accuracy", "mean_iou", "perplexity")

@@ -55,6 +55,8 @@ class Plan:
             every recipe that asks for the same finds them; or in the run's own folder.
         progress: Draw a bar while training.
         watch: Told of the records.
+        trial: Whether others compete with it: all but the dense network are judged on the
+            validation split alone, and a last stage `test` looks at the test split.
 
     Attributes:
         directory: The run's own folder.
@@ -71,11 +73,12 @@ class Plan:
         shared: bool = False,
         progress: bool = False,
         watch: WatchStage = unwatched,
+        trial: bool = False,
     ) -> None:
         self._recipe = recipe
         self._root = root
         self._shared = shared
-        self._work = Work(recipe, progress, watch)
+        self._work = Work(recipe, progress, watch, trial)
         self._done: dict[str, Done] = {}
         self.directory = root / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
 
@@ -130,12 +133,15 @@ class Plan:
             target=plain["target"],
             training=plain["finetune"] if recipe.prunes_in_training else None,
             **(taught if recipe.prunes_in_training else {}),
+            **({"tested": False} if work.trial else {}),
         )
         needs, last = {"dense": "dense", "pruned": "prune"}, "prune"
         key = steps["prune"].key
         if recipe.finetune and not recipe.prunes_in_training:
             add("recover", work.recover, needs, prune=key, finetune=plain["finetune"], **taught)
             last = "recover"
+        if work.trial:
+            add("test", work.test, {**needs, "last": last}, last=steps[last].key)
         for name, arm, draw in arms(recipe):
             if arm == "random":
                 chance = partial(work.random, draw=draw)

@@ -59,11 +59,13 @@ class Work:
         recipe: What to do.
         progress: Draw bars of what takes long.
         watch: Told of the records.
+        trial: See `Plan`.
     """
 
     recipe: Recipe
     progress: bool = False
     watch: WatchStage = unwatched
+    trial: bool = False
 
     @cached_property
     def checkpoint(self) -> Path | None:
@@ -226,6 +228,11 @@ class Work:
         mask = random_mask(space, method.granularity, mask, arm, seed)
         return self._arm(model, directory, settings, mask)
 
+    def test(self, directory: Path, dense: Done, pruned: Done, last: Done) -> dict[str, Any]:
+        """Look at the test split with the network of stage `last`."""
+        assert self.data is not None
+        return self._tested(self._pruned(dense, pruned, last)[0], self.data)
+
     def networks(self, dense: Done, pruned: Done, last: Done) -> dict[str, nn.Module]:
         """Return the dense network and the smaller one with the weights of stage `last`."""
         return {"dense": self._dense(dense), "pruned": self._pruned(dense, pruned, last)[0]}
@@ -358,11 +365,20 @@ class Work:
             "nonzero": sum(int(parameter.count_nonzero()) for parameter in parameters),
         }
         if self.data is not None:
-            metrics = evaluate(model, self.data)
-            found |= metrics.named(self.data.metric) | {"tested": metrics.count}
+            if not self._competes(directory):
+                found |= self._tested(model, self.data)
             if next(self.data.eval_batches("val"), None) is not None:
                 found["val"] = evaluate(model, self.data, "val").named(self.data.metric)
         return found
+
+    def _competes(self, directory: Path) -> bool:
+        """Whether a stage's network competes with others; the dense one serves all runs alike."""
+        return self.trial and directory.name != "dense"
+
+    @staticmethod
+    def _tested(model: nn.Module, data: Data) -> dict[str, Any]:
+        metrics = evaluate(model, data)
+        return {**metrics.named(data.metric), "tested": metrics.count}
 
 
 def _tensors(done: Done, name: str) -> dict[str, Tensor]:

@@ -11,4 +11,9 @@ from prunus.study.recipe import StudyRecipe as StudyRecipe
 from prunus.study.recipe import load as load
 from prunus.study.recipe import parse_study as parse_study
 from prunus.study.schedule import Tell as Tell
+from prunus.study.search import SearchRecipe as SearchRecipe
+from prunus.study.search import load_search as load_search
+from prunus.study.search import parse_search as parse_search
 from prunus.study.specialists import train_specialist as train_specialist
+from prunus.study.tune import Tuned as Tuned
+from prunus.study.tune import tune as tune

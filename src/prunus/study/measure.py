@@ -79,12 +79,21 @@ def known_in_advance(method: Method) -> bool:
 
 
 def _size(arm: str, results: Mapping[str, Found], dense: Size) -> Size:
-    """Return MACs for one input and parameters, both without masked weights, and bytes."""
+    """Return what an arm's network costs."""
     if arm == "unpruned":
         return dense
     if arm == "small_dense":
         return {"params": results[arm]["params"], **results[arm]["costs"]}
-    report, macs = results["prune"]["report"], results["prune"]["macs"]
+    return pruned_size(results["prune"])
+
+
+def pruned_size(pruned: Found) -> Size:
+    """Return MACs for one input, parameters and bytes; the first two without masked weights.
+
+    Args:
+        pruned: The result of the stage `prune`.
+    """
+    report, macs = pruned["report"], pruned["macs"]
     size = {name: costs["pruned"] for name, costs in report["costs"].items()}
     if report["form"] != "masked":
         return size

@@ -9,6 +9,7 @@ from prunus.training.folder import FolderData as FolderData
 from prunus.training.hook import Hook as Hook
 from prunus.training.hook import Objective as Objective
 from prunus.training.hook import Rewinder as Rewinder
+from prunus.training.hook import Watch as Watch
 from prunus.training.loop import History as History
 from prunus.training.loop import fit as fit
 from prunus.training.metrics import Record as Record

@@ -16,7 +16,8 @@ Inputs are as the data yields them: one tensor, or a tuple of several.
 """
 
 Watch = Callable[[Sequence[Record]], None]
-"""Takes all records so far after each new one, on the first rank."""
+"""Takes all records so far after each new one, those from before a restart too, on the first rank;
+may raise to end the training."""
 
 
 class Hook(Protocol):

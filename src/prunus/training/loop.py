@@ -79,7 +79,8 @@ def fit(
         progress: Draw a progress bar with the time left, on the first rank.
         objective: Gives the loss of a batch from the model, inputs and labels; None for the
             cross-entropy over all labels but those of -100.
-        watch: Called after each evaluation, on the first rank, with all records so far.
+        watch: Called after each evaluation, on the first rank, with all records so far. What it
+            raises ends the training; the last checkpoint stays.
 
     Raises:
         CheckpointError: The directory cannot be written, or its checkpoint is damaged or was made
