@@ -9,7 +9,7 @@ def row(method, arm, target=TARGET, **changes):
     found = {
         "method": method, "target": target, "arm": arm, "title": arm, "seeds": 3, "done": 3,
         "failed": None, "test": value, "val": value, "macs": 5e5, "params": 1e5, "bytes": 4e5,
-        "own": spent, "total": spent, "per_tera": 225.0,
+        "ms": None, "own": spent, "total": spent, "per_tera": 225.0,
     }  # fmt: skip
     return found | changes
 
@@ -20,11 +20,12 @@ def document(rows, **changes):
         "dense": {"macs": 10**6, "params": 2 * 10**5, "bytes": 8 * 10**5},
         "verdicts": {"summary": ["It is worth it."], "each": [{"text": "l1 is 0.4 above."}]},
         "layers": [
-            {"method": "l1", "target": TARGET, "unit": "channels",
+            {"method": "l1", "target": TARGET, "arm": "guided", "unit": "channels",
              "layers": [{"name": "conv1", "before": 20, "after": 9.5}]},
-            {"method": "weights", "target": None, "unit": "share of weights",
+            {"method": "weights", "target": None, "arm": "", "unit": "share of weights",
              "layers": [{"name": "fc1.weight", "before": 1.0, "after": 0.125}]},
         ],
+        "tickets": [], "timed": "",
         "notes": ["a note"], "environment": {"cpu": "some"}, "recipe": {},
     }  # fmt: skip
     return found | changes

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from prunus.errors import RecipeError
 from prunus.files import read_tensors
 from prunus.recipe import load
 from prunus.run import run
@@ -78,6 +79,42 @@ def test_random_masks_keep_as_many_weights_as_the_ticket(ticket, tmp_path):
     for stage, found in masks.items():
         assert torch.equal(found["fc1.weight"], mask["fc1.weight"]) == stage.startswith("reinit")
     assert not torch.equal(masks["shuffle_all"]["fc1.weight"], masks["shuffle_all-2"]["fc1.weight"])
+
+
+def test_controls_at_every_level_are_drawn_beside_the_ticket(ticket, tmp_path):
+    changes = ["arms=['reinit', 'random_mask']", "draws=2", "every_level=true"]
+    finished = run(load(ticket, changes), tmp_path / "runs")
+    found = finished.document["tickets"]
+    assert [(row["arm"], row["level"]) for row in found if row["draw"] == 1] == [
+        ("winning ticket", 0), ("winning ticket", 1), ("winning ticket", 2),
+        ("re-initialised", 1), ("random mask", 1), ("re-initialised", 2), ("random mask", 2),
+    ]  # fmt: skip
+    assert len(found) == 3 + 2 * 2 * 2
+    assert list(arms(finished))[2:] == [  # the table has those of the last level alone
+        "re-initialised", "re-initialised 2", "random mask", "random mask 2",
+    ]  # fmt: skip
+    first = kept(finished, "random_mask-2-level-1")
+    mask = tensors(finished, "prune", "mask-1")
+    assert int(first["fc1.weight"].sum()) == int(mask["fc1.weight"].sum())
+    page = (finished.directory / "report.html").read_text(encoding="utf-8")
+    assert page.count('data-chart="early_stop"') == 1
+
+
+def test_levels_are_a_lotterys(ticket):
+    for changes in (["every_level=true"], ["every_level=true", "arms=['unpruned']"]):
+        with pytest.raises(RecipeError, match="every_level is for the arms reinit, random_mask"):
+            load(ticket, changes)
+
+
+def test_a_pattern_designs_networks_of_the_same_cost(tiny, tmp_path):
+    changes = ["arms=['scratch_e', 'uniform', 'guided', 'transferred']", "source.model.name=lenet5"]
+    finished = run(load(tiny, changes), tmp_path / "runs")
+    found = arms(finished)
+    assert list(found)[3:] == ["scratch-E", "uniform", "guided", "transferred"]
+    for name in ("uniform", "guided", "transferred"):
+        assert found[name]["macs"] == pytest.approx(found["scratch-E"]["macs"], rel=0.02)
+        assert found[name]["epochs"] == found["dense"]["epochs"]
+    assert list((tmp_path / "runs").glob("tiny-source-*/seed-0/prune/mask.safetensors"))
 
 
 def test_the_unpruned_arm_is_the_first_training_of_the_lottery(ticket, tmp_path):

@@ -87,7 +87,7 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
         ("traim.lr=0.1", "recipe key 'traim' is unknown. Did you mean 'train'?"),
         ("name=a/b", "'name' must be text that matches"),
         ("seed=1.5", "'seed' must be a whole number, got 1.5."),
-        ('arms=["scratch_f"]', "'shuffle_all' or 'shuffle_even', got 'scratch_f'."),
+        ('arms=["scratch_f"]', "'guided' or 'transferred', got 'scratch_f'."),
         ("bench.rounds=many", "'bench.rounds' must be a whole number, got 'many'."),
         ("distil.temprature=4.0", "recipe key 'distil.temprature' is unknown. Did you mean"),
         ("distil.temperature=inf", "'distil.temperature' must be"),

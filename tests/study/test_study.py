@@ -17,7 +17,9 @@ from prunus.training import TrainSettings
 from tiny import STUDY, build_tiny_data
 
 EVERY = ["pruned", "fine_tuned", "distilled", "scratch_e", "scratch_b", "scratch_b_2x", "random",
-         "reinit", "small_dense"]  # fmt: skip
+         "reinit", "small_dense", "uniform", "guided"]  # fmt: skip
+
+OWN = ("uniform", "guided")  # of widths of their own
 
 
 @pytest.fixture
@@ -112,13 +114,18 @@ def test_every_arm_of_methods_of_every_kind(full):
     dense = full.document["dense"]
     for arms, share in ((filters, 0.5), (weights, 0.25)):
         costs = {
-            row["macs"] for arm, row in arms.items() if arm not in ("small_dense", "distilled")
+            row["macs"]
+            for arm, row in arms.items()
+            if arm not in ("small_dense", "distilled", *OWN)
         }
         assert len(costs) == 1
         assert costs.pop() == pytest.approx(share * dense["macs"], rel=0.02)
+        for arm in OWN:
+            assert arms[arm]["macs"] == pytest.approx(arms["random"]["macs"], rel=0.02)
         assert arms["small_dense"]["macs"] == pytest.approx(arms["random"]["macs"], rel=0.1)
     assert weights["random"]["params"] == weights["fine_tuned"]["params"]
 
+    assert {one["arm"] for one in full.document["layers"]} == {"", *OWN}
     kinds = {one["method"]: one["unit"] for one in full.document["layers"]}
     assert kinds == {"l1_filter": "channels", "gradual": "share of weights"}
 
@@ -180,6 +187,35 @@ def test_files_say_the_same(full):
         assert text.replace("%", r"\%") in latex
     assert r"l1\_filter & MACs 0.5 & fine-tuned" in latex
     assert latex.count(r"\\") == 1 + len(stored["rows"])
+
+
+def test_networks_are_timed_alone_when_all_is_trained(small, tmp_path, monkeypatch):
+    def measured(work, directory, **needed):
+        ms = {("dense", "fp32"): 2.0, ("pruned", "fp32"): 0.5, ("pruned", "int8"): 0.1}
+        rows = [
+            {"network": network, "precision": precision, "latency_ms": {"median": value}}
+            for (network, precision), value in ms.items()
+        ]
+        return {**work.recipe.bench.model_dump(), "runtime": "some 1.0", "delivered": rows}
+
+    monkeypatch.setattr(plan.delivery, "export", lambda work, directory, **needed: {})
+    monkeypatch.setattr(plan.delivery, "measure", measured)
+    ended = []
+
+    def tell(event, task, words):
+        if event in ("done", "failed"):
+            ended.append((task.stage, words))
+
+    bench = {"bench": {"rounds": 6, "batch": 2}}
+    arms = ["pruned", "scratch_e", "small_dense"]
+    found = study(small(other=bench, seeds=2, arms=arms), tmp_path, workers=1, tell=tell)
+    assert {stage for stage, _ in ended[:-1]} == {"dense", "prune", "scratch_e", "small_dense",
+                                                  "export"}  # fmt: skip
+    assert ended[-1] == ("measure", "")
+    ms = {row["arm"]: row["ms"] for row in found.document["rows"]}
+    assert ms == {"unpruned": 2.0, "pruned": 0.5, "scratch_e": 0.5, "small_dense": None}
+    assert "in some 1.0, 1 thread, batch 2, of the network of seed 0" in found.document["timed"]
+    assert 'value="ms"' in (found.directory / "report.html").read_text(encoding="utf-8")
 
 
 def test_one_seed_has_no_intervals_and_says_so(small, tmp_path):
@@ -245,7 +281,7 @@ def test_these_are_the_macs_of_the_papers_pruning():
 def test_a_plan_names_each_stage_before_any_is_done(small, tmp_path):
     member = small().member(small().study.methods[0], None, 0, "scratch_e")
     shared = plan.Plan(member, tmp_path, shared=True)
-    assert list(shared.steps) == ["dense", "prune", "recover", "scratch_e", "export", "measure"]
+    assert list(shared.steps)[:4] == ["dense", "prune", "recover", "scratch_e"]
     assert shared.closure("scratch_e") == ["dense", "prune", "scratch_e"]
     assert shared.steps["prune"].recall() is None
     assert not list(tmp_path.iterdir())

@@ -17,6 +17,8 @@ from prunus.criteria.learned import Learned as Learned
 from prunus.criteria.norm import L1 as L1
 from prunus.criteria.norm import L2 as L2
 from prunus.criteria.norm import Deviations as Deviations
+from prunus.criteria.pattern import Pattern as Pattern
+from prunus.criteria.pattern import pattern as pattern
 from prunus.criteria.random import Random as Random
 from prunus.criteria.regrowth import DropGrow as DropGrow
 from prunus.criteria.scale import Scale as Scale

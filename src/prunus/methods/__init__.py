@@ -13,6 +13,7 @@ from prunus.methods.gibbs import gibbs as gibbs
 from prunus.methods.gradual import gradual as gradual
 from prunus.methods.grasp import grasp as grasp
 from prunus.methods.group_lasso import group_lasso as group_lasso
+from prunus.methods.guided import guided as guided
 from prunus.methods.han import han as han
 from prunus.methods.hrank import hrank as hrank
 from prunus.methods.l0 import l0 as l0

@@ -96,7 +96,16 @@ class Method:
         return timeline.rewound(iterations(self.rewind.to, steps_per_epoch))
 
     @property
+    def trainings(self) -> int:
+        """How many trainings there are: one, and one after each time that it is sent back."""
+        return 1 + (len(self.timeline(_EPOCH).updates()) if self.rewind else 0)
+
+    @property
     def during_training(self) -> bool:
         """Whether the method needs a training loop to act in."""
         begins_late = iterations(self.schedule.begin, steps_per_epoch=1) > 0
         return self.schedule.curve != "one_shot" or begins_late
+
+
+_EPOCH = 1000
+"""Steps of an epoch where only the number of updates matters."""

@@ -1,7 +1,7 @@
 """A run as data: one table per choice, with TOML as its text form."""
 
+from prunus.recipe.arms import LEVELLED, SHAPES, Arm
 from prunus.recipe.tables import (
-    Arm,
     Bench,
     Dataset,
     Distil,
@@ -9,12 +9,15 @@ from prunus.recipe.tables import (
     MethodChoice,
     Network,
     Recipe,
+    Source,
     Table,
 )
 from prunus.recipe.text import checked, chosen_method, load, override, parse, put, read
 from prunus.recipe.writing import digest, dotted, leaves, to_toml
 
 __all__ = [
+    "LEVELLED",
+    "SHAPES",
     "Arm",
     "Bench",
     "Dataset",
@@ -23,6 +26,7 @@ __all__ = [
     "MethodChoice",
     "Network",
     "Recipe",
+    "Source",
     "Table",
     "checked",
     "chosen_method",

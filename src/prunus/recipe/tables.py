@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
+    ValidationError,
     field_validator,
     model_validator,
     validate_call,
@@ -23,10 +24,10 @@ from prunus.deploy.runtimes import check_precision, check_runtime
 from prunus.errors import InferenceError, RecipeError, TargetError
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
+from prunus.recipe.arms import Arm, check_arms
 from prunus.recipe.writing import digest, to_toml
 from prunus.recovery import SoftTargets
 from prunus.recovery.distil import Combination
-from prunus.space import Branches, Unstructured, WholeGroups
 from prunus.training import TrainSettings
 from prunus.types import Target
 
@@ -167,19 +168,18 @@ class Distil(Table):
         return SoftTargets(**self.model_dump(exclude={"teachers"}))
 
 
-Arm = Literal[
-    "scratch_e",
-    "scratch_b",
-    "scratch_b_2x",
-    "random",
-    "small_dense",
-    "unpruned",
-    "reinit",
-    "random_mask",
-    "shuffle_all",
-    "shuffle_even",
-]
-"""A control that a recipe may train beside the pruned network."""
+class Source(Table):
+    """The network on which the pattern of the arm "transferred" is found.
+
+    Args:
+        model: The network; the recipe's method prunes it to the recipe's target.
+        data: What it is trained on; the recipe's data by default.
+        train: How it is trained; as the recipe's network by default.
+    """
+
+    model: Network
+    data: Dataset | None = None
+    train: TrainSettings | None = None
 
 
 class Export(Table):
@@ -244,7 +244,14 @@ class Recipe(Table):
             and from the first weights, as many single weights at random, in each layer
             ("random_mask"), over all layers ("shuffle_all") or the same share of each layer
             ("shuffle_even").
+            Three more have other widths, or other masks, of the pruned network's cost, and train
+            as "scratch_e" does: "uniform", the same share of every layer, at random; "guided", in
+            each stage the share that the method left there on average, for single weights at each
+            place of the kernel; and "transferred", the shares that it leaves of another network.
         draws: How often each of the random ones is drawn and trained.
+        every_level: Whether "reinit" and the random masks are trained for every level of a method
+            that rewinds, such as the lottery, rather than for the last alone.
+        source: That other network.
         export: What leaves.
         bench: How it is timed.
     """
@@ -260,6 +267,8 @@ class Recipe(Table):
     distil: Distil | None = None
     arms: tuple[Arm, ...] = ()
     draws: int = Field(1, ge=1)
+    every_level: bool = False
+    source: Source | None = None
     export: Export = Export()
     bench: Bench = Bench()
 
@@ -295,47 +304,14 @@ class Recipe(Table):
             raise ValueError(
                 "a method that rewinds trains for equal lengths; leave early_stop out."
             )
-        self._check_arms(method)
+        check_arms(self, method)
+        if self.source is not None:
+            try:
+                _ = self.source_recipe
+            except ValidationError as error:
+                why = error.errors()[0].get("ctx", {}).get("error", error)
+                raise ValueError(f"[source] does not go with the rest: {why}") from error
         return self
-
-    def _check_arms(self, method: Method) -> None:
-        repeating = [arm for arm in self.arms if arm != "random" and self.starting is None]
-        if repeating:
-            raise ValueError(
-                f"arms {', '.join(repeating)} repeat the dense network's training; "
-                "add the [train] table that describes it."
-            )
-        if "unpruned" in self.arms and not method.before_training:
-            raise ValueError(
-                "the arm unpruned is the dense network, which is trained anyway; leave it out."
-            )
-        if "random" in self.arms:
-            self._check_random(method)
-        drawn = [arm for arm in self.arms if arm in ("random_mask", "shuffle_all", "shuffle_even")]
-        single = (
-            isinstance(method.granularity, Unstructured) and method.granularity.unit == "weight"
-        )
-        if drawn and not single:
-            raise ValueError(
-                f"arms {', '.join(drawn)} draw single weights, but method '{self.method.name}' "
-                "removes larger units; take reinit or scratch_e."
-            )
-        if drawn and self.model.weights and not method.before_training:
-            raise ValueError(
-                f"arms {', '.join(drawn)} begin from the first weights, which are not known of "
-                "model.weights; train the dense network here, or take reinit."
-            )
-
-    def _check_random(self, method: Method) -> None:
-        if self.finetune is None:
-            raise ValueError("the arm random trains as [finetune] says; add that table.")
-        unit = method.granularity
-        kernels = isinstance(unit, Unstructured) and unit.unit == "kernel"
-        if kernels or isinstance(unit, Branches | WholeGroups) or method.temporary:
-            raise ValueError(
-                f"the arm random draws single weights or channels, but method '{self.method.name}' "
-                "removes other units, or none in the end; leave it out."
-            )
 
     @property
     def starting(self) -> TrainSettings | None:
@@ -368,6 +344,21 @@ class Recipe(Table):
     def prunes_in_training(self) -> bool:
         """Whether the method acts while `finetune` trains, rather than before."""
         return self.method.build().during_training
+
+    @property
+    def source_recipe(self) -> "Recipe":
+        """The run whose pruned network gives the pattern of the arm "transferred".
+
+        Raises:
+            RecipeError: There is no source.
+        """
+        if self.source is None:
+            raise RecipeError("there is no [source] table.")
+        own = self.source.model_dump(exclude_none=True)
+        tables = self.model_dump() | own | {"name": f"{self.name}-source", "arms": ()}
+        recipe = Recipe.model_validate(tables | {"source": None})
+        recipe._folder = self._folder
+        return recipe
 
     @property
     def hash8(self) -> str:

@@ -37,7 +37,7 @@ def curves(records: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Any:
             go.Scatter(
                 x=[record.get(axis) for record in rows],
                 y=[record[key] for record in rows],
-                name=_plain(name),
+                name=plain(name),
                 mode="lines" if len(rows) > 1 else "markers",
                 showlegend=True,
             )
@@ -47,7 +47,7 @@ def curves(records: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Any:
     figure.update_layout(height=320, hovermode="x unified")
     figure.update_xaxes(title=axis)
     figure.update_yaxes(tickformat=".0%" if "accuracy" in key else None)
-    return _values(figure)
+    return values(figure)
 
 
 def widths(groups: Sequence[Mapping[str, Any]]) -> Any:
@@ -66,7 +66,7 @@ def widths(groups: Sequence[Mapping[str, Any]]) -> Any:
     numbers = list(range(len(rows)))
     names = [str(row.get("name", "")) for row in rows]
     hover = [
-        _plain(f"{name}: {row['before']} → {row['after']}")
+        plain(f"{name}: {row['before']} → {row['after']}")
         for name, row in zip(names, rows, strict=True)
     ]
     figure = go.Figure(
@@ -92,11 +92,11 @@ def widths(groups: Sequence[Mapping[str, Any]]) -> Any:
     figure.update_xaxes(range=[0, max(row["before"] for row in rows)], visible=False)
     figure.update_yaxes(
         tickvals=numbers,
-        ticktext=[_plain(_shortened(name)) for name in names],
+        ticktext=[plain(_shortened(name)) for name in names],
         range=[len(rows) - 0.4, -0.6],
         showgrid=False,
     )
-    return _values(figure, right=_NUMBERS)
+    return values(figure, right=_NUMBERS)
 
 
 def latencies(groups: Sequence[Mapping[str, Any]]) -> Any:
@@ -112,12 +112,12 @@ def latencies(groups: Sequence[Mapping[str, Any]]) -> Any:
     figure = go.Figure(
         [
             go.Bar(
-                name=_plain(group["name"]),
+                name=plain(group["name"]),
                 orientation="h",
                 x=group["ms"],
                 y=[labels.index(label) for label in group["labels"]],
                 error_x={"array": group["above"], "arrayminus": group["below"], "thickness": 1},
-                hovertext=[_plain(label) for label in group["labels"]],
+                hovertext=[plain(label) for label in group["labels"]],
                 hovertemplate="%{hovertext}: %{x:.4g} ms",
                 showlegend=True,
             )
@@ -130,23 +130,24 @@ def latencies(groups: Sequence[Mapping[str, Any]]) -> Any:
     figure.update_xaxes(title="ms", rangemode="tozero")
     figure.update_yaxes(
         tickvals=list(range(len(labels))),
-        ticktext=[_plain(_shortened(label)) for label in labels],
+        ticktext=[plain(_shortened(label)) for label in labels],
         range=[len(labels) - 0.4, -0.6],
         showgrid=False,
     )
-    return _values(figure)
+    return values(figure)
 
 
 def _shortened(name: str) -> str:
     return name if len(name) <= _LABEL else "…" + name[1 - _LABEL :].lstrip(".")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep plotly from reading tags in `text`: it takes a subset of HTML in every label."""
     return html.escape(text, quote=False)
 
 
-def _values(figure: go.Figure, right: int = 8) -> Any:
+def values(figure: go.Figure, right: int = 8) -> Any:
+    """Return a figure as JSON values, `right` pixels from the right edge."""
     figure.update_layout(
         template="none",
         margin={"l": 8, "r": right, "t": 8, "b": 8},

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from prunus.files import write_text
 from prunus.pruning import Sensitivity
 from prunus.recipe import leaves
-from prunus.report import bench, figures, quantities, study, tune
+from prunus.report import bench, figures, quantities, study, tickets, tune
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
@@ -87,18 +87,24 @@ def write_inspection(
     write_text(path, page)
 
 
-def write_study(document: Mapping[str, Any], path: Path | str) -> None:
+def write_study(
+    document: Mapping[str, Any], path: Path | str, tables: Mapping[str, str] | None = None
+) -> None:
     """Write the page of a study, atomically.
 
     Args:
         document: What `study.json` holds. Text in it is shown as it is, never as HTML.
         path: Where to; usually ends in `.html`.
+        tables: Format -> the study's table in it, to be copied from the page.
 
     Raises:
         OSError: `path` cannot be written.
     """
     template = _TEMPLATES.get_template("study.html")
-    write_text(path, template.render(**study.page(document), plotly=Markup(get_plotlyjs())))
+    write_text(
+        path,
+        template.render(**study.page(document), tables=tables or {}, plotly=Markup(get_plotlyjs())),
+    )
 
 
 def write_bench(document: Mapping[str, Any], path: Path | str) -> None:
@@ -144,6 +150,7 @@ def _page(result: Mapping[str, Any]) -> str:
         "loss": figures.curves(curves, "train_loss"),
         **{name: figures.curves(curves, f"val_{name}") for name in _QUALITY},
         "widths": figures.widths(groups),
+        **tickets.charts(tickets.over_draws(result.get("tickets") or [])),
     }
     return _TEMPLATES.get_template("page.html").render(
         title=result.get("title") or "Pruning report",
@@ -157,6 +164,7 @@ def _page(result: Mapping[str, Any]) -> str:
         arm_names=names,
         filter=list(dict.fromkeys(name for name in (*names, *curves) if name)) if charts else [],
         levels=levels_grid(result),
+        tickets=tickets.MEASURES,
         charts={name: chart for name, chart in charts.items() if chart},
         groups=groups,
         frozen=_by_reason(result.get("frozen") or []),

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunus.report.quantities import count, percent
+from prunus.report import tickets
+from prunus.report.quantities import count, milliseconds, percent
 
 Document = Mapping[str, Any]
 
 _FORMS = {"macs": "MACs", "params": "params", "bytes": "bytes"}
 _BEFORE = ("Method", "Target", "Arm", "Seeds", "Test", "Validation")
 _AFTER = ("Epochs", "Training", "Per T")
-COSTS = {"macs": "MACs", "params": "Parameters", "bytes": "Bytes"}
+COSTS = {"macs": "MACs", "params": "Parameters", "bytes": "Bytes", "ms": "Latency, ms"}
 
 
 def size_text(target: Mapping[str, Any] | None) -> str:
@@ -45,13 +46,16 @@ def page(document: Document) -> dict[str, Any]:
         "methods": list(dict.fromkeys(row["method"] for row in rows if row["method"])),
         "costs": {key: name for key, name in COSTS.items() if dense.get(key)},
         "headings": [*_BEFORE, *(COSTS[key] for key in COSTS if dense.get(key)), *_AFTER],
+        "timed": document["timed"],
         "layers": _layers(document["layers"]),
+        "charts": tickets.charts(document["tickets"]),
+        "tickets": tickets.MEASURES,
         "environment": document["environment"],
         "data": _points(document),
     }
 
 
-def _row(row: Mapping[str, Any], metric: str, dense: Mapping[str, int]) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], metric: str, dense: Mapping[str, float]) -> dict[str, Any]:
     cells = {
         "method": row["method"],
         "target": size_text(row["target"]),
@@ -64,7 +68,7 @@ def _row(row: Mapping[str, Any], metric: str, dense: Mapping[str, int]) -> dict[
     return cells | {
         "test": quality(row["test"], metric),
         "val": quality(row["val"], metric),
-        "costs": [_share(row[key], dense.get(key)) for key in COSTS if dense.get(key)],
+        "costs": [_share(key, row[key], dense.get(key)) for key in COSTS if dense.get(key)],
         "epochs": f"{row['own']['epochs']:.3g}",
         "all_epochs": f"{row['total']['epochs']:.3g}",
         "macs": count(row["own"]["macs"]),
@@ -73,10 +77,11 @@ def _row(row: Mapping[str, Any], metric: str, dense: Mapping[str, int]) -> dict[
     }
 
 
-def _share(value: float | None, whole: int | None) -> tuple[str, str]:
+def _share(key: str, value: float | None, whole: float | None) -> tuple[str, str]:
     if value is None:
         return "-", ""
-    return count(value), percent(value / whole) if whole and value != whole else ""
+    text = milliseconds(value) if key == "ms" else count(value)
+    return text, percent(value / whole) if whole and value != whole else ""
 
 
 def _plain(value: float) -> str:
@@ -125,7 +130,13 @@ def _layers(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         tables.append(
             {
                 "unit": unit,
-                "heads": [(one["method"], size_text(one["target"])) for one in ours],
+                "heads": [
+                    (
+                        ", ".join(filter(None, (one["method"], one["arm"]))),
+                        size_text(one["target"]),
+                    )
+                    for one in ours
+                ],
                 "rows": [
                     (
                         name,

@@ -1,13 +1,11 @@
-"""What a ticket is compared with: random masks and draws, and how fast each level learned."""
+"""What a pruned network is compared with: which stages train controls, and how masks are drawn."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from prunus.recipe import Recipe, digest
-from prunus.recovery import Rewinding, shuffled
+from prunus.recipe import LEVELLED, SHAPES, Recipe, digest
+from prunus.recovery import shuffled
 from prunus.recovery.controls import Spread
 from prunus.space import Granularity, Space
-from prunus.training import Record, early_stop, trainings
 from prunus.types import Mask
 
 NAMES = {
@@ -21,10 +19,13 @@ NAMES = {
     "random_mask": "random mask",
     "shuffle_all": "shuffled over all",
     "shuffle_even": "shuffled evenly",
+    "uniform": "uniform",
+    "guided": "guided",
+    "transferred": "transferred",
 }
 """Arm of a recipe -> its name in results."""
 
-_ONCE = ("scratch_e", "scratch_b", "scratch_b_2x", "small_dense", "unpruned")
+_ONCE = ("scratch_e", "scratch_b", "scratch_b_2x", "small_dense", "unpruned", *SHAPES)
 _SPREADS: dict[str, Spread] = {
     "random": "layer",
     "random_mask": "layer",
@@ -40,6 +41,15 @@ def arms(recipe: Recipe) -> Iterator[tuple[str, str, int]]:
             yield arm if draw == 1 else f"{arm}-{draw}", arm, draw
 
 
+def earlier(recipe: Recipe) -> Iterator[tuple[str, str, int, int]]:
+    """Yield the same for each level before the last, where the recipe has them, and the level."""
+    last = recipe.method.build().trainings - 1
+    for stage, arm, draw in arms(recipe):
+        if recipe.every_level and arm in LEVELLED:
+            for level in range(1, last):
+                yield f"{stage}-level-{level}", arm, draw, level
+
+
 def draw_seed(seed: int, arm: str, draw: int) -> int:
     """Return a seed for a draw, the same in every run and unlike the seeds of recipes."""
     return int(digest([seed, arm, draw]), 16)
@@ -49,21 +59,3 @@ def random_mask(space: Space, granularity: Granularity, mask: Mask, arm: str, se
     """Return a random mask of single weights that keeps as many as `mask`, spread as `arm` says."""
     keep = {group.name: mask[group.name].reshape(-1) for group in granularity.groups(space)}
     return granularity.mask(space, shuffled(keep, _SPREADS[arm], seed))
-
-
-def levels(rewinding: Rewinding, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return for each training what was left and how fast it learned, from the records of all."""
-    found = []
-    for density, own in zip(
-        rewinding.densities, trainings(records, rewinding.begins()), strict=True
-    ):
-        best, last = early_stop(own), own[-1]
-        found.append(
-            {
-                "density": density,
-                "early_stop": best and best["step"],
-                "early_stop_accuracy": best and best["val_accuracy"],
-                "final_accuracy": last["val_accuracy"],
-            }
-        )
-    return found

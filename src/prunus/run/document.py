@@ -14,7 +14,7 @@ from prunus.deploy.machine import processor
 from prunus.recipe import Recipe
 from prunus.run.controls import NAMES
 from prunus.run.controls import arms as arms_of
-from prunus.training import early_stop
+from prunus.run.levels import learned, tickets
 
 Results = Mapping[str, Mapping[str, Any]]
 """Stage -> what it found; stages that the recipe does not have are absent."""
@@ -44,11 +44,12 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
     stages = {"prune": "pruned", "recover": "fine-tuned"} | controls
     for stage in (last, *(name for name in stages if name in results and name != last)):
         name = "not fine-tuned" if stage == "prune" and last == "recover" else stages[stage]
-        macs = costs["macs"]["dense" if stage == "unpruned" else "pruned"]
+        own = results[stage].get("report", report)["costs"]["macs"]
+        macs = own["dense" if stage == "unpruned" else "pruned"]
         arm = _arm(name, results[stage], macs)
         if levels:
-            found = levels[-1]["early_stop"] if stage == "prune" else _early_stop(results[stage])
-            arm["early_stop"] = found
+            found = levels[-1] if stage == "prune" else learned(results[stage]["curve"])
+            arm["early_stop"] = found["early_stop"]
         arms.append(arm)
     for arm, file in zip(arms, ("dense", "pruned"), strict=False):
         arm["file_bytes"] = results.get("export", {}).get(file)
@@ -66,6 +67,7 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
             if "curve" in results.get(stage, {})
         },
         "levels": levels,
+        "tickets": tickets(recipe, results),
         "groups": report["groups"],
         "frozen": report["frozen"],
         "verification": report["verification"],
@@ -104,11 +106,6 @@ def _not_in_int8(results: Results) -> list[str]:
 
 def _untrained(recipe: Recipe) -> bool:
     return recipe.data is not None and not (recipe.train or recipe.model.weights)
-
-
-def _early_stop(result: Mapping[str, Any]) -> int | None:
-    found = early_stop(result.get("curve", []))
-    return None if found is None else int(found["step"])
 
 
 def _arm(name: str, result: Mapping[str, Any], macs: int) -> dict[str, Any]:

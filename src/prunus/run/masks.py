@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prunus.masking import Hard
-from prunus.space import Space
+from prunus.space import Granularity, Space, Unstructured
 from prunus.types import Keep, Mask
 
 
@@ -63,3 +63,12 @@ def kept_units(space: Space, mask: Mask) -> Keep:
         along = mask[place.tensor].movedim(place.dim, 0)
         keep[group.name] = along.reshape(len(along), -1).any(1)[place.index[:, 0]]
     return keep
+
+
+def units(space: Space, granularity: Granularity, mask: Mask) -> Keep:
+    """Return the decision over a granularity's units, weights or channels, that a mask is of."""
+    groups = granularity.groups(space)
+    if isinstance(granularity, Unstructured):
+        return {group.name: group.gather(mask)[:, 0] for group in groups}
+    keep = kept_units(space, mask)
+    return {group.name: keep[group.name] for group in groups}

@@ -3,16 +3,16 @@
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from prunus import __version__
 from prunus.ranks import from_first
-from prunus.recipe import Recipe, digest
+from prunus.recipe import SHAPES, Recipe, digest
 from prunus.run import delivery
-from prunus.run.controls import arms
+from prunus.run.controls import arms, earlier
 from prunus.run.stages import Announce, Done, recall, stage
 from prunus.run.work import WatchStage, Work, unwatched
 
@@ -142,19 +142,40 @@ class Plan:
             last = "recover"
         if work.trial:
             add("test", work.test, {**needs, "last": last}, last=steps[last].key)
+        starting = recipe.starting and recipe.starting.model_dump(mode="json")
+        if recipe.source is not None:
+            source = Plan(
+                recipe.source_recipe,
+                self._root,
+                shared=self._shared,
+                progress=work.progress,
+                watch=work.watch,
+                trial=work.trial,
+            )
+            steps["source-dense"] = source.steps["dense"]
+            pruning = source.steps["prune"]
+            steps["source-prune"] = replace(pruning, needs={"dense": "source-dense"})
         for name, arm, draw in arms(recipe):
             if arm == "random":
                 chance = partial(work.random, draw=draw)
                 add(name, chance, needs, prune=key, finetune=plain["finetune"], **taught)
                 continue
             train: Any = partial(work.control, arm=arm, draw=draw)
+            if arm in SHAPES:
+                also = {"source": "source-prune"} if arm == "transferred" else {}
+                begun = {name: steps[stage].key for name, stage in also.items()}
+                shape = partial(work.shape, arm=arm)
+                add(name, shape, {**needs, **also}, prune=key, train=starting, **begun)
+                continue
             if arm.startswith("scratch"):
                 budget: Literal["E", "B"] = "E" if arm == "scratch_e" else "B"
                 cap = 2.0 if arm == "scratch_b_2x" else None
                 train = partial(work.scratch, budget=budget, cap=cap)
             elif arm == "small_dense":
                 train = work.small_dense
-            starting = recipe.starting and recipe.starting.model_dump(mode="json")
+            add(name, train, needs, prune=key, train=starting)
+        for name, arm, draw, level in earlier(recipe):
+            train = partial(work.control, arm=arm, draw=draw, level=level)
             add(name, train, needs, prune=key, train=starting)
         add(
             "export",

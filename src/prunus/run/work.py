@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus import zoo
-from prunus.criteria import Calibration
+from prunus.criteria import Calibration, Pattern
 from prunus.errors import RecipeError
 from prunus.files import read_tensors, write_tensors
 from prunus.methods import Method
@@ -25,9 +25,11 @@ from prunus.recovery import (
     scratch_settings,
     shuffled,
 )
-from prunus.run.controls import draw_seed, levels, random_mask
+from prunus.run import shapes
+from prunus.run.controls import draw_seed, random_mask
 from prunus.run.equal_size import equal_size, size_of
 from prunus.run.fits import check_fit
+from prunus.run.levels import Levels, levels, mask_name
 from prunus.run.masks import Hold, kept_units, macs, shares
 from prunus.run.stages import Done
 from prunus.schedules import iterations
@@ -207,16 +209,49 @@ class Work:
         costs = {name: space.cost(name).dense for name in ("macs", "bytes")}
         return {**found, "made": made, "costs": costs}
 
-    def control(
-        self, directory: Path, dense: Done, pruned: Done, arm: str, draw: int
+    def shape(
+        self, directory: Path, dense: Done, pruned: Done, arm: str, source: Done | None = None
     ) -> dict[str, Any]:
-        """Train a control as the ticket is trained: see `Recipe.arms`."""
+        """Train from scratch a network as dear as the pruned one, of other widths or mask."""
+        recipe, network = self.recipe, self.network()
+        space, method = trace(network, self.example), recipe.method.build()
+        given = self.pattern(pruned) if arm == "guided" else None
+        if source is not None:
+            given = Work(recipe.source_recipe).pattern(source)
+        report, mask = pruned.result["report"], _tensors(pruned, "mask")
+        target = shapes.equal_cost(space, method, mask, report)
+        made = shapes.shaped(network, self.example, method, target, given, recipe.seed)
+        held = made.mask if made.report.form == "masked" else None
+        drawn = norm_weights(network)
+        reinitialise(made.model, recipe.seed, held, norm_weight=drawn)
+        return self._arm(made.model, directory, recipe.starting, held) | {
+            "report": made.report.to_dict(),
+            "macs": macs(space, made.mask),
+            "kept": shares(space, made.mask),
+        }
+
+    def pattern(self, pruned: Done) -> Pattern:
+        """Return the pattern that the method left of the recipe's network."""
+        space = trace(self.network(), self.example)
+        return shapes.found(space, self.recipe.method.build(), _tensors(pruned, "mask"))
+
+    def control(
+        self,
+        directory: Path,
+        dense: Done,
+        pruned: Done,
+        arm: str,
+        draw: int,
+        level: int | None = None,
+    ) -> dict[str, Any]:
+        """Train a control as the ticket is trained, the last or an earlier: see `Recipe.arms`."""
         settings, recipe = self.recipe.starting, self.recipe
         assert settings is not None
         method = recipe.method.build()
         seed = draw_seed(recipe.seed, arm, draw)
+        ticket = mask_name(level)
         if arm == "reinit":
-            model, mask = self._small(self.network(seed), pruned)
+            model, mask = self._small(self.network(seed), pruned, ticket)
             return self._arm(model, directory, settings, mask)
         model = self._dense(dense) if method.before_training else self.network()
         if arm == "unpruned":
@@ -224,7 +259,7 @@ class Work:
         if method.rewind is not None and (start := _tensors(pruned, "start")):
             model.load_state_dict(start)
             settings = settings.model_copy(update={"start": method.rewind.to})
-        space, mask = trace(model, self.example), _tensors(pruned, "mask")
+        space, mask = trace(model, self.example), _tensors(pruned, ticket)
         mask = random_mask(space, method.granularity, mask, arm, seed)
         return self._arm(model, directory, settings, mask)
 
@@ -269,9 +304,11 @@ class Work:
         model.load_state_dict(_tensors(last, "weights"))
         return model, mask
 
-    def _small(self, model: nn.Module, pruned: Done) -> tuple[nn.Module, Mask | None]:
+    def _small(
+        self, model: nn.Module, pruned: Done, name: str = "mask"
+    ) -> tuple[nn.Module, Mask | None]:
         """Return the pruned form of a network with its own weights, and the mask to hold."""
-        mask = _tensors(pruned, "mask")
+        mask = _tensors(pruned, name)
         if pruned.result["report"]["form"] in ("masked", "dense again"):
             return model, mask
         space = trace(model, self.example)
@@ -302,7 +339,8 @@ class Work:
             seed=recipe.seed,
             progress=self.progress,
         )
-        trained = self._fit(model, directory, settings, pruner, self._objective(dense))
+        hook = pruner if method.rewind is None else Levels(pruner, directory)
+        trained = self._fit(model, directory, settings, hook, self._objective(dense))
 
         def pruned() -> dict[str, Any]:
             if method.rewind is not None:

@@ -1,7 +1,7 @@
 """The arms of a study: what is trained of each method at each size.
 
 Source: Liu, Sun, Zhou, Huang and Darrell, "Rethinking the Value of Network Pruning", ICLR 2019,
-arXiv:1810.05270, sections 3 to 5.
+arXiv:1810.05270, sections 3 to 6.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,11 @@ StudyArm = Literal[
     "scratch_b_2x",
     "random",
     "reinit",
+    "random_mask",
     "small_dense",
+    "uniform",
+    "guided",
+    "transferred",
 ]
 
 
@@ -47,9 +51,13 @@ ARMS: dict[str, Arm] = {
     "scratch_b_2x": Arm("scratch-B, 2x", "scratch-B for at most twice the epochs"),
     "random": Arm("random units", "as many gone in each layer, at random; then fine-tuned"),
     "reinit": Arm("re-initialised", "the same units left, drawn anew as the first were, trained"),
+    "random_mask": Arm("random mask", "as many single weights at random, from the first weights"),
     "small_dense": Arm(
         "equal-size dense", "an ordinary network of this size, trained from scratch"
     ),
+    "uniform": Arm("uniform", "the same share of every layer, at random, trained from scratch"),
+    "guided": Arm("guided", "in each stage the method's mean share, trained from scratch", False),
+    "transferred": Arm("transferred", "guided by what it leaves of the network of [source]", False),
 }
 """Arm -> what it is. All but "unpruned", which is always there, may be named in study.arms."""
 

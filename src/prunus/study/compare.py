@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from prunus.study.arms import ARMS
@@ -10,14 +11,16 @@ from prunus.study.verdicts import apart, sentence, size
 
 Row = dict[str, Any]
 _BY_SEED = dict[int, Row]
+_SHAPES = ("scratch_e", "guided", "transferred")
 
 
 def comparisons(cells: Sequence[Row], metric: str) -> list[Row]:
-    """Compare on the test split, seed by seed, in three families.
+    """Compare on the test split, seed by seed, in four families.
 
     "control": fine-tuned with every control of the same method and size. "method": at each size the
     method that is best on the validation split with the others. "unpruned": fine-tuned with the
-    unpruned network. Holm's correction is over each family.
+    unpruned network. "shape": the method's own widths, and those designed after them, with uniform
+    ones of equal cost, all trained from scratch. Holm's correction is over each family.
 
     Args:
         cells: The cells of a study as plain data.
@@ -33,14 +36,14 @@ def comparisons(cells: Sequence[Row], metric: str) -> list[Row]:
             target = cell["target"] and tuple(cell["target"].values())
             arms[cell["method"], target, cell["arm"]][cell["seed"]] = cell
     tuned = {(m, t): found for (m, t, arm), found in arms.items() if arm == "fine_tuned"}
-    pairs: dict[str, list[Row]] = {"control": [], "method": [], "unpruned": []}
+    pairs: dict[str, list[Row]] = {"control": [], "method": [], "unpruned": [], "shape": []}
 
     def add(family: str, ours: _BY_SEED, theirs: _BY_SEED, other: str) -> None:
         if found := _compared(ours, theirs):
             one = next(iter(ours.values()))
             pairs[family].append(
-                {"family": family, "method": one["method"], "target": one["target"]}
-                | {"other": other, **found}
+                {key: one[key] for key in ("method", "target", "arm")}
+                | {"family": family, "other": other, **found}
             )
 
     for (method, target), ours in tuned.items():
@@ -48,6 +51,10 @@ def comparisons(cells: Sequence[Row], metric: str) -> list[Row]:
             if (about.control or arm == "distilled") and (method, target, arm) in arms:
                 add("control", ours, arms[method, target, arm], about.title)
         add("unpruned", ours, arms["", None, "unpruned"], ARMS["unpruned"].title)
+    for (method, target, arm), ours in arms.items():
+        uniform = arms.get((method, target, "uniform"))
+        if uniform and arm in _SHAPES:
+            add("shape", ours, uniform, ARMS["uniform"].title)
     for target in dict.fromkeys(target for _, target in tuned):
         rivals = {m: found for (m, t), found in tuned.items() if t == target}
         best = chosen(rivals, metric)
@@ -106,6 +113,9 @@ def verdicts(compared: Sequence[Row], metric: str, seeds: int) -> dict[str, Any]
         found = [*whole, *by_family["control"][pair]]
         text = told(found, f"fine-tuned {pair[0]}")
         each.append({"method": pair[0], "target": found[0]["target"], "text": text})
+    for row in chain.from_iterable(by_family["shape"].values()):
+        text = told([row], f"{ARMS[row['arm']].title} {row['method']}")
+        each.append({"method": row["method"], "target": row["target"], "text": text})
     for (method, _), found in by_family["method"].items():
         summary.append(
             told(found, f"{method} is best on the validation split; on the test split it")

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from prunus.recipe import SHAPES
 from prunus.run.stages import Done
 from prunus.study.arms import ARMS
 from prunus.study.cells import Cell, Cells
 from prunus.study.compare import comparisons, verdicts
-from prunus.study.measure import dense_size, values
+from prunus.study.curves import curves
+from prunus.study.measure import dense_size, timings, values
 from prunus.study.recipe import StudyRecipe
 from prunus.study.statistics import mean
 
@@ -33,11 +35,17 @@ def document(
 
     Returns:
         Plain data: "cells", one per network; "rows", one per arm, method and size, with means over
-        seeds; "comparisons", "verdicts" and "layers"; and what they were made with.
+        seeds; "comparisons", "verdicts", "layers" and "tickets"; and what they were made with.
     """
     done = {key: task.step.recall() for key, task in laid_out.tasks.items()}
-    dense = dense_size(one.result for one in done.values() if one is not None)
-    cells = [_cell(cell, laid_out, done, dense, failed) for cell in laid_out.cells]
+    stages = {key: task.stage for key, task in laid_out.tasks.items()}
+    dense = dense_size(
+        one.result for key, one in done.items() if one is not None and stages[key] == "prune"
+    )
+    ms, timed = timings(laid_out, done)
+    if ms:
+        dense["ms"] = ms["", None]
+    cells = [_cell(cell, laid_out, done, dense, failed, ms) for cell in laid_out.cells]
     metric = next((found["metric"] for found in cells if "metric" in found), "accuracy")
     rows = [_row(own) for own in _grouped(cells).values()]
     compared = comparisons(cells, metric)
@@ -50,6 +58,8 @@ def document(
         "rows": rows,
         "comparisons": compared,
         "layers": _layers(laid_out, done),
+        "tickets": curves(laid_out, done),
+        "timed": timed,
         "cells": cells,
         "notes": [*_notes(study, cells), *laid_out.notes],
         "environment": environment,
@@ -61,8 +71,9 @@ def _cell(
     cell: Cell,
     laid_out: Cells,
     done: Mapping[str, Done | None],
-    dense: dict[str, int],
+    dense: dict[str, float],
     failed: Mapping[str, str],
+    ms: Mapping[tuple[str, Any], float],
 ) -> Row:
     """Return a cell's coordinates, its numbers if it is done, and why not if it failed."""
     target = cell.target and {"metric": cell.target.metric, "value": cell.target.value}
@@ -73,7 +84,8 @@ def _cell(
     if len(results) < len(ours):
         return found
     recipe = laid_out.tasks[cell.stages[cell.stage]].recipe
-    return found | dict(values(cell, results, recipe, dense))
+    own = None if cell.arm in ("small_dense", *SHAPES) else ms.get((cell.method, cell.target))
+    return found | dict(values(cell, results, recipe, dense)) | {"ms": own}
 
 
 def _grouped(cells: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
@@ -98,7 +110,7 @@ def _row(cells: Sequence[Row]) -> Row:
         given = [cell[key] for cell in done if cell[key] is not None]
         found = mean(given, done[0]["resolution"]) if given else None
         row[key] = found and asdict(found)
-    for key in ("macs", "params", "bytes"):
+    for key in ("macs", "params", "bytes", "ms"):
         given = [cell[key] for cell in done if cell[key] is not None]
         row[key] = fmean(given) if given else None
     for part in ("own", "total"):
@@ -111,15 +123,16 @@ def _row(cells: Sequence[Row]) -> Row:
 def _layers(laid_out: Cells, stages: Mapping[str, Done | None]) -> list[Row]:
     """Return what each method left of each layer at each size: channels, or the share of weights.
 
-    Means over the seeds.
+    Means over the seeds; apart from the method's own those of the arms with other widths.
     """
     found: dict[tuple[Any, ...], dict[str, Done]] = defaultdict(dict)
     for cell in laid_out.cells:
-        done = stages.get(cell.stages.get("prune", ""))
+        own = cell.arm if cell.arm in SHAPES else ""
+        done = stages.get(cell.stages.get(own or "prune", ""))
         if done is not None and cell.arm != "distilled":
-            found[cell.method, cell.target][done.key] = done
+            found[cell.method, cell.target, own][done.key] = done
     layers = []
-    for (method, target), ones in found.items():
+    for (method, target, own), ones in found.items():
         results = [done.result for done in ones.values()]
         masked = results[0]["report"]["form"] == "masked"
         tables = [
@@ -132,6 +145,7 @@ def _layers(laid_out: Cells, stages: Mapping[str, Done | None]) -> list[Row]:
             {
                 "method": method,
                 "target": target and {"metric": target.metric, "value": target.value},
+                "arm": own and ARMS[own].title,
                 "unit": "share of weights" if masked else "channels",
                 "layers": [
                     {

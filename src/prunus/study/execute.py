@@ -1,7 +1,7 @@
 """From a study's recipe to its result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,22 @@ def study(
         if event == "done":
             logged.trained(task)
 
-    failed = perform(laid_out.tasks, _workers(root, workers, cluster), told)
+    timings = {key: laid_out.tasks[key] for key in laid_out.timings.values()}
+    training = {key: task for key, task in laid_out.tasks.items() if key not in timings}
+    failed = perform(training, _workers(root, workers, cluster), told)
+    alone = {  # beside others a network would be timed too slow
+        key: replace(task, needs=())
+        for key, task in timings.items()
+        if not failed.keys() & {*task.needs}
+    }
+    failed |= perform(alone, Here(root), tell)
     found = document(recipe, laid_out, failed, environment())
     write_json(directory / "study.json", found)
-    write_text(directory / "study.csv", csv_text(found))
-    write_text(directory / "study.md", markdown_text(found))
-    write_text(directory / "study.tex", latex_text(found))
-    write_study(found, directory / "report.html")
+    tables = {"csv": csv_text(found), "md": markdown_text(found), "tex": latex_text(found)}
+    for ending, text in tables.items():
+        write_text(directory / f"study.{ending}", text)
+    names = {"csv": "CSV, every network", "md": "Markdown, means", "tex": "LaTeX, means"}
+    write_study(found, directory / "report.html", {names[key]: tables[key] for key in tables})
     logged.finish(found, directory / "report.html")
     return Studied(directory, found)
 

@@ -1,20 +1,23 @@
 """What one cell of a study is worth and what it took: quality, size, and the training spent."""
 
 from collections.abc import Iterable, Mapping
+from statistics import fmean
 from typing import Any
 
 from prunus.methods import Method
-from prunus.recipe import Recipe
+from prunus.recipe import SHAPES, Recipe
+from prunus.run.stages import Done
 from prunus.selectors import TopK
-from prunus.study.cells import Cell
+from prunus.study.cells import Cell, Cells
+from prunus.types import Target
 
 STEP = 3
 """Forward passes that a training step costs: the backward pass is two products for each of one."""
 
-_FRESH = ("scratch_e", "scratch_b", "scratch_b_2x", "reinit")
+_FRESH = ("scratch_e", "scratch_b", "scratch_b_2x", "reinit", "guided", "transferred")
 
 Found = Mapping[str, Any]
-Size = dict[str, int]
+Size = dict[str, float]
 
 
 def values(cell: Cell, results: Mapping[str, Found], recipe: Recipe, dense: Size) -> Found:
@@ -40,11 +43,14 @@ def values(cell: Cell, results: Mapping[str, Found], recipe: Recipe, dense: Size
     metric = next(m for m in ("mean_iou", "perplexity", "accuracy") if m in result)
     small = _size(cell.arm, results, dense)
     taught = recipe.soft_targets is not None
-    spent = {name: _spent(name, results[name], small, dense, taught) for name in results}
-    alone = cell.arm == "small_dense" or (
+    spent = {name: _spent(name, results, small, dense, taught) for name in results}
+    alone = cell.arm in ("small_dense", "uniform") or (
         cell.arm in _FRESH and known_in_advance(recipe.method.build())
     )
     counted = [cell.stage] if alone else list(spent)
+    if cell.arm == "transferred" and not alone:
+        # Its own network's pruning gives it nothing but the size.
+        counted = ["source-dense", "source-prune", cell.stage]
     total = {key: sum(spent[name][key] for name in counted) for key in ("epochs", "macs")}
     return {
         "metric": metric,
@@ -69,6 +75,35 @@ def dense_size(results: Iterable[Found]) -> Size:
     return {"macs": 0, "params": 0, "bytes": 0}
 
 
+def timings(
+    laid_out: Cells, done: Mapping[str, Done | None]
+) -> tuple[dict[tuple[str, Target | None], float], str]:
+    """Return how fast the networks run, and where that was measured.
+
+    Returns:
+        Method and size -> milliseconds of one inference, a median; ("", None) for the unpruned
+        network, the mean of the medians beside each; none where nothing was timed. And a sentence.
+    """
+    found = {pair: done[key] for pair, key in laid_out.timings.items()}
+    results = {pair: one.result for pair, one in found.items() if one is not None}
+    if not results:
+        return {}, ""
+    ms = {pair: _median(result, "pruned") for pair, result in results.items()}
+    first = next(iter(results.values()))
+    whole = fmean(_median(result, "dense") for result in results.values())
+    return {("", None): whole, **ms}, (
+        f"Latency: median of one inference in float32 in {first['runtime']}, {first['threads']} "
+        f"thread{'s' if first['threads'] > 1 else ''}, batch {first['batch']}, of the network of "
+        "seed 0; arms with other widths are not timed."
+    )
+
+
+def _median(measured: Found, network: str) -> float:
+    """Return a network's milliseconds in float32, which is the first of its precisions."""
+    rows = (row for row in measured["delivered"] if row["network"] == network)
+    return float(next(rows)["latency_ms"]["median"])
+
+
 def known_in_advance(method: Method) -> bool:
     """Whether the widths that a method leaves are known before anything is trained.
 
@@ -84,14 +119,14 @@ def _size(arm: str, results: Mapping[str, Found], dense: Size) -> Size:
         return dense
     if arm == "small_dense":
         return {"params": results[arm]["params"], **results[arm]["costs"]}
-    return pruned_size(results["prune"])
+    return pruned_size(results[arm if arm in SHAPES else "prune"])
 
 
 def pruned_size(pruned: Found) -> Size:
     """Return MACs for one input, parameters and bytes; the first two without masked weights.
 
     Args:
-        pruned: The result of the stage `prune`.
+        pruned: The result of the stage `prune`, or of one that has other widths.
     """
     report, macs = pruned["report"], pruned["macs"]
     size = {name: costs["pruned"] for name, costs in report["costs"].items()}
@@ -101,12 +136,17 @@ def pruned_size(pruned: Found) -> Size:
     return size | {"macs": size["macs"] - gone, "params": report["nonzero"]}
 
 
-def _spent(stage: str, result: Found, small: Size, dense: Size, taught: bool) -> dict[str, float]:
+def _spent(
+    stage: str, results: Mapping[str, Found], small: Size, dense: Size, taught: bool
+) -> dict[str, float]:
     """Return the epochs and MACs that one stage trained for."""
+    result = results[stage]
     if "samples" not in result:
         return {"epochs": 0.0, "macs": 0.0}
-    whole = stage in ("dense", "prune")
-    passes = STEP * (dense if whole else small)["macs"]
-    if taught and stage in ("prune", "recover", "random"):
+    kind = stage.removeprefix("source-")
+    if kind != stage:
+        dense = dense_size([results["source-prune"]])
+    passes = STEP * (dense if kind in ("dense", "prune") else small)["macs"]
+    if taught and kind in ("prune", "recover", "random"):
         passes += dense["macs"]
     return {"epochs": result["epochs"], "macs": float(result["samples"] * passes)}

@@ -8,13 +8,16 @@ from typing import Any, Literal, get_args
 from pydantic import Field, PrivateAttr, model_validator
 
 from prunus.errors import RecipeError
-from prunus.recipe import Arm as Control
 from prunus.recipe import (
+    LEVELLED,
+    Bench,
     Dataset,
     Distil,
+    Export,
     MethodChoice,
     Network,
     Recipe,
+    Source,
     Table,
     checked,
     digest,
@@ -22,6 +25,7 @@ from prunus.recipe import (
     read,
     to_toml,
 )
+from prunus.recipe import Arm as Control
 from prunus.study.arms import StudyArm
 from prunus.training import TrainSettings
 from prunus.types import Target
@@ -64,6 +68,8 @@ class Grid(Table):
         seeds: How often each arm is trained, with the seeds 0, 1, 2 ...
         arms: What is trained of each method at each size, see `prunus.study.ARMS`; the unpruned
             network is always there.
+        every_level: Whether "reinit" and "random_mask" are trained for every level of a method that
+            rewinds, such as the lottery, so that the page draws curves; else for the last.
         select: The split on which methods and epochs are chosen. Only "val": what was chosen on
             the test split is no longer measured by it.
         unequal_budgets: Says that methods train for different lengths, as the result then does too.
@@ -73,6 +79,7 @@ class Grid(Table):
     targets: Targets = Field({})
     seeds: int = Field(3, ge=1)
     arms: tuple[StudyArm, ...] = ("pruned", "fine_tuned", "scratch_e", "scratch_b", "random")
+    every_level: bool = False
     select: Literal["val", "test"] = "val"
     unequal_budgets: bool = False
 
@@ -101,6 +108,10 @@ class StudyRecipe(Table):
             in it. A method that prunes before training trains as in [train], for as long as the
             others train and fine-tune together.
         distil: How the unpruned network teaches in the arm "distilled".
+        source: Another network, whose pattern, as each method leaves it, is that of the arm
+            "transferred".
+        bench: How each method's network is timed at each size, one of them, that of seed 0, and
+            alone, after all training; without it none is.
         study: What is compared.
     """
 
@@ -110,12 +121,16 @@ class StudyRecipe(Table):
     train: TrainSettings | None = None
     finetune: TrainSettings | None = None
     distil: Distil = Field(default_factory=lambda: Distil.model_validate({}))
+    source: Source | None = None
+    bench: Bench | None = None
     study: Grid
 
     _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="after")
     def _is_complete(self) -> "StudyRecipe":
+        if self.bench is not None and not self.bench.rounds:
+            raise ValueError("bench.rounds must be at least 6, got 0; leave [bench] out instead.")
         if self.data.val_size == 0:
             raise ValueError(
                 "a study chooses on validation samples, but data.val_size is 0; hold some out."
@@ -124,6 +139,17 @@ class StudyRecipe(Table):
             own = all(method.finetune or method.build().rewind for method in self.study.methods)
             if not own:
                 raise ValueError("fine-tuning needs a [finetune] table; add one.")
+        rewinding = any(method.build().rewind for method in self.study.methods)
+        if self.study.every_level and not (rewinding and {*LEVELLED} & {*self.study.arms}):
+            raise ValueError(
+                "study.every_level is for the arms reinit and random_mask of a method that "
+                "rewinds, such as lottery; name them, or leave it out."
+            )
+        if self.source is not None and "transferred" not in self.study.arms:
+            raise ValueError(
+                "a [source] table is for the arm transferred; add that to study.arms, or leave it "
+                "out."
+            )
         spent: dict[str, dict[str, float]] = {}
         for method in self.study.methods:
             for target in self.targets(method):
@@ -176,10 +202,23 @@ class StudyRecipe(Table):
             tables["distil"] = self.distil.model_dump()
         elif arm in get_args(Control):
             tables["arms"] = [arm]
+        if arm in LEVELLED and method.build().rewind is not None:
+            tables["every_level"] = self.study.every_level
+        if arm == "transferred" and self.source is not None:
+            tables["source"] = self.source.model_dump()
         try:
             return parse(tables, self._folder)
         except RecipeError as error:
             raise RecipeError(f"method '{method.title}' of the study: {error}") from error
+
+    def timing(self, method: StudyMethod, target: Target | None) -> Recipe:
+        """Return the recipe of a run that times a method's network at one size, as it is pruned."""
+        recipe = self.member(method, target, seed=0)
+        trained = recipe.finetune if recipe.prunes_in_training else None
+        export = Export(int8=False)
+        return recipe.model_copy(
+            update={"bench": self.bench, "export": export, "finetune": trained}
+        )
 
     def finetuning(self, method: StudyMethod) -> TrainSettings | None:
         """Return how a method's network is trained."""
@@ -203,8 +242,7 @@ class StudyRecipe(Table):
         if self.train is not None and not built.before_training and not self.model.weights:
             total[self.train.length[-2:]] += float(self.train.length[:-2])
         if settings is not None:
-            times = 1 + (len(built.timeline(_EPOCH).updates()) if built.rewind else 0)
-            total[settings.length[-2:]] += times * float(settings.length[:-2])
+            total[settings.length[-2:]] += built.trainings * float(settings.length[:-2])
         return dict(sorted(total.items()))
 
     @property
@@ -215,10 +253,6 @@ class StudyRecipe(Table):
     def to_toml(self) -> str:
         """Return the TOML text that `load` reads back as an equal study."""
         return to_toml(self.model_dump(mode="json", exclude_defaults=True))
-
-
-_EPOCH = 1000
-"""Steps of an epoch where only the number of updates matters."""
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> StudyRecipe:

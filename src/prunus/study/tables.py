@@ -10,7 +10,7 @@ from prunus.report.study import quality, size_text
 
 Document = Mapping[str, Any]
 
-_CELL = ("method", "arm", "seed", "test", "val", "macs", "params", "bytes")
+_CELL = ("method", "arm", "seed", "test", "val", "macs", "params", "bytes", "ms")
 _SPENT = [(part, key) for part in ("own", "total") for key in ("epochs", "macs")]
 HEADINGS = ("Method", "Target", "Arm", "Seeds", "Test", "MACs", "Parameters", "Epochs", "Training")
 

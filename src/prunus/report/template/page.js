@@ -1,4 +1,5 @@
 // Draws the charts in the colours of the page, again whenever the scheme changes.
+{
 const charts = JSON.parse(document.getElementById("charts").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -28,3 +29,4 @@ function paint() {
 filtered(paint);
 paint();
 dark.addEventListener("change", paint);
+}

@@ -56,7 +56,7 @@ function paint() {
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--ink") },
     hoverlabel: { bgcolor: colour("--wash"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
     legend: innerWidth < 700 ? { orientation: "h", y: -0.2 } : { x: 1.01, y: 1 },
-    xaxis: { ...axis, type: chosen("scale"), title: { text: costs[cost] }, tickformat: "~s" },
+    xaxis: { ...axis, type: chosen("scale"), title: { text: costs[cost] }, tickformat: cost === "ms" ? "" : "~s" },
     yaxis: { ...axis, title: { text: metric }, range: [Math.max(bounds[0], low - room), Math.min(bounds[1], high + room)] },
   }, { responsive: true, displayModeBar: false });
 }
@@ -65,3 +65,10 @@ for (const input of document.querySelectorAll(".switches input")) input.addEvent
 dark.addEventListener("change", paint);
 filtered(paint);
 paint();
+
+for (const button of document.querySelectorAll("#tables button")) button.addEventListener("click", async () => {
+  const text = button.closest("details").querySelector("pre");
+  getSelection().selectAllChildren(text); // to be copied by hand where the browser forbids it
+  await navigator.clipboard.writeText(text.textContent);
+  button.textContent = "copied";
+});
