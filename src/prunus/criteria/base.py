@@ -125,6 +125,8 @@ class Evidence:
             Zero for masked weights, unless the criterion has a true attribute `dense_gradients`.
         learned: Group name -> one float per unit, where the masking has learned them.
         anchor: What an `Anchored` criterion measured before the first decision.
+        gathered: Parameter name -> what training has summed up since the last decision, over steps
+            and participants, where the criterion has an attribute `gathers` that says what.
     """
 
     weights: Mapping[str, Tensor]
@@ -137,6 +139,7 @@ class Evidence:
     gradients_now: Mapping[str, Tensor] = field(default_factory=dict)
     learned: Scores = field(default_factory=dict)
     anchor: Mapping[str, Tensor] = field(default_factory=dict)
+    gathered: Mapping[str, Tensor] = field(default_factory=dict)
 
     def losses(
         self, *, training: bool = False, single: bool = False
