@@ -47,3 +47,7 @@ class TrainingError(PrunusError):
 
 class ExportError(PrunusError):
     """An exported file could not be written or does not agree with the model."""
+
+
+class WireError(PrunusError):
+    """What another participant sent is damaged, does not fit the network, or is not plausible."""
