@@ -22,7 +22,10 @@ from prunus.run import run
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
-RECIPES = [f for f in sorted(FOLDER.glob("*.toml")) if "[study]" not in f.read_text("utf-8")]
+OTHERS = {"[study]", "[clients]"}  # tests/study and tests/federated have these
+RECIPES = [
+    f for f in sorted(FOLDER.glob("*.toml")) if not OTHERS & set(f.read_text("utf-8").split())
+]
 LENGTHS = ("method", "train", "finetune")
 BATCHES = 2
 SHORTER = {"ep": 20, "it": 1000}

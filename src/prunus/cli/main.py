@@ -8,7 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from prunus import __version__, errors
-from prunus.cli import networks, packed, runs, studies, tables
+from prunus.cli import federation, networks, packed, runs, studies, tables
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -33,6 +33,7 @@ for command in (
     runs.run,
     studies.study,
     studies.advise,
+    federation.federate,
     networks.shrink,
     networks.inspect,
     networks.export,

@@ -163,6 +163,10 @@ class Pruner:
         self.keep = {group.name: group.gather(mask).any(dim=1) for group in self.plan.groups}
         self._masking.set(self.mask)
 
+    def detach(self) -> None:
+        """Let go of the network before the schedule ends; its masked weights are zero."""
+        self._masking.detach()
+
     def penalty(self) -> Tensor | float:
         """Return what the method adds to the loss until its schedule ends; 0.0 for most methods."""
         if self.steps >= self.timeline.end:

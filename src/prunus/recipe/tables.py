@@ -3,8 +3,9 @@
 import inspect
 import math
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -93,16 +94,17 @@ class MethodChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    table: ClassVar[Mapping[str, Callable[..., Method]]] = METHODS
     name: str
 
     @model_validator(mode="after")
     def _builds(self) -> "MethodChoice":
-        if self.name not in METHODS:
+        if self.name not in self.table:
             raise ValueError(
-                f"method '{self.name}' is unknown.{did_you_mean(self.name, METHODS)} Known are "
-                f"{', '.join(METHODS)}."
+                f"method '{self.name}' is unknown.{did_you_mean(self.name, self.table)} Known are "
+                f"{', '.join(self.table)}."
             )
-        known = list(inspect.signature(METHODS[self.name]).parameters)
+        known = list(inspect.signature(self.table[self.name]).parameters)
         for key in self.arguments:
             if key not in known:
                 raise ValueError(
@@ -125,7 +127,7 @@ class MethodChoice(BaseModel):
         Raises:
             ValueError: An argument is out of range.
         """
-        return METHODS[self.name](**self.arguments)
+        return self.table[self.name](**self.arguments)
 
 
 class Distil(Table):

@@ -1,6 +1,6 @@
 """What is shown of results and inspections: HTML pages, and tables as text."""
 
-from prunus.report.html import write_inspection, write_report, write_study
+from prunus.report.html import write_federation, write_inspection, write_report, write_study
 from prunus.report.inspection import Inspection, inspection
 from prunus.report.table import arms_markdown, arms_table, levels_table
 
@@ -10,6 +10,7 @@ __all__ = [
     "arms_table",
     "inspection",
     "levels_table",
+    "write_federation",
     "write_inspection",
     "write_report",
     "write_study",

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from prunus.files import write_text
 from prunus.pruning import Sensitivity
-from prunus.report import figures, quantities, study
+from prunus.report import federation, figures, quantities, study
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
@@ -98,6 +98,22 @@ def write_study(document: Mapping[str, Any], path: Path | str) -> None:
     """
     template = _TEMPLATES.get_template("study.html")
     write_text(path, template.render(**study.page(document), plotly=Markup(get_plotlyjs())))
+
+
+def write_federation(document: Mapping[str, Any], path: Path | str) -> None:
+    """Write the page of a federated run, atomically.
+
+    Args:
+        document: What its `result.json` holds. Text in it is shown as it is, never as HTML.
+        path: Where to; usually ends in `.html`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    template = _TEMPLATES.get_template("federation.html")
+    shown = federation.page(document)
+    recipe = list(_flat(document["recipe"]))
+    write_text(path, template.render(**shown, recipe=recipe, plotly=Markup(get_plotlyjs())))
 
 
 _QUALITY = ("accuracy", "mean_iou", "perplexity")

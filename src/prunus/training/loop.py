@@ -110,7 +110,9 @@ def fit(
             hook=hook,
             objective=objective,
             files=files,
-            made_by=provenance(
+            made_by={}
+            if files is None  # described for a checkpoint only
+            else provenance(
                 model,
                 data,
                 **settings.model_dump(mode="json"),
