@@ -180,6 +180,26 @@ def test_negative_squares_and_damaged_sums_are_refused(run):
     assert found.document["traffic"]["refused"] == {"malformed": 1, "shape": 1}
 
 
+@pytest.mark.parametrize("header", [{}, {"kind": 5}, {"kind": "evaluated"}])
+def test_a_client_that_talks_nonsense_is_refused_in_every_round(run, header):
+    def alter(client, answer):
+        return Packet(header) if client == "1" and answer.kind != "described" else answer
+
+    table = {"clients": {"per_round": 3}, "rounds": {"total": 2}, "method": {"name": "dense"}}
+    found = run(exchange=lambda task: Damaging(task, alter), **table).document
+    assert found["traffic"]["refused"] == {"malformed": 2}
+    assert found["fairness"]["clients"] == 2
+
+
+def test_whoever_does_not_say_who_it_is_takes_no_part(run):
+    def alter(client, answer):
+        return Packet({"kind": "described"}) if client == "1" else answer
+
+    table = {"clients": {"per_round": 3}, "rounds": {"total": 2}, "method": {"name": "dense"}}
+    found = run(exchange=lambda task: Damaging(task, alter), **table).document
+    assert [record["asked"] for record in found["rounds"]] == [0, 2, 2]
+
+
 def test_without_any_good_update_the_network_stays_as_it_is(run, recipe):
     nothing = {"parts": {"values": lambda data: b""}}
 

@@ -68,7 +68,7 @@ def test_what_is_not_masked_travels_whole_and_fp16_rounds():
     half = LAYOUT.tensors(LAYOUT.values(tensors, mask, "fp16"), mask, "fp16")
     assert all(torch.allclose(half[n], found[n], rtol=2**-11, atol=1e-7) for n in half)
     assert len(LAYOUT.values(tensors, mask, "fp16")) * 2 == len(LAYOUT.values(tensors, mask))
-    with pytest.raises(ValueError, match="65504"):
+    with pytest.raises(OverflowError, match="65504"):
         LAYOUT.values(tensors | {"0.bias": torch.full((6,), 1e6)}, mask, "fp16")
 
 

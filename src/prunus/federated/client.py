@@ -121,7 +121,7 @@ class Client:
             raise WireError(f"a packet must ask to train, evaluate or prune, got {packet.kind!r}.")
         try:
             return self._train(packet, memory, mask)
-        except TrainingError as error:
+        except (TrainingError, OverflowError) as error:
             return Packet({"kind": "failed", "reason": str(error)})
 
     def _train(self, packet: Packet, memory: Memory, mask: Mask) -> Packet:

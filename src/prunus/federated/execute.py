@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from prunus import __version__
-from prunus.errors import TrainingError
+from prunus.errors import TrainingError, WireError
 from prunus.federated import checkpoint
 from prunus.federated.client import Client, Memory
 from prunus.federated.conditions import Conditions
@@ -143,10 +143,14 @@ class _Run:
         known = set(server.addresses.values())
         asked = {address: Packet({"kind": "describe"}) for address in sorted(there - known)}
         for address, answer in (server.exchange.ask(asked) if asked else {}).items():
-            if not isinstance(answer, str) and answer.kind == "described":
+            if isinstance(answer, str):
+                continue
+            try:
                 name, samples = answer.get("client", str), answer.get("samples", int)
-                if server.addresses.get(name) not in there:  # no one takes another's place
-                    server.meet(name, address, max(1, samples))
+            except WireError:  # whoever does not say who it is takes no part
+                continue
+            if server.addresses.get(name) not in there:  # no one takes another's place
+                server.meet(name, address, max(1, samples))
         if not server.addresses:
             raise TrainingError("no client answered; start clients first, then the server.")
 

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunus.errors import TrainingError
+from prunus.errors import TrainingError, WireError
 from prunus.federated.arrival import Inspector, Refused, Update
 from prunus.federated.conditions import Conditions
 from prunus.federated.exchange import Exchange
@@ -179,11 +180,11 @@ class Server:
     def judge(self, names: list[str]) -> dict[str, float]:
         """Return the accuracy of the global network on data of each client's own."""
         answers, _ = self._ask({"kind": "evaluate", "version": self.version}, names, counted=False)
-        return {
-            name: answer.get("accuracy", float)
-            for name, answer in answers.items()
-            if answer.kind == "evaluated"
-        }
+        found = {}
+        for name, answer in answers.items():
+            with suppress(WireError):  # one who does not say it is not counted
+                found[name] = answer.get("accuracy", float)
+        return found
 
     def _ask(
         self, header: Mapping[str, Any], names: list[str], *, counted: bool = True

@@ -25,8 +25,9 @@ class Packet:
 
     @property
     def kind(self) -> str:
-        """What the packet is."""
-        return self.get("kind", str)
+        """What the packet is; "" where it does not say."""
+        kind = self.header.get("kind")
+        return kind if isinstance(kind, str) else ""
 
     @property
     def size(self) -> int:

@@ -99,7 +99,7 @@ class Layout:
         """Write down the kept values of all tensors.
 
         Raises:
-            ValueError: fp16 cannot hold one of them.
+            OverflowError: fp16 cannot hold one of them.
         """
         parts = [
             (tensors[name][mask[name]] if name in mask else tensors[name]).detach().reshape(-1)
@@ -109,7 +109,9 @@ class Layout:
         with np.errstate(over="ignore"):
             written = whole.astype(_DTYPES[precision])
         if precision == "fp16" and np.isinf(written).sum() != np.isinf(whole).sum():
-            raise ValueError("a value is beyond 65504, the largest in fp16; take precision 'fp32'.")
+            raise OverflowError(
+                "a value is beyond 65504, the largest in fp16; take precision 'fp32'."
+            )
         return written.tobytes()
 
     def count(self, mask: Mask) -> int:
