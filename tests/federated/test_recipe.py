@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from prunus.cli import main
-from prunus.errors import RecipeError
-from prunus.federated import load, parse
+from prunus.errors import DataError, RecipeError
+from prunus.federated import federate, load, parse
 from prunus.federated.recipe import parse_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +50,26 @@ def test_mistakes_are_said_before_anything_is_done(recipe, tables, message):
         recipe(**tables)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_recipes_of_the_repository_run_cut_short(file, tmp_path, monkeypatch):
+    monkeypatch.undo()  # on their own data
+    short = {
+        "rounds": {"total": 3, "evaluate_every": 3, "judged": 2},
+        "clients": {"per_round": 2},
+        "initial": {"rounds": 3, "look": 1, "every": 1, "batches": 2},
+        "method": {"begin": "1it", "end": "2it", "every": "1it"},
+    }
+    changes = [f"{t}.{k}={v}" for t, keys in short.items() for k, v in keys.items()]
+    try:
+        found = federate(load(file, changes), tmp_path).document
+    except DataError as error:
+        if "PRUNUS_DATA" not in str(error):
+            raise
+        pytest.skip(f"its data are not here: {error}")
+    assert 0 < found["density"] < 1 and found["report"]["verification"]["passed"]
+
+
 def test_a_recipe_without_clients_is_for_another_command():
     with pytest.raises(RecipeError, match="no \\[clients\\] table"):
         load(ROOT / "recipes" / "snip-resnet20-cifar10.toml")
@@ -65,6 +85,10 @@ def test_the_command_runs_a_recipe_and_prints_its_document(recipe, tmp_path, cap
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert "of the simulated clock" in told and "report:" in told
+    (directory,) = (path.parent for path in (tmp_path / "runs").rglob("result.json"))
+    assert main(["report", str(directory)]) == 0  # the page is drawn again from the document
+    assert capsys.readouterr().out == told
+    assert "Time to accuracy" in (directory / "report.html").read_text(encoding="utf-8")
     assert main([*arguments, "--set", "rounds.total=3"]) == 2
 
 

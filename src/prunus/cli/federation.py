@@ -49,7 +49,6 @@ def federate(
     """
     from prunus.federated import federate as perform
     from prunus.federated import load
-    from prunus.report.federation import page, sentence
 
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load(recipe, overrides)
@@ -64,12 +63,18 @@ def federate(
     if json:
         print_json(done.document)
         return
-    shown = page(done.document)
-    columns = ("of the final accuracy", "accuracy", "round", "simulated clock", "bytes")
-    rows = [[str(value) for value in row.values()] for row in shown["reached"]]
-    print_table(done.document["title"], columns, rows)
-    print(sentence(done.document))
+    print_times(done.document)
     print(f"report: {done.directory / 'report.html'}")
+
+
+def print_times(document: Mapping[str, Any]) -> None:
+    """Print when a federation reached which accuracy, and what came out, in a sentence."""
+    from prunus.report.federation import page, sentence
+
+    columns = ("of the final accuracy", "accuracy", "round", "simulated clock", "bytes")
+    rows = [[str(value) for value in row.values()] for row in page(document)["reached"]]
+    print_table(document["title"], columns, rows)
+    print(sentence(document))
 
 
 @contextmanager
