@@ -16,10 +16,10 @@ TIERS = [
     {"training"},
     {"methods", "zoo", "deploy", "tracking"},
     {"pruning", "saving"},
-    {"federated", "integrations"},
+    {"integrations"},
     {"recipe"},
     {"run", "report"},
-    {"study"},
+    {"study", "federated"},
     {"cli", "demo"},
 ]
 RANK = {name: rank for rank, names in enumerate(TIERS) for name in names}

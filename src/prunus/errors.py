@@ -55,3 +55,7 @@ class ExportError(PrunusError):
 
 class InferenceError(PrunusError):
     """A runtime cannot run a network, or not with the numbers that were asked for."""
+
+
+class WireError(PrunusError):
+    """What another participant sent is damaged, does not fit the network, or is not plausible."""

@@ -22,10 +22,9 @@ from prunus.run import run
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+OTHERS = {"[study]", "[tune]", "[clients]"}  # tests/study and tests/federated have these
 RECIPES = [
-    f
-    for f in sorted(FOLDER.glob("*.toml"))
-    if not {"[study]", "[tune]"} & {*f.read_text("utf-8").split()}
+    f for f in sorted(FOLDER.glob("*.toml")) if not OTHERS & set(f.read_text("utf-8").split())
 ]
 LENGTHS = ("method", "train", "finetune")
 BATCHES = 2

@@ -81,6 +81,8 @@ def test_scores_are_float32_one_per_unit_and_change_nothing(net, groups, name, d
         groups = Unstructured().groups(trace(net, X.to(dtype)))
     if name == "learned":
         given = replace(given, learned={group.name: torch.rand(group.size) for group in groups})
+    if hasattr(CRITERIA[name], "gathers"):
+        given = replace(given, gathered={n: torch.ones_like(w) for n, w in given.weights.items()})
     before = {key: value.clone() for key, value in given.weights.items()}
     state = torch.get_rng_state()
     scores = CRITERIA[name]().score(groups, given)

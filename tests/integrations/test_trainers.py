@@ -170,7 +170,7 @@ def test_hugging_face_counts_the_batches_of_an_epoch(loader, accumulated, end):
             begin(train_dataloader=loader)
         return
     begin(train_dataloader=loader)
-    assert callback.pruner._timeline.end == end
+    assert callback.pruner.timeline.end == end
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -8,7 +8,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from prunus import __version__, errors
-from prunus.cli import networks, packed, runs, studies, tables, tuning
+from prunus.cli import federation, networks, packed, runs, studies, tables, tuning
 from prunus.cli.bench import bench
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -35,6 +35,7 @@ for command in (
     studies.study,
     studies.advise,
     tuning.tune,
+    federation.federate,
     networks.shrink,
     networks.inspect,
     networks.export,

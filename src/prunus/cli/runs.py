@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from prunus.cli.federation import print_times
 from prunus.cli.show import Json, Logs, announce, print_arms, print_json, told
 
 
@@ -101,7 +102,7 @@ def report(run_directory: Path, /, *, json: Json = False) -> None:
         json: Print the result document as JSON.
     """
     from prunus.files import read_json
-    from prunus.report import write_report
+    from prunus.report import write_federation, write_report
 
     path = run_directory / "result.json"
     if not path.is_file():
@@ -111,9 +112,10 @@ def report(run_directory: Path, /, *, json: Json = False) -> None:
         )
     document = read_json(path)
     page = run_directory / "report.html"
-    write_report(document, page)
+    federated = "time_to_accuracy" in document
+    (write_federation if federated else write_report)(document, page)
     if json:
         print_json(document)
         return
-    print_arms(document)
+    (print_times if federated else print_arms)(document)
     print(f"report: {page}")

@@ -7,6 +7,9 @@ from prunus.criteria.base import Anchored as Anchored
 from prunus.criteria.base import Criterion as Criterion
 from prunus.criteria.base import Evidence as Evidence
 from prunus.criteria.calibration import Calibration as Calibration
+from prunus.criteria.gathered import GatheredConnection as GatheredConnection
+from prunus.criteria.gathered import Gathering as Gathering
+from prunus.criteria.gathered import RiskReduction as RiskReduction
 from prunus.criteria.geometry import MedianDistance as MedianDistance
 from prunus.criteria.gradient import Connection as Connection
 from prunus.criteria.gradient import Curvature as Curvature
@@ -41,4 +44,6 @@ CRITERIA: dict[str, type[Criterion]] = {
     "scale": Scale,
     "drop_grow": DropGrow,
     "learned": Learned,
+    "risk_reduction": RiskReduction,
+    "gathered_connection": GatheredConnection,
 }

@@ -55,6 +55,8 @@ class Evidence:
             Zero for masked weights, unless the criterion has a true attribute `dense_gradients`.
         learned: Group name -> one float per unit, where the masking has learned them.
         anchor: What an `Anchored` criterion measured before the first decision.
+        gathered: Parameter name -> what training has summed up since the last decision, over steps
+            and participants, where the criterion has an attribute `gathers` that says what.
         track: Shows how far work is that takes long.
     """
 
@@ -68,6 +70,7 @@ class Evidence:
     gradients_now: Mapping[str, Tensor] = field(default_factory=dict)
     learned: Scores = field(default_factory=dict)
     anchor: Mapping[str, Tensor] = field(default_factory=dict)
+    gathered: Mapping[str, Tensor] = field(default_factory=dict)
     track: Track = untracked
 
     def losses(

@@ -22,6 +22,7 @@ from prunus.methods.lottery import lottery as lottery
 from prunus.methods.magnitude import magnitude as magnitude
 from prunus.methods.movement import movement as movement
 from prunus.methods.obd import obd as obd
+from prunus.methods.prunefl import prunefl as prunefl
 from prunus.methods.regression import regression as regression
 from prunus.methods.rigl import rigl as rigl
 from prunus.methods.set import set_ as set_

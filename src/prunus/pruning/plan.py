@@ -166,6 +166,7 @@ class Plan:
         progress: float = 0.0,
         learned: Scores | None = None,
         anchor: Mapping[str, Tensor] | None = None,
+        gathered: Mapping[str, Tensor] | None = None,
     ) -> Decision:
         """Choose what stays when `share` of the target's metric is to be removed.
 
@@ -177,6 +178,7 @@ class Plan:
             progress: How much of the schedule is over, in [0, 1].
             learned: What the masking has learned of each unit.
             anchor: What `anchor` returned before the first decision.
+            gathered: What training has summed up since the last decision.
         """
         rounds = self.method.rounds if self.target is not None else 1
         masked, patch = model if rounds == 1 else copy_sliced(model, {}), dict[str, Tensor]()
@@ -187,6 +189,7 @@ class Plan:
             progress=progress,
             learned=learned or {},
             anchor=anchor or {},
+            gathered=gathered or {},
         )
         for k in self.track(range(1, rounds + 1), "rounds") if rounds > 1 else (1,):
             now = 1 - (1 - share) ** (k / rounds)

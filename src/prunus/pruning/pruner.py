@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunus.criteria import Calibration
+from prunus.criteria import Calibration, Gathering
 from prunus.errors import CheckpointError, TargetError
 from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
@@ -88,6 +88,8 @@ class Pruner:
         keep: The decision as it is.
         steps: Optimizer steps made.
         rewinding: The trainings of a method that rewinds.
+        gathering: What training has summed up since the last decision, for methods that look at it.
+        timeline: When the mask is updated.
     """
 
     def __init__(
@@ -116,13 +118,15 @@ class Pruner:
         self.keep: Keep = {}
         self.steps = 0
         self._anchor: dict[str, Tensor] = {}
+        form = getattr(self.plan.method.criterion, "gathers", None)
+        self.gathering = None if form is None else Gathering(form)
         self._finished = False
-        self._timeline = self.plan.method.timeline(steps_per_epoch)
-        self.rewinding = Rewinding(model, self.plan.method.rewind, self._timeline)
+        self.timeline = self.plan.method.timeline(steps_per_epoch)
+        self.rewinding = Rewinding(model, self.plan.method.rewind, self.timeline)
         self._generator = torch.Generator().manual_seed(seed)
         self._masking = self._applied()
         self._parameters = dict(model.named_parameters())
-        if self._timeline.due(0):
+        if self.timeline.due(0):
             self._update(None)
 
     def _aimed(self, progress: bool) -> float:
@@ -144,7 +148,7 @@ class Pruner:
                 self.plan.groups,
                 self.plan.target,
                 self._generator,
-                self._timeline.end,
+                self.timeline.end,
                 self.example,
                 self._needs_gradients,
             )
@@ -155,9 +159,22 @@ class Pruner:
         """The mask as it is now, over every parameter and channel-carrying buffer."""
         return self.plan.mask(self.keep)
 
+    def adopt(self, mask: Mask) -> None:
+        """Take up a mask that was found elsewhere; what the method decides later replaces it.
+
+        Args:
+            mask: Parameter name -> bool; covers what the method prunes.
+        """
+        self.keep = {group.name: group.gather(mask).any(dim=1) for group in self.plan.groups}
+        self._masking.set(self.mask)
+
+    def detach(self) -> None:
+        """Let go of the network before the schedule ends; its masked weights are zero."""
+        self._masking.detach()
+
     def penalty(self) -> Tensor | float:
         """Return what the method adds to the loss until its schedule ends; 0.0 for most methods."""
-        if self.steps >= self._timeline.end:
+        if self.steps >= self.timeline.end:
             return 0.0
         penalty, own = self.plan.method.penalty, self._masking.penalty()
         return own if penalty is None else own + penalty.value(self.plan.groups, self._parameters)
@@ -180,9 +197,12 @@ class Pruner:
     def hold(self, optimizer: Optimizer | None = None, *, scale: float = 1.0) -> None:
         """Count an optimizer step and keep masked weights at zero; arguments as for `step`."""
         penalty = self.plan.method.penalty
-        rates = self._rates(optimizer) if self.steps < self._timeline.end else {}
-        if penalty is not None and self.steps < self._timeline.end:
+        rates = self._rates(optimizer) if self.steps < self.timeline.end else {}
+        if penalty is not None and self.steps < self.timeline.end:
             penalty.shrink(self.plan.groups, self._parameters, rates)
+        if self.gathering is not None and self._gathers():
+            own = {n: p.grad / scale for n, p in self._parameters.items() if p.grad is not None}
+            self.gathering.add(own)
         self.steps += 1
         rate = max(rates.values(), default=None)
         self._masking.apply(rate, scale)  # first: the optimizer has moved what was masked
@@ -191,13 +211,13 @@ class Pruner:
     def update(self, optimizer: Optimizer | None = None) -> None:
         """Update the mask if it is due after the step that was held."""
         self.rewinding.rewound = None
-        if self._timeline.due(self.steps) and not self._finished:
+        if self.timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
 
     @property
     def rewinds(self) -> bool:
         """Whether `update` now sends training back."""
-        due = self._timeline.due(self.steps) and not self._finished
+        due = self.timeline.due(self.steps) and not self._finished
         return due and self.plan.method.rewind is not None
 
     @property
@@ -231,9 +251,9 @@ class Pruner:
             raise ValueError(
                 "finish was called before; make a new Pruner to prune the result again."
             )
-        if self.steps < self._timeline.end:
+        if self.steps < self.timeline.end:
             raise TargetError(
-                f"the schedule ends after {self._timeline.end} steps, but only {self.steps} were "
+                f"the schedule ends after {self.timeline.end} steps, but only {self.steps} were "
                 "made; train on, or give the method an earlier end."
             )
         self._masking.detach()
@@ -261,7 +281,9 @@ class Pruner:
         aimed = {"target": target.value} if timed and target is not None else {}
         generator = self._generator.get_state()
         counted = {"steps": self.steps, **aimed}
-        return {**counted, "generator": generator, **kept, **anchor, **own, **again}
+        sums = {} if self.gathering is None else self.gathering.sums
+        summed = {f"gathered.{name}": value.clone() for name, value in sums.items()}
+        return {**counted, "generator": generator, **kept, **anchor, **own, **again, **summed}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
@@ -284,15 +306,18 @@ class Pruner:
         self._generator.set_state(state["generator"])
         self.keep = {name: keep.bool() for name, keep in _part(state, "keep.").items()}
         self._anchor = _part(state, "anchor.")
+        if self.gathering is not None:
+            self.gathering.clear()
+            self.gathering.merge(_part(state, "gathered."))
         self._masking.load(self.mask)
         self._masking.load_state(_part(state, "masking."))
         self.rewinding.load_state(_part(state, "rewinding."))
-        if self.steps >= self._timeline.end:
+        if self.steps >= self.timeline.end:
             self._masking.settle()
 
     def _update(self, optimizer: Optimizer | None) -> None:
-        share = self._timeline.amount(self.steps, self.plan.removed)
-        progress = self._timeline.progress(self.steps)
+        share = self.timeline.amount(self.steps, self.plan.removed)
+        progress = self.timeline.progress(self.steps)
         self._anchor = self._anchor or self.plan.anchor(self.model, self._generator)
         decision = self.plan.decide(
             self.model,
@@ -302,14 +327,17 @@ class Pruner:
             progress,
             self._masking.scores(),
             self._anchor,
+            self.gathering.sums if self.gathering is not None else None,
         )
+        if self.gathering is not None:
+            self.gathering.clear()
         device = next((p.device for p in self._parameters.values()), torch.device("cpu"))
         decision = agreed(decision, device)
         self.keep = decision.keep
         mend(self.model, decision.patch)
         self.rewinding.go_back(self._density(), optimizer)
         self._masking.set(self.mask, optimizer)
-        if self.steps >= self._timeline.end:
+        if self.steps >= self.timeline.end:
             self._masking.settle()
 
     def _rates(self, optimizer: Optimizer | None) -> dict[str, float]:
@@ -328,7 +356,13 @@ class Pruner:
     def _needs_gradients(self) -> bool:
         """Say whether the next update looks at gradients of masked weights."""
         looks = getattr(self.plan.method.criterion, "dense_gradients", False)
-        return looks and self._timeline.due(self.steps + 1) and not self._finished
+        looks = looks and self.timeline.due(self.steps + 1) and not self._finished
+        return looks or self._gathers()
+
+    def _gathers(self) -> bool:
+        """Say whether the gradients of the step under way are summed up."""
+        wanted = self.gathering is not None and self.steps < self.timeline.end
+        return wanted and not self._finished
 
     def _density(self) -> float:
         kept = sum(int(keep.sum()) for keep in self.keep.values())

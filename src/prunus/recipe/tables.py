@@ -3,10 +3,10 @@
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -97,16 +97,17 @@ class MethodChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    table: ClassVar[Mapping[str, Callable[..., Method]]] = METHODS
     name: str
 
     @model_validator(mode="after")
     def _builds(self) -> "MethodChoice":
-        if self.name not in METHODS:
+        if self.name not in self.table:
             raise ValueError(
-                f"method '{self.name}' is unknown.{did_you_mean(self.name, METHODS)} Known are "
-                f"{', '.join(METHODS)}."
+                f"method '{self.name}' is unknown.{did_you_mean(self.name, self.table)} Known are "
+                f"{', '.join(self.table)}."
             )
-        known = list(inspect.signature(METHODS[self.name]).parameters)
+        known = list(inspect.signature(self.table[self.name]).parameters)
         for key in self.arguments:
             if key not in known:
                 raise ValueError(
@@ -129,13 +130,13 @@ class MethodChoice(BaseModel):
         Raises:
             ValueError: An argument is of the wrong type or out of range.
         """
-        return _typed(self.name)(**self.arguments)
+        return _typed(self.table[self.name])(**self.arguments)
 
 
 @cache
-def _typed(name: str) -> Callable[..., Method]:
+def _typed(make: Callable[..., Method]) -> Callable[..., Method]:
     """Return what makes a method, with its arguments held to their types: text has others."""
-    return validate_call(METHODS[name])
+    return validate_call(make)
 
 
 class Distil(Table):

@@ -2,6 +2,7 @@
 
 from prunus.report.html import (
     write_bench,
+    write_federation,
     write_inspection,
     write_report,
     write_search,
@@ -18,6 +19,7 @@ __all__ = [
     "inspection",
     "levels_table",
     "write_bench",
+    "write_federation",
     "write_inspection",
     "write_report",
     "write_search",

@@ -12,12 +12,15 @@ _ROW = 19  # pixels per layer
 _NUMBERS = 70  # pixels right of the longest bar, for "1024/2048"
 
 
-def curves(records: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Any:
+def curves(
+    records: Mapping[str, Sequence[Mapping[str, Any]]], key: str, axis: str | None = None
+) -> Any:
     """Draw one quantity of every arm over training.
 
     Args:
         records: Arm -> its records, in order.
         key: Name of the quantity, such as "val_accuracy".
+        axis: What it is drawn over; None for "epoch" where all records know it, else "step".
 
     Returns:
         The figure as JSON values, or None if no record has the quantity.
@@ -29,9 +32,9 @@ def curves(records: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Any:
     known = {name: rows for name, rows in known.items() if rows}
     if not known:
         return None
-    axis = "step"
-    if all(record.get("epoch") is not None for rows in known.values() for record in rows):
-        axis = "epoch"
+    if axis is None:
+        every = [record for rows in known.values() for record in rows]
+        axis = "epoch" if all(record.get("epoch") is not None for record in every) else "step"
     figure = go.Figure(
         [
             go.Scatter(
@@ -45,8 +48,9 @@ def curves(records: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Any:
         ]
     )
     figure.update_layout(height=320, hovermode="x unified")
-    figure.update_xaxes(title=axis)
-    figure.update_yaxes(tickformat=".0%" if "accuracy" in key else None)
+    figure.update_xaxes(title=axis.replace("_", " "))
+    share = "accuracy" in key or key == "density"
+    figure.update_yaxes(tickformat=".0%" if share else None)
     return values(figure)
 
 

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from prunus.files import write_text
 from prunus.pruning import Sensitivity
 from prunus.recipe import leaves
-from prunus.report import bench, figures, quantities, study, tickets, tune
+from prunus.report import bench, federation, figures, quantities, study, tickets, tune
 from prunus.report.graph import draw
 from prunus.report.headline import aim, equality, headline, reached, speed
 from prunus.report.inspection import REMOVABLE, Inspection, Reason
@@ -139,6 +139,27 @@ def write_search(document: Mapping[str, Any], path: Path | str) -> None:
     write_text(path, template.render(**tune.page(document), plotly=Markup(get_plotlyjs())))
 
 
+def write_federation(document: Mapping[str, Any], path: Path | str) -> None:
+    """Write the page of a federated run, atomically.
+
+    Args:
+        document: What its `result.json` holds. Text in it is shown as it is, never as HTML.
+        path: Where to; usually ends in `.html`.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    template = _TEMPLATES.get_template("federation.html")
+    shown = federation.page(document)
+    recipe = _written(document["recipe"])
+    write_text(path, template.render(**shown, recipe=recipe, plotly=Markup(get_plotlyjs())))
+
+
+def _written(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return each key of a recipe and its value as text."""
+    return [(n, json.dumps(x, ensure_ascii=False, default=str)) for n, x in leaves(recipe)]
+
+
 _QUALITY = ("accuracy", "mean_iou", "perplexity")
 
 
@@ -172,10 +193,7 @@ def _page(result: Mapping[str, Any]) -> str:
         latency=_facts(result.get("latency")),
         delivered=delivered_grid(result.get("delivered") or ()),
         environment=_facts(result.get("environment")),
-        recipe=[
-            (name, json.dumps(value, ensure_ascii=False, default=str))
-            for name, value in leaves(result.get("recipe") or {})
-        ],
+        recipe=_written(result.get("recipe") or {}),
         plotly=Markup(get_plotlyjs()) if any(charts.values()) else None,
     )
 

@@ -183,6 +183,23 @@ class ArrayData:
             }
         return other
 
+    def holding_out(self, share: float) -> "ArrayData":
+        """Return data with a share of the training samples, at random, as the validation split.
+
+        Args:
+            share: In [0, 1), rounded down to whole samples.
+        """
+        members = self._members["train"]
+        order = members[torch.randperm(len(members), generator=generator(self.seed))]
+        count = int(share * len(members))
+        other = copy(self)
+        other._members = self._members | {
+            "train": order[count:].sort().values,
+            "val": order[:count].sort().values,
+        }
+        other._samples = self._samples | {"val": self._samples["train"]}
+        return other
+
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's batches from `start` on; see `Data`."""
         samples, labels = self._samples["train"]

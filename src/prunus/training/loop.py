@@ -114,7 +114,9 @@ def fit(
             objective=objective,
             watch=watch,
             files=files,
-            made_by=provenance(
+            made_by={}
+            if files is None  # described for a checkpoint only
+            else provenance(
                 model,
                 data,
                 **settings.model_dump(mode="json"),

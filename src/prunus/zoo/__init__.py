@@ -1,7 +1,7 @@
 """The papers' networks and data, by name."""
 
 from prunus.zoo.datasets import DATASETS, LOCAL, check_dataset, dataset
-from prunus.zoo.federation import clients
+from prunus.zoo.federation import clients, divided
 from prunus.zoo.frankle_conv import FrankleConv
 from prunus.zoo.lenet import LeNet5, LeNet300
 from prunus.zoo.mobilenet_v1 import MobileNetV1
@@ -44,6 +44,7 @@ __all__ = [
     "check_network",
     "clients",
     "dataset",
+    "divided",
     "example",
     "load_weights",
     "network",

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from prunus.training.data import ArrayData, Data
 from prunus.zoo import omniglot, shakespeare
 from prunus.zoo.datasets import DATASETS, local_folder
@@ -41,6 +44,44 @@ def clients(
     folder, load = _CLIENTS[name, by]
     found = load(local_folder(name, folder, root), batch_size=batch_size, seed=seed)
     return dict(found)
+
+
+def divided(
+    data: ArrayData, count: int, *, alpha: float | None = None, seed: int = 0
+) -> dict[str, ArrayData]:
+    """Divide training samples among clients by chance; all keep the other splits.
+
+    Source: the unequal division is that of Hsu, Qi and Brown, 2019, arXiv:1909.06335, section 3, by
+    classes rather than by clients, so that every sample belongs to one client.
+
+    Args:
+        data: With one label per sample.
+        count: Number of clients; those that get no samples are left out.
+        alpha: Each class is divided in proportions of a symmetric Dirichlet distribution with this
+            parameter; None divides all samples equally.
+        seed: Of the division.
+
+    Raises:
+        ValueError: There are more clients than samples.
+    """
+    labels = data.train_labels
+    if not 1 <= count <= len(labels):
+        raise ValueError(f"count must be in [1, {len(labels)}], the training samples, got {count}.")
+    chance = np.random.default_rng([seed, count])
+    owner = np.arange(len(labels)) % count
+    if alpha is None:
+        chance.shuffle(owner)
+    else:
+        for label in range(data.classes):
+            own = np.flatnonzero(labels.numpy() == label)
+            ends = np.cumsum(chance.dirichlet([alpha] * count))[:-1] * len(own)
+            owner[chance.permutation(own)] = np.searchsorted(ends, np.arange(len(own)), "right")
+    digits = len(str(count - 1))
+    return {
+        f"{k:0{digits}}": data.with_training(mine, name=f"{data.name} client {k}")
+        for k in range(count)
+        if len(mine := torch.from_numpy(np.flatnonzero(owner == k)))
+    }
 
 
 def _mnist_writers(folder: Path, *, batch_size: int, seed: int) -> Mapping[str, Data]:

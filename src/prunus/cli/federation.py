@@ -1,0 +1,108 @@
+"""`prunus federate`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from prunus.cli.show import Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from prunus.federated.execute import Tell
+
+
+def federate(
+    recipe: Path,
+    /,
+    *,
+    changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    seed: int | None = None,
+    directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
+    app: Path | None = None,
+    nodes: int = 1,
+    timeout: float = 600.0,
+    json: Json = False,
+) -> None:
+    """Train and prune one network on data that stay with their clients, all in this process.
+
+    What would travel is written and read as it would be, and counted; a clock shows what the rounds
+    would take on the devices of a time model. A run that was stopped at any moment goes on when the
+    same command is given again.
+
+    ```
+    prunus federate recipes/prunefl-mnist.toml
+    prunus federate recipes/prunefl-mnist.toml --set rounds.total=200 --set method.end=150it
+    prunus federate recipes/prunefl-mnist.toml --app edge --nodes 3    # over machines: docs/how-to
+    ```
+
+    Args:
+        recipe: A TOML file with a [clients] table.
+        changes: Change one key of the recipe, as table.key=value; may be given again.
+        seed: Instead of the recipe's.
+        directory: The run is kept in DIR/NAME-HASH/seed-N.
+        app: Run nothing, but write the app that `flwr run` starts over several machines here.
+        nodes: With --app, for how many nodes the server waits at the beginning.
+        timeout: With --app, seconds that a node may take for a round.
+        json: Print the result document as JSON.
+    """
+    from prunus.federated import federate as perform
+    from prunus.federated import load
+
+    overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load(recipe, overrides)
+    if app is not None:
+        from prunus.federated.app import write_app
+
+        written = write_app(loaded, app, state=directory, nodes=nodes, seconds=timeout)
+        print(f"app: {written.parent}, for `flwr run {written.parent}`")
+        return
+    with _progress(loaded.rounds.total, shown=not json) as tell:
+        done = perform(loaded, directory, tell=tell)
+    if json:
+        print_json(done.document)
+        return
+    print_times(done.document)
+    print(f"report: {done.directory / 'report.html'}")
+
+
+def print_times(document: Mapping[str, Any]) -> None:
+    """Print when a federation reached which accuracy, and what came out, in a sentence."""
+    from prunus.report.federation import page, sentence
+
+    columns = ("of the final accuracy", "accuracy", "round", "simulated clock", "bytes")
+    rows = [[str(value) for value in row.values()] for row in page(document)["reached"]]
+    print_table(document["title"], columns, rows)
+    print(sentence(document))
+
+
+@contextmanager
+def _progress(total: int, *, shown: bool) -> "Iterator[Tell]":
+    """Draw on standard error how many rounds are done, and the last accuracy and density."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    if not shown:
+        yield lambda record: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        Remaining(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("rounds", total=total, words="")
+        accuracy = ""
+
+        def tell(record: Mapping[str, Any]) -> None:
+            nonlocal accuracy
+            if record.get("accuracy") is not None:
+                accuracy = f"test {record['accuracy']:.2%} "
+            words = f"{accuracy}density {record['density']:.1%}"
+            progress.update(bar, completed=record["round"], words=words)
+
+        yield tell

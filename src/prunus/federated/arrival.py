@@ -1,0 +1,107 @@
+"""What a client sent, checked before anything is done with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from prunus.errors import WireError
+from prunus.federated.packet import Packet
+from prunus.federated.sums import unsealed
+from prunus.federated.wire import Layout, Precision
+from prunus.types import Mask
+
+
+class Refused(WireError):
+    """An update that is not taken in.
+
+    Args:
+        reason: "malformed", "version", "dtype", "shape", "not finite" or "norm".
+        text: What is wrong with it.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Update:
+    """A client's weights after a round.
+
+    Attributes:
+        tensors: Name -> float32, zero where nothing is kept.
+        loss: Its mean loss while it trained.
+        seconds: That took so long there.
+        gathered: Parameter name -> what it has summed up; empty where it was not asked.
+    """
+
+    tensors: Mapping[str, Tensor]
+    loss: float
+    seconds: float
+    gathered: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """Checks updates of one round against what was sent out.
+
+    Args:
+        layout: Of the network.
+        mask: What is kept.
+        version: Of the mask.
+        before: The values that were sent, the norm of which bounds the update's.
+        precision: In which values are to come.
+        bound: Most that an update may move: its L2 norm over that of `before`.
+        sums: Of the sums that are to come with it; None for none.
+        signed: Whether those may be negative.
+    """
+
+    layout: Layout
+    mask: Mask
+    version: int
+    before: Mapping[str, Tensor]
+    precision: Precision
+    bound: float
+    sums: Layout | None = None
+    signed: bool = False
+
+    def opened(self, packet: Packet) -> Update:
+        """Return the update in a packet.
+
+        Raises:
+            Refused: It must not be averaged.
+        """
+        try:
+            version, precision = packet.get("version", int), packet.get("precision", str)
+            loss, seconds = packet.get("loss", float), packet.get("seconds", float)
+            values = packet.part("values")
+        except WireError as error:
+            raise Refused("malformed", str(error)) from error
+        if version != self.version:
+            raise Refused("version", f"the mask is version {self.version}, got {version}.")
+        if precision != self.precision:
+            raise Refused("dtype", f"values must come in {self.precision}, got {precision!r}.")
+        try:
+            tensors = self.layout.tensors(values, self.mask, self.precision)
+            gathered = {} if self.sums is None else unsealed(packet, self.sums)
+        except WireError as error:
+            raise Refused("shape", str(error)) from error
+        if not all(bool(x.isfinite().all()) for x in (*tensors.values(), *gathered.values())):
+            raise Refused("not finite", "a value is not finite.")
+        if not self.signed and any(bool((x < 0).any()) for x in gathered.values()):
+            raise Refused("malformed", "a sum of squares is negative.")
+        self._check_norm(tensors)
+        return Update(tensors, loss, seconds, gathered)
+
+    def _check_norm(self, tensors: Mapping[str, Tensor]) -> None:
+        moved = _norm({name: x - self.before[name] for name, x in tensors.items()})
+        most = self.bound * _norm(self.before)
+        if moved > most:
+            raise Refused("norm", f"the weights moved by {moved:.3g}, at most {most:.3g} may be.")
+
+
+def _norm(tensors: Mapping[str, Tensor]) -> float:
+    squares = [x.double().square().sum() for x in tensors.values()]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

@@ -1,0 +1,202 @@
+"""What a client does when the server asks: train, judge, or prune alone."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunus.criteria import Gathering
+from prunus.errors import TrainingError, WireError
+from prunus.federated.initial import prune_alone
+from prunus.federated.packet import Packet
+from prunus.federated.samples import OnlyTraining, sample_count
+from prunus.federated.sums import sealed
+from prunus.federated.task import Task
+from prunus.federated.wire import give, tensors_of
+from prunus.masking import Hard
+from prunus.training import Data, evaluate, fit
+from prunus.training.data import Split
+from prunus.types import Mask
+
+
+@dataclass
+class Memory:
+    """What a client keeps between messages; it may be lost at any time.
+
+    Attributes:
+        version: Of the structure; -1 for none.
+        structure: Which weights are kept, as `Layout.structure` writes it.
+        sums: What it has summed up and not yet sent.
+    """
+
+    version: int = -1
+    structure: bytes = b""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it as tensors."""
+        held = {f"sums.{name}": value for name, value in self.sums.items()}
+        structure = torch.from_numpy(np.frombuffer(self.structure, np.uint8).copy())
+        return {"version": torch.tensor(self.version), "structure": structure, **held}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Memory":
+        """Return the memory that `tensors` gave."""
+        sums = {n.removeprefix("sums."): x for n, x in tensors.items() if n.startswith("sums.")}
+        return cls(int(tensors["version"].item()), tensors["structure"].numpy().tobytes(), sums)
+
+
+class _Holding:
+    """Holds a mask while a client trains, and sums up gradients, masked weights' too."""
+
+    def __init__(self, model: nn.Module, mask: Mask, gathers: bool) -> None:
+        self._hard, self._gathers = Hard(model, lambda: gathers), gathers
+        self._hard.set(mask)
+        self._parameters = dict(model.named_parameters())
+        self.sums: dict[str, Tensor] = {}
+
+    def penalty(self) -> float:
+        return 0.0
+
+    @torch.no_grad()
+    def step(self, optimizer: Optimizer) -> None:
+        for name, parameter in self._parameters.items():
+            if self._gathers and parameter.grad is not None:
+                before = self.sums.get(name)
+                grad = parameter.grad.detach().float()
+                self.sums[name] = grad.clone() if before is None else before.add_(grad)
+        self._hard.apply()
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+    def done(self) -> None:
+        self._hard.detach()
+
+
+@dataclass(frozen=True)
+class Client:
+    """One participant.
+
+    Args:
+        name: Among all.
+        data: Its own; they never leave.
+        task: What all of them do.
+    """
+
+    name: str
+    data: Data
+    task: Task
+
+    def answer(self, packet: Packet, memory: Memory) -> Packet:
+        """Do what a packet asks for; `memory` is changed in place.
+
+        Raises:
+            WireError: The packet is damaged or of another network.
+        """
+        if packet.kind == "describe":
+            samples = sample_count(self.data)
+            return Packet({"kind": "described", "client": self.name, "samples": samples})
+        if packet.kind == "initial":
+            return self._prune_alone(packet)
+        version = packet.get("version", int)
+        if "structure" in packet.parts:
+            memory.version, memory.structure = version, packet.part("structure")
+        if memory.version != version:
+            return Packet({"kind": "need", "version": version})
+        mask = self.task.layout.mask(memory.structure)
+        values = packet.part("values")
+        give(self.task.model, self.task.layout.tensors(values, mask, self.task.precision))
+        if packet.kind == "evaluate":
+            return self._judge()
+        if packet.kind != "train":
+            raise WireError(f"a packet must ask to train, evaluate or prune, got {packet.kind!r}.")
+        try:
+            return self._train(packet, memory, mask)
+        except (TrainingError, OverflowError) as error:
+            return Packet({"kind": "failed", "reason": str(error)})
+
+    def _train(self, packet: Packet, memory: Memory, mask: Mask) -> Packet:
+        task, round_ = self.task, packet.get("round", int)
+        model = task.model
+        gathers, sends = packet.get("gathers", bool), packet.get("sends", bool)
+        start, steps = (round_ - 1) * task.local_steps, task.local_steps
+        settings = task.train.model_copy(
+            update={
+                "lr": packet.get("lr", float),
+                "start": f"{start}it",
+                "length": f"{start + steps}it",
+                "eval_every": f"{start + steps}it",
+                "checkpoint_every": f"{start + steps}it",
+            }
+        )
+        hook, data = _Holding(model, mask, gathers), OnlyTraining(self.data)
+        begin = time.perf_counter()
+        history = fit(model, data, settings, seed=task.seed_of(round_, self.name), hook=hook)
+        seconds = time.perf_counter() - begin
+        hook.done()
+        header: dict[str, Any] = {
+            "kind": "trained",
+            "version": memory.version,
+            "precision": task.precision,
+            "loss": history.final["train_loss"],
+            "seconds": seconds,
+        }
+        parts = {"values": task.layout.values(tensors_of(model), mask, task.precision)}
+        if gathers and task.gathers is not None:
+            gathering = Gathering(task.gathers)
+            gathering.merge(memory.sums)
+            gathering.add(hook.sums, weight=data.seen)
+            memory.sums = gathering.sums
+        if sends:
+            share = task.evidence_share
+            parts |= sealed(memory.sums, task.sums, mask, task.precision, share)
+            memory.sums = {}
+        return Packet(header, parts)
+
+    def _judge(self) -> Packet:
+        """Evaluate on what the client does not train on, or else on what it has."""
+        own: Split = "test" if self.task.own_tests else "val"
+        split = own if next(self.data.eval_batches(own), None) is not None else "train"
+        found = evaluate(self.task.model, self.data, split)
+        header: dict[str, Any] = {
+            "kind": "evaluated",
+            "split": split,
+            "accuracy": found.accuracy,
+            "loss": found.loss,
+            "count": found.count,
+        }
+        return Packet(header)
+
+    def _prune_alone(self, packet: Packet) -> Packet:
+        task = self.task
+        values = packet.part("values")
+        whole: Mask = {}
+        give(task.model, task.layout.tensors(values, whole, task.precision))
+        begin = time.perf_counter()
+        try:
+            found = prune_alone(task, self.data)
+        except TrainingError as error:
+            return Packet({"kind": "failed", "reason": str(error)})
+        header: dict[str, Any] = {
+            "kind": "pruned",
+            "version": 0,
+            "precision": task.precision,
+            "loss": 0.0,
+            "seconds": time.perf_counter() - begin,
+            "model_seconds": found.seconds,
+            "rounds": found.rounds,
+        }
+        parts = {
+            "structure": task.layout.structure(found.mask),
+            "values": task.layout.values(tensors_of(task.model), found.mask, task.precision),
+        }
+        return Packet(header, parts)

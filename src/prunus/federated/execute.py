@@ -1,0 +1,228 @@
+"""From a recipe to the result of a federated run."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunus import __version__
+from prunus.errors import TrainingError, WireError
+from prunus.federated import checkpoint
+from prunus.federated.client import Client, Memory
+from prunus.federated.conditions import Conditions
+from prunus.federated.document import document
+from prunus.federated.exchange import Exchange, InProcess
+from prunus.federated.federation import Server
+from prunus.federated.packet import Packet
+from prunus.federated.recipe import FederatedRecipe
+from prunus.federated.task import Task, data_of, network_of, server_data
+from prunus.files import read_json, write_json, write_tensors, write_text
+from prunus.pruning import Pruner
+from prunus.report import write_federation
+from prunus.run.document import environment
+from prunus.saving import save
+from prunus.training import Data, evaluate
+from prunus.training.metrics import RecordLog, append_line
+
+Tell = Callable[[Mapping[str, Any]], None]
+"""Called with the record of each round, those of an earlier process first."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A federated run that is done.
+
+    Args:
+        directory: Where its files lie: `result.json`, `report.html`, `mask.safetensors`,
+            `pruned.safetensors` and the records of all rounds.
+        document: What `result.json` holds.
+    """
+
+    directory: Path
+    document: Mapping[str, Any]
+
+
+def federate(
+    recipe: FederatedRecipe,
+    root: Path | str = Path("runs"),
+    *,
+    exchange: Callable[[Task], Exchange] | None = None,
+    tell: Tell = lambda record: None,
+) -> Finished:
+    """Run a federation, or go on with one that was stopped.
+
+    After each round the server's state is written; a run that was killed goes on after the last
+    round that was written. With clients in this process, it ends with the same bits on the CPU.
+    The initial pruning is repeated if it was not over.
+
+    Args:
+        recipe: What to do.
+        root: The folder of all runs.
+        exchange: Makes what carries packets; None for clients in this process.
+        tell: Told of each round.
+
+    Raises:
+        DataError: The data are missing or damaged.
+        CheckpointError: A checkpoint is damaged, or of another run.
+        TargetError: The target cannot be reached.
+        TrainingError: No client can be asked, or the initial pruning failed.
+        EquivalenceError: The network without what was pruned differs from the masked one.
+        OSError: A file cannot be written.
+    """
+    directory = Path(root) / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
+    result = directory / "result.json"
+    if result.exists():
+        for record in (found := read_json(result))["rounds"]:
+            tell(record)
+        return Finished(directory, found)
+    write_text(directory / "recipe.toml", recipe.to_toml())
+    task = Task.of(recipe)
+    carried = exchange(task) if exchange is not None else InProcess(task, data_of(recipe))
+    run = _Run(recipe, directory, task, carried)
+    run.to_the_end(tell)
+    found = run.conclude()
+    write_json(result, found)
+    write_federation(found, directory / "report.html")
+    run.checkpoint.unlink(missing_ok=True)
+    return Finished(directory, found)
+
+
+class _Run:
+    """A federated run between its first and its last round."""
+
+    def __init__(
+        self, recipe: FederatedRecipe, directory: Path, task: Task, exchange: Exchange
+    ) -> None:
+        self.recipe, self.directory, self.task = recipe, directory, task
+        self.checkpoint = directory / "federation.checkpoint.safetensors"
+        self.log = RecordLog(directory / "rounds.jsonl")
+        model = network_of(recipe)
+        pruner = Pruner(model, task.example, task.method, target=recipe.target, seed=recipe.seed)
+        conditions = Conditions(recipe.clients, {}, recipe.seed)
+        self.server = Server(task, model, pruner, exchange, conditions)
+        self.made_by = {
+            "version": __version__,
+            "recipe": recipe.model_dump(mode="json", exclude={"name"}),
+        }
+
+    @cached_property
+    def data(self) -> Data:
+        """What the global network is judged on."""
+        return server_data(self.recipe)
+
+    def to_the_end(self, tell: Tell) -> None:
+        """Do all rounds that are not yet done."""
+        server = self.server
+        self._meet()
+        if checkpoint.restore(server, self.log, self.made_by, self.checkpoint):
+            for record in self.log.records:
+                tell(record)
+        else:
+            self._begin(tell)
+        while server.round < self.recipe.rounds.total:
+            began = time.perf_counter()
+            self._meet()
+            record = server.advance()
+            last = server.round == self.recipe.rounds.total
+            if last or server.round % self.recipe.rounds.evaluate_every == 0:
+                record |= self._judged()
+            self._keep(record, began, tell)
+
+    def _meet(self) -> None:
+        """Ask those who have come since the last round who they are.
+
+        Raises:
+            TrainingError: Nobody has ever answered.
+        """
+        server = self.server
+        there = set(server.exchange.clients())
+        known = set(server.addresses.values())
+        asked = {address: Packet({"kind": "describe"}) for address in sorted(there - known)}
+        for address, answer in (server.exchange.ask(asked) if asked else {}).items():
+            if isinstance(answer, str):
+                continue
+            try:
+                name, samples = answer.get("client", str), answer.get("samples", int)
+            except WireError:  # whoever does not say who it is takes no part
+                continue
+            if server.addresses.get(name) not in there:  # no one takes another's place
+                server.meet(name, address, max(1, samples))
+        if not server.addresses:
+            raise TrainingError("no client answered; start clients first, then the server.")
+
+    def conclude(self) -> dict[str, Any]:
+        """Remove what is pruned, write the networks, and return the result document."""
+        server = self.server
+        names = sorted(server.addresses)
+        count = min(self.recipe.rounds.judged, len(names))
+        chosen = torch.randperm(
+            len(names), generator=torch.Generator().manual_seed(self.recipe.seed)
+        )[:count]
+        fairness = server.judge([names[k] for k in sorted(chosen.tolist())]) if count else {}
+        result = server.pruner.finish()
+        write_tensors(self.directory / "mask.safetensors", result.mask)
+        save(result, self.directory / "pruned.safetensors")
+        return document(
+            self.recipe,
+            self.log.records,
+            server.traffic,
+            fairness,
+            result.report.to_dict(),
+            environment(),
+        )
+
+    def _begin(self, tell: Tell) -> None:
+        """Judge the first network, after one party has pruned it where that is asked."""
+        server, rounds = self.server, 0
+        began = time.perf_counter()
+        if self.recipe.prunes_alone:
+            rounds = self._prune_alone()
+        task = self.task
+        record = {
+            "round": 0,
+            "asked": 0,
+            "averaged": 0,
+            "train_loss": None,
+            "simulated_seconds": server.simulated,
+            "down": server.traffic.down,
+            "up": server.traffic.up,
+            "density": task.density(server.pruner.mask),
+            "reconfigured": True,
+            "layers": server.layers(),
+            "initial_rounds": rounds,
+            **self._judged(),
+        }
+        self._keep(record, began, tell)
+
+    def _prune_alone(self) -> int:
+        server, task = self.server, self.task
+        assert self.recipe.initial is not None
+        packet = server.initial_packet()
+        if self.recipe.initial.where == "client":
+            samples = server.conditions.samples
+            name = max(sorted(samples), key=lambda name: samples[name])
+            server.traffic.down += packet.size
+            answer = server.exchange.ask({server.addresses[name]: packet})
+            return server.start_from(answer.get(server.addresses[name], "no answer"), name)
+        table = self.recipe.clients
+        own = server_data(self.recipe, batch_size=table.batch_size)
+        # a task of its own, since the network of the other is the clients'
+        alone = Client("server", own, replace(task, model=network_of(self.recipe)))
+        return server.start_from(alone.answer(packet, Memory()), None)
+
+    def _judged(self) -> dict[str, float]:
+        found = evaluate(self.server.model, self.data, "test")
+        return found.named(self.data.metric)
+
+    def _keep(self, record: dict[str, Any], began: float, tell: Tell) -> None:
+        """Write a record and the state after it; times of the real clock lie apart."""
+        self.log.append(record)
+        checkpoint.save(self.server, self.log, self.made_by, self.checkpoint)
+        seconds = time.perf_counter() - began
+        times = {"round": record["round"], "seconds": seconds, "clients": self.server.measured}
+        append_line(self.directory / "timings.jsonl", times)
+        tell(record)

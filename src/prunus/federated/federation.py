@@ -1,0 +1,293 @@
+"""The server: rounds of federated averaging in which a pruner decides what is kept."""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.errors import TrainingError, WireError
+from prunus.federated.arrival import Inspector, Refused, Update
+from prunus.federated.conditions import Conditions
+from prunus.federated.exchange import Exchange
+from prunus.federated.packet import Packet
+from prunus.federated.task import Task
+from prunus.federated.wire import give, tensors_of
+from prunus.pruning import Pruner
+
+_BYTES = 8  # of a weight that is received and sent back in float32
+
+
+@dataclass
+class Traffic:
+    """What has travelled and what was not taken in, since the beginning.
+
+    Attributes:
+        down: Bytes to clients.
+        up: Bytes from clients.
+        refused: Reason -> updates.
+        lost: Answers that never came: dropouts and failures of clients.
+        late: Updates after the deadline.
+        needed: How often a client asked for the structure.
+    """
+
+    down: int = 0
+    up: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    late: int = 0
+    needed: int = 0
+
+
+class Server:
+    """All that the server holds, and what it does in a round.
+
+    Args:
+        task: What participants do.
+        model: The global network, trained in place.
+        pruner: Of that network; its steps are rounds.
+        exchange: Carries packets.
+        conditions: Who takes part.
+
+    Attributes:
+        addresses: Client -> its address in the exchange.
+        round: The last round that is over.
+        version: Of the mask; rises when it changes.
+        simulated: Seconds on the simulated clock.
+        traffic: What has travelled.
+        known: Client -> the version of the mask that it has acknowledged.
+        measured: Client -> seconds of the real clock that its training took in the last round.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        pruner: Pruner,
+        exchange: Exchange,
+        conditions: Conditions,
+    ) -> None:
+        self.task, self.model, self.pruner = task, model, pruner
+        self.exchange, self.conditions = exchange, conditions
+        self.addresses: dict[str, str] = {}
+        self.round = self.version = 0
+        self.simulated = 0.0
+        self.traffic = Traffic()
+        self.known: dict[str, int] = {}
+        self.measured: dict[str, float] = {}
+        self._structure = -1, b""
+
+    def meet(self, name: str, address: str, samples: int) -> None:
+        """Take in a client, or one that comes back from elsewhere."""
+        self.addresses[name] = address
+        self.conditions.samples[name] = samples
+        self.known.pop(name, None)
+
+    def advance(self) -> dict[str, Any]:
+        """Do the next round; return its record."""
+        self.round += 1
+        mask = self.pruner.mask
+        weights = self.conditions.participants(self.round)
+        gathers, sends = self._gathers()
+        header = {
+            "kind": "train",
+            "round": self.round,
+            "version": self.version,
+            "lr": self._rate(),
+            "gathers": gathers,
+            "sends": sends,
+        }
+        before = self._sent()
+        gone = self.conditions.dropped(self.round) & weights.keys()
+        answers, bytes_ = self._ask(header, [name for name in weights if name not in gone])
+        inspector = Inspector(
+            self.task.layout,
+            {name: mask[name] for name in self.task.layout.shapes if name in mask},
+            self.version,
+            before,
+            self.task.precision,
+            self.task.recipe.rounds.norm_bound,
+            self.task.sums if sends else None,
+            signed=self.task.gathers != "squares",
+        )
+        training = self.task.training_seconds(mask)
+        per_byte = self.task.time.communication / _BYTES
+        taken = {
+            name: self.conditions.seconds(name, training, per_byte * bytes_[name])
+            for name in answers
+        }
+        updates = self._taken(answers, inspector, taken)
+        self.measured = {name: update.seconds for name, update in updates.items()}
+        lost = len(weights) - len(answers)
+        self.traffic.lost += lost
+        self.simulated += self.conditions.round_seconds(taken, missing=lost > 0)
+        self._average({name: (weights[name], update) for name, update in updates.items()})
+        changed = self._prune(updates, sends)
+        return {
+            "round": self.round,
+            "asked": len(weights),
+            "averaged": len(updates),
+            "train_loss": _mean_loss(weights, updates),
+            "simulated_seconds": self.simulated,
+            "down": self.traffic.down,
+            "up": self.traffic.up,
+            "density": self.task.density(self.pruner.mask),
+            "reconfigured": changed,
+            "layers": self.layers() if changed else None,
+        }
+
+    def layers(self) -> dict[str, float]:
+        """Return the share of weights that each layer keeps."""
+        kept = self.task.kept(self.pruner.mask)
+        return {g.name: n / g.size for g, n in zip(self.task.layers, kept, strict=True)}
+
+    def initial_packet(self) -> Packet:
+        """Return what asks a party to prune alone."""
+        values = self.task.layout.values(tensors_of(self.model), {}, self.task.precision)
+        return Packet({"kind": "initial"}, {"values": values})
+
+    def start_from(self, answer: Packet | str, name: str | None) -> int:
+        """Take over what one party found alone; return the rounds that it trained.
+
+        Args:
+            answer: Its packet.
+            name: The client; None where the server was the party, so that nothing travelled.
+
+        Raises:
+            TrainingError: It could not be done.
+        """
+        if isinstance(answer, str) or answer.kind != "pruned":
+            reason = answer if isinstance(answer, str) else str(answer.header.get("reason"))
+            raise TrainingError(f"the initial pruning by {name or 'the server'} failed: {reason}.")
+        layout = self.task.layout
+        mask = layout.mask(answer.part("structure"))
+        found = Inspector(
+            layout, mask, 0, tensors_of(self.model), self.task.precision, bound=float("inf")
+        ).opened(answer)
+        give(self.model, found.tensors)
+        self.pruner.adopt(mask)
+        self.version += 1
+        if name is not None:
+            self.traffic.up += answer.size
+            sending = self.task.time.communication / _BYTES * answer.size
+            training = answer.get("model_seconds", float)
+            self.simulated += self.conditions.seconds(name, training, sending)
+        return answer.get("rounds", int)
+
+    def judge(self, names: list[str]) -> dict[str, float]:
+        """Return the accuracy of the global network on data of each client's own."""
+        answers, _ = self._ask({"kind": "evaluate", "version": self.version}, names, counted=False)
+        found = {}
+        for name, answer in answers.items():
+            with suppress(WireError):  # one who does not say it is not counted
+                found[name] = answer.get("accuracy", float)
+        return found
+
+    def _ask(
+        self, header: Mapping[str, Any], names: list[str], *, counted: bool = True
+    ) -> tuple[dict[str, Packet], dict[str, int]]:
+        """Send the network to clients; return their answers and the bytes of each, both ways."""
+        mask, layout = self.pruner.mask, self.task.layout
+        own = {name: mask[name] for name in layout.shapes if name in mask}
+        values = {"values": layout.values(tensors_of(self.model), own, self.task.precision)}
+        if self._structure[0] != self.version:
+            self._structure = self.version, layout.structure(own)
+        whole = values | {"structure": self._structure[1]}
+        packets = {
+            name: Packet(header, values if self.known.get(name) == self.version else whole)
+            for name in names
+        }
+        sizes = dict.fromkeys(names, 0)
+        answers: dict[str, Packet] = {}
+        for _ in range(2):  # again, with the structure, those that have lost it
+            found = self.exchange.ask({self.addresses[n]: p for n, p in packets.items()})
+            lacking = []
+            for name, packet in packets.items():
+                answer = found.get(self.addresses[name], "no answer")
+                sizes[name] += packet.size + (0 if isinstance(answer, str) else answer.size)
+                if counted:
+                    self.traffic.down += packet.size
+                    self.traffic.up += 0 if isinstance(answer, str) else answer.size
+                if isinstance(answer, str):
+                    self.known.pop(name, None)
+                elif answer.kind == "need":
+                    lacking.append(name)
+                else:
+                    self.known[name] = self.version
+                    answers[name] = answer
+            if not lacking:
+                break
+            self.traffic.needed += len(lacking)
+            packets = {name: Packet(header, whole) for name in lacking}
+        return answers, sizes
+
+    def _taken(
+        self, answers: Mapping[str, Packet], inspector: Inspector, seconds: Mapping[str, float]
+    ) -> dict[str, Update]:
+        """Return the updates that came in time and are as they should be, in order of names."""
+        deadline = self.conditions.table.deadline
+        updates = {}
+        for name in sorted(answers):
+            if deadline is not None and seconds[name] > deadline:
+                self.traffic.late += 1
+                continue
+            if answers[name].kind == "failed":
+                self.traffic.refused["failed"] += 1
+                continue
+            try:
+                updates[name] = inspector.opened(answers[name])
+            except Refused as refused:
+                self.traffic.refused[refused.reason] += 1
+        return updates
+
+    def _average(self, weighed: Mapping[str, tuple[float, Update]]) -> None:
+        """Give the global network the weighed mean; without updates it stays as it is."""
+        total = sum(weight for weight, _ in weighed.values())
+        mean: dict[str, Tensor] = {}
+        for weight, update in weighed.values():
+            for name, value in update.tensors.items():
+                part = value.double() * (weight / total)
+                mean[name] = mean[name] + part if name in mean else part
+        give(self.model, mean)
+
+    def _prune(self, updates: Mapping[str, Update], sends: bool) -> bool:
+        """Count the round; say whether the mask changed."""
+        gathering = self.pruner.gathering
+        before = self.pruner.mask
+        if gathering is not None and sends:
+            gathering.clear()
+            for update in updates.values():
+                gathering.merge(update.gathered)
+            if not updates:  # nothing to decide by, so the mask stays
+                self.pruner.hold()
+                return False
+        self.pruner.step()
+        after = self.pruner.mask
+        changed = any(not torch.equal(before[name], after[name]) for name in after)
+        self.version += changed
+        return changed
+
+    def _gathers(self) -> tuple[bool, bool]:
+        """Say whether clients sum up gradients in this round, and whether they send them."""
+        if self.pruner.gathering is None:
+            return False, False
+        timeline = self.pruner.timeline
+        sends = timeline.due(self.round)
+        more = self.task.recipe.rounds.evidence == "all" and self.round <= timeline.end
+        return sends or more, sends
+
+    def _rate(self) -> float:
+        rounds, rate = self.task.recipe.rounds, self.task.train.lr
+        past = (self.round - 1) // rounds.lr_every if rounds.lr_every else 0
+        return float(rate * rounds.lr_gamma**past)
+
+    def _sent(self) -> dict[str, Tensor]:
+        return {name: x.float().clone() for name, x in tensors_of(self.model).items()}
+
+
+def _mean_loss(weights: Mapping[str, float], updates: Mapping[str, Update]) -> float | None:
+    total = sum(weights[name] for name in updates)
+    return sum(weights[n] * u.loss for n, u in updates.items()) / total if updates else None

@@ -1,0 +1,125 @@
+"""The methods that a federation prunes by; lengths count rounds, and the server decides."""
+
+from collections.abc import Callable
+
+from prunus.criteria import L1, GatheredConnection, Random
+from prunus.methods import Method, gradual, magnitude, synflow
+from prunus.methods.prunefl import prunefl
+from prunus.schedules import Schedule, iterations
+from prunus.selectors import TopK
+from prunus.selectors.topk import Scope
+from prunus.space import Structured, Unstructured
+from prunus.types import Target
+
+
+def dense() -> Method:
+    """Prune nothing: federated averaging, of McMahan et al., AISTATS 2017, arXiv:1602.05629."""
+    return Method(
+        name="dense",
+        granularity=Unstructured(),
+        criterion=L1(),
+        selector=TopK(),
+        target=Target(density=1.0),
+    )
+
+
+def snip(*, skip: tuple[str, ...] = ()) -> Method:
+    """Remove the connections that the loss depends on least, by all gradients of the first round.
+
+    Args:
+        skip: Shell patterns of parameter names to leave whole.
+    """
+    return Method(
+        name="snip",
+        granularity=Unstructured(skip=skip),
+        criterion=GatheredConnection(),
+        selector=TopK(scope="global"),
+        schedule=Schedule(begin="1it"),
+        target=Target(sparsity=0.9),
+    )
+
+
+def iterative(
+    *, end: str = "5000it", prunings: int = 20, scope: Scope = "layer", skip: tuple[str, ...] = ()
+) -> Method:
+    """Remove the smallest weights in prunings of equal ratio, as PruneFL is compared with.
+
+    Args:
+        end: Round of the last one, half of all in the paper.
+        prunings: How many, evenly spaced.
+        scope: Where weights compete; in each layer in the paper.
+        skip: Shell patterns of parameter names to leave whole.
+
+    Raises:
+        ValueError: There are more prunings than rounds, or they do not come out even.
+    """
+    rounds = iterations(end)
+    if prunings < 1 or rounds % prunings:
+        raise ValueError(f"prunings must divide the {rounds} rounds until the end, got {prunings}.")
+    every = f"{rounds // prunings}it"
+    return Method(
+        name="iterative",
+        granularity=Unstructured(skip=skip),
+        criterion=L1(),
+        selector=TopK(scope=scope),
+        schedule=Schedule(curve="geometric", begin="0it", end=end, every=every),
+        target=Target(sparsity=0.9),
+    )
+
+
+def random(*, scope: Scope = "layer", skip: tuple[str, ...] = ()) -> Method:
+    """Remove weights at random before the first round.
+
+    Args:
+        scope: Where weights compete.
+        skip: Shell patterns of parameter names to leave whole.
+    """
+    return Method(
+        name="random",
+        granularity=Unstructured(skip=skip),
+        criterion=Random(),
+        selector=TopK(scope=scope),
+        target=Target(sparsity=0.9),
+        before_training=True,
+    )
+
+
+def filters(
+    *,
+    begin: str = "0it",
+    end: str = "1000it",
+    every: str = "100it",
+    scope: Scope = "layer",
+    coupled: bool = True,
+) -> Method:
+    """Remove ever more of the filters of smallest L1 norm; in the end they are gone physically.
+
+    Args:
+        begin: Round of the first pruning.
+        end: Of the last one.
+        every: Rounds between prunings.
+        scope: Where filters compete.
+        coupled: Also prune what several layers write into, such as residual sums.
+    """
+    return Method(
+        name="filters",
+        granularity=Structured(coupled=coupled),
+        criterion=L1(),
+        selector=TopK(scope=scope),
+        schedule=Schedule(curve="linear", begin=begin, end=end, every=every),
+        target=Target(sparsity=0.5),
+    )
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "prunefl": prunefl,
+    "dense": dense,
+    "snip": snip,
+    "synflow": synflow,
+    "iterative": iterative,
+    "gradual": gradual,
+    "magnitude": magnitude,
+    "random": random,
+    "filters": filters,
+}
+"""Methods of a federation: those that decide by the server's weights and what clients sum up."""

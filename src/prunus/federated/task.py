@@ -1,0 +1,196 @@
+"""What all participants know: the network, how it is trained, and by what it is pruned."""
+
+import zlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunus import zoo
+from prunus.criteria.gathered import Form
+from prunus.errors import RecipeError
+from prunus.federated.recipe import FederatedRecipe, Initial
+from prunus.federated.wire import Layout, Precision, tensors_of
+from prunus.methods import Method
+from prunus.schedules import iterations
+from prunus.selectors import TIME_MODELS, TimeModel
+from prunus.space import UnitGroup, Unstructured, trace
+from prunus.training import ArrayData, Data, TrainSettings
+from prunus.types import Example, Mask, Target, first_sample
+
+
+@dataclass(frozen=True)
+class Task:
+    """What participants do, made from a recipe alike on every machine.
+
+    Args:
+        recipe: The federated run.
+        model: The network that clients of this process train, one after the other.
+        example: An input of it.
+    """
+
+    recipe: FederatedRecipe
+    model: nn.Module
+    example: Example
+
+    @classmethod
+    def of(cls, recipe: FederatedRecipe) -> "Task":
+        """Return the task of a recipe, with the network as its seed draws it.
+
+        Raises:
+            RecipeError: A network of the user's own comes without the shape of its input.
+        """
+        return cls(recipe, network_of(recipe), _example(recipe))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Of what travels; a mask may be about any tensor."""
+        return Layout.of(self.model, tensors_of(self.model))
+
+    @cached_property
+    def sums(self) -> Layout:
+        """Of what clients sum up."""
+        return Layout.of_sums(self.model, self.layout.masked)
+
+    @property
+    def seed(self) -> int:
+        """The recipe's."""
+        return self.recipe.seed
+
+    @property
+    def train(self) -> TrainSettings:
+        """How a client trains in a round."""
+        return self.recipe.train
+
+    @property
+    def local_steps(self) -> int:
+        """Optimizer steps of a client in a round."""
+        return iterations(self.train.length)
+
+    @property
+    def precision(self) -> Precision:
+        """Of values on the way."""
+        return self.recipe.rounds.precision
+
+    @property
+    def evidence_share(self) -> float:
+        """Share of the masked weights whose sums are sent."""
+        return self.recipe.rounds.evidence_share
+
+    @property
+    def initial(self) -> Initial | None:
+        """How one party prunes alone before."""
+        return self.recipe.initial
+
+    @property
+    def target(self) -> Target | None:
+        """How small."""
+        return self.recipe.target
+
+    @property
+    def own_tests(self) -> bool:
+        """Whether each client has test samples of its own."""
+        return self.recipe.clients.by == "role"
+
+    @cached_property
+    def time(self) -> TimeModel:
+        """How long a round takes a client."""
+        batch = self.recipe.clients.batch_size
+        return replace(TIME_MODELS[self.recipe.time], steps=self.local_steps, samples=batch)
+
+    @cached_property
+    def method(self) -> Method:
+        """The method that the server prunes by."""
+        return self.recipe.build(self.time)
+
+    @property
+    def gathers(self) -> Form | None:
+        """What clients sum up for it, if anything."""
+        form: Form | None = getattr(self.method.criterion, "gathers", None)
+        return form
+
+    @cached_property
+    def layers(self) -> list[UnitGroup]:
+        """The weights, layer by layer, by which time and density are reckoned."""
+        return Unstructured().groups(trace(self.model, self.example))
+
+    def kept(self, mask: Mask) -> list[int]:
+        """Return how many weights of each layer are kept."""
+        return [
+            int(mask[layer.name].count_nonzero()) if layer.name in mask else layer.size
+            for layer in self.layers
+        ]
+
+    def density(self, mask: Mask) -> float:
+        """Return the share of weights that is kept."""
+        return sum(self.kept(mask)) / sum(layer.size for layer in self.layers)
+
+    def training_seconds(self, mask: Mask) -> float:
+        """Return what the time model says of one round's local steps."""
+        return self.time.training_seconds(self.layers, self.kept(mask))
+
+    def seed_of(self, round_: int, name: str) -> int:
+        """Return the seed of what a client draws in a round."""
+        key = (self.seed, round_, zlib.crc32(name.encode()))
+        return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def network_of(recipe: FederatedRecipe) -> nn.Module:
+    """Return the network as the recipe's seed draws it, or with the weights that it names."""
+    model = recipe.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if model.factory is not None:
+            network = zoo.user_network(model.factory, model.options)
+        else:
+            network = zoo.network(str(model.name), **model.options)
+    if model.weights is not None:
+        zoo.load_weights(network, model.weights)
+    return network
+
+
+def data_of(recipe: FederatedRecipe) -> dict[str, Data]:
+    """Return the data of every client by name.
+
+    Raises:
+        DataError: Files are missing or damaged.
+        ValueError: The data cannot be divided so.
+    """
+    table, seed = recipe.clients, recipe.seed
+    found: dict[str, Data]
+    if table.by in ("iid", "dirichlet"):
+        data = zoo.dataset(
+            table.data, batch_size=table.batch_size, val_size=0, seed=seed, root=table.root
+        )
+        if not isinstance(data, ArrayData) or data.metric != "accuracy":
+            raise ValueError(
+                f"{table.data!r} cannot be divided by chance, which needs images with one label "
+                "each; take another `clients.by`."
+            )
+        alpha = table.alpha if table.by == "dirichlet" else None
+        found = dict(zoo.divided(data, table.count, alpha=alpha, seed=seed))
+    else:
+        found = zoo.clients(
+            table.data, by=table.by, batch_size=table.batch_size, seed=seed, root=table.root
+        )
+    return {
+        name: data.holding_out(table.held_out) if isinstance(data, ArrayData) else data
+        for name, data in found.items()
+    }
+
+
+def server_data(recipe: FederatedRecipe, batch_size: int = 200) -> Data:
+    """Return the dataset whose test split judges the global network; raises as `data_of`."""
+    table = recipe.clients
+    return zoo.dataset(table.data, batch_size=batch_size, seed=recipe.seed, root=table.root)
+
+
+def _example(recipe: FederatedRecipe) -> Example:
+    model = recipe.model
+    if model.input is not None:
+        return torch.randn(1, *model.input, generator=torch.Generator().manual_seed(0))
+    if model.name is None:
+        raise RecipeError("a network of your own needs model.input, the shape of one input.")
+    return first_sample(zoo.example(model.name))
