@@ -7,72 +7,67 @@ that, the shares of a pattern are multiplied by one factor. The paper takes them
 `prunus.methods.guided(pattern)` does, and compares over a sweep of sizes.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import nn
 
 from prunus.criteria import Pattern, Random, pattern
+from prunus.files import read_tensors
 from prunus.methods import Method, guided
 from prunus.pruning import Result, prune
+from prunus.recipe import Recipe
 from prunus.run.equal_size import size_of
 from prunus.run.masks import units
+from prunus.run.stages import Done
 from prunus.selectors import TopK
-from prunus.space import Space
+from prunus.space import trace
 from prunus.types import Example, Mask, Target
 
 
-def found(space: Space, method: Method, mask: Mask) -> Pattern:
-    """Return the pattern that a method has left of a network."""
-    granularity = method.granularity
-    return pattern(granularity.groups(space), units(space, granularity, mask))
-
-
-def equal_cost(space: Space, method: Method, mask: Mask, report: Mapping[str, Any]) -> Target:
-    """Return the target that another pruning meets to cost what this one does.
-
-    That is the cost that was aimed at, or, for single weights, their number.
+def found(recipe: Recipe, network: nn.Module, example: Example, pruned: Done) -> Pattern:
+    """Return the pattern that a recipe's method has left of its network.
 
     Args:
-        space: Of the unpruned network.
-        method: What pruned it.
-        mask: What is left.
-        report: On the pruned network, as plain data.
+        recipe: The recipe.
+        network: Its network, with any weights.
+        example: An input.
+        pruned: Its stage `prune`.
     """
-    if report["form"] != "masked":
-        return Target.of(*size_of(report))
-    keep = units(space, method.granularity, mask).values()
-    kept = sum(int(one.sum()) for one in keep)
-    return Target(density=kept / sum(one.numel() for one in keep))
+    granularity, space = recipe.method.build().granularity, trace(network, example)
+    return pattern(granularity.groups(space), units(space, granularity, _mask(pruned)))
 
 
 def shaped(
-    network: nn.Module,
-    example: Example,
-    method: Method,
-    target: Target,
-    given: Pattern | None,
-    seed: int,
+    recipe: Recipe, network: nn.Module, example: Example, pruned: Done, given: Pattern | None
 ) -> Result:
-    """Prune a network to a target by a pattern; without one, the same share of every layer.
+    """Prune a network by a pattern to the cost that a recipe's method has reached.
 
     Args:
-        network: Its weights do not matter, and it stays as it was.
+        recipe: The recipe.
+        network: Its network; its weights do not matter, and it stays as it was.
         example: An input.
-        method: Whose units go.
-        target: How small.
-        given: The pattern.
-        seed: Of the random choice.
+        pruned: Its stage `prune`.
+        given: The pattern; without one, the same share of every layer goes.
 
     Raises:
-        TargetError: The target cannot be reached.
+        TargetError: The cost cannot be reached.
     """
+    granularity = recipe.method.build().granularity
     chosen = Method(
         name="uniform",
-        granularity=method.granularity,
+        granularity=granularity,
         criterion=Random(),
         selector=TopK(scope="layer"),
     )
     if given is not None:
-        chosen = guided(given, granularity=method.granularity, scaled=True)
-    return prune(network, example, method=chosen, target=target, seed=seed)
+        chosen = guided(given, granularity=granularity, scaled=True)
+    report = pruned.result["report"]
+    if report["form"] == "masked":
+        keep = units(trace(network, example), granularity, _mask(pruned)).values()
+        kept = sum(int(one.sum()) for one in keep)
+        target = Target(density=kept / sum(one.numel() for one in keep))
+    else:
+        target = Target.of(*size_of(report))
+    return prune(network, example, method=chosen, target=target, seed=recipe.seed)
+
+
+def _mask(pruned: Done) -> Mask:
+    return read_tensors(pruned.directory / "mask.safetensors")[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus import zoo
-from prunus.criteria import Calibration, Pattern
+from prunus.criteria import Calibration
 from prunus.errors import RecipeError
 from prunus.files import read_tensors, write_tensors
 from prunus.methods import Method
@@ -153,10 +153,13 @@ class Work:
     def _decided(self, model: nn.Module, result: Result, directory: Path) -> dict[str, Any]:
         """Keep what a method made of a network."""
         write_tensors(directory / "mask.safetensors", result.mask)
-        found = self._kept(result.model, directory)
+        return self._kept(result.model, directory) | self._account(model, result)
+
+    def _account(self, model: nn.Module, result: Result) -> dict[str, Any]:
+        """Say what a pruned network costs, and what is left of each layer."""
         space = trace(model, self.example)
-        found |= {"macs": macs(space, result.mask), "kept": shares(space, result.mask)}
-        return found | {"report": result.report.to_dict()}
+        costs = {"macs": macs(space, result.mask), "kept": shares(space, result.mask)}
+        return costs | {"report": result.report.to_dict()}
 
     def recover(self, directory: Path, dense: Done, pruned: Done) -> dict[str, Any]:
         """Train the pruned network on from its surviving weights."""
@@ -213,27 +216,17 @@ class Work:
         self, directory: Path, dense: Done, pruned: Done, arm: str, source: Done | None = None
     ) -> dict[str, Any]:
         """Train from scratch a network as dear as the pruned one, of other widths or mask."""
-        recipe, network = self.recipe, self.network()
-        space, method = trace(network, self.example), recipe.method.build()
-        given = self.pattern(pruned) if arm == "guided" else None
-        if source is not None:
-            given = Work(recipe.source_recipe).pattern(source)
-        report, mask = pruned.result["report"], _tensors(pruned, "mask")
-        target = shapes.equal_cost(space, method, mask, report)
-        made = shapes.shaped(network, self.example, method, target, given, recipe.seed)
+        recipe, network, given = self.recipe, self.network(), None
+        if arm == "guided":
+            given = shapes.found(recipe, network, self.example, pruned)
+        elif source is not None:
+            other = Work(recipe.source_recipe)
+            given = shapes.found(other.recipe, other.network(), other.example, source)
+        made = shapes.shaped(recipe, network, self.example, pruned, given)
         held = made.mask if made.report.form == "masked" else None
-        drawn = norm_weights(network)
-        reinitialise(made.model, recipe.seed, held, norm_weight=drawn)
-        return self._arm(made.model, directory, recipe.starting, held) | {
-            "report": made.report.to_dict(),
-            "macs": macs(space, made.mask),
-            "kept": shares(space, made.mask),
-        }
-
-    def pattern(self, pruned: Done) -> Pattern:
-        """Return the pattern that the method left of the recipe's network."""
-        space = trace(self.network(), self.example)
-        return shapes.found(space, self.recipe.method.build(), _tensors(pruned, "mask"))
+        reinitialise(made.model, recipe.seed, held, norm_weight=norm_weights(network))
+        trained = self._arm(made.model, directory, recipe.starting, held)
+        return trained | self._account(network, made)
 
     def control(
         self,
