@@ -16,9 +16,9 @@ import tiny
 from prunus import zoo
 from prunus.cli import main
 from prunus.files import write_tensors
-from prunus.run import work
+from prunus.run import workshop
 
-fit = work.fit
+fit = workshop.fit
 
 
 def recorded(model, data, settings, *, hook=None, name="train", **options):
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, killed, before = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     zoo.dataset = tiny.build_tiny_data
-    work.fit = recorded
+    workshop.fit = recorded
     if killed == int(os.environ["RANK"]):
         tiny.TinyData.at = {before: lambda: os.kill(os.getpid(), signal.SIGKILL)}
     sys.exit(main(sys.argv[4:]))

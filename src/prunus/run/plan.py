@@ -14,7 +14,8 @@ from prunus.recipe import SHAPES, Recipe, digest
 from prunus.run import delivery
 from prunus.run.controls import arms, earlier
 from prunus.run.stages import Announce, Done, recall, stage
-from prunus.run.work import WatchStage, Work, unwatched
+from prunus.run.work import Work
+from prunus.run.workshop import WatchStage, unwatched
 
 
 @dataclass(frozen=True)
