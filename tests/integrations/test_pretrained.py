@@ -120,6 +120,7 @@ for name, (example, logits, size) in torch.load(root + "/expected.pt", weights_o
 """
 
 
+@pytest.mark.slow
 def test_they_come_back_in_a_fresh_process_train_and_are_pruned_again(folders):
     environment = {
         "PYTHONPATH": str(Path(prunus.__file__).parents[1]),
