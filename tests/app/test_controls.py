@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import prunus
 from prunus.errors import RecipeError
 from prunus.files import read_tensors
 from prunus.recipe import load
@@ -171,3 +172,25 @@ def test_arms_from_scratch_begin_with_the_batch_norms_of_the_dense_training(
         scale = tensors(finished, stage)["1.weight"]
         assert 0 < len(scale) < 16
         assert torch.allclose(scale, torch.full_like(scale, 0.5), atol=1e-6)
+
+
+def grouped():
+    layers = (nn.Conv2d(1, 16, 5, stride=4), nn.ReLU(), nn.Conv2d(16, 32, 3, groups=4), nn.ReLU())
+    return nn.Sequential(*layers, nn.Conv2d(32, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def test_whole_groups_are_rebuilt_from_their_mask_in_every_stage(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_controls", sys.modules[__name__])
+    tiny.write_text(
+        tiny.read_text()
+        .replace('name = "lenet300"', 'factory = "test_controls:grouped"')
+        .replace('name = "l1_filter"', 'name = "sss"\nunit = "group"\nbegin = "4it"')
+        .replace("macs = 0.5", "sparsity = 0.5")
+    )
+    finished = run(load(tiny, ["arms=['scratch_e']"]), tmp_path / "runs")
+    (group,) = (group for group in finished.document["groups"] if group["before"] == 4)
+    assert group["after"] == 2
+    for stage in ("prune", "scratch_e"):
+        assert tensors(finished, stage)["2.weight"].shape == (16, 4, 3, 3)
+    small = prunus.load(next(finished.directory.rglob("pruned.safetensors")))
+    assert [m.groups for m in small.modules() if isinstance(m, nn.Conv2d)] == [1, 2, 1]

@@ -156,6 +156,21 @@ def test_a_rewritten_graph_needs_its_class(tmp_path):
     assert not (tmp_path / "m" / "config.json").exists()
 
 
+def test_convolutions_whose_groups_are_narrower_come_back(tmp_path):
+    config = hf.RegNetConfig(
+        embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], groups_width=4, num_labels=3
+    )
+    dense, example = hf.RegNetForImageClassification(config).eval(), image()
+    method, target = l1_filter(coupled=True, round_to=1), Target(sparsity=0.3)
+    result = prune(dense, example, method=method, target=target)
+    save_pretrained(result, tmp_path / "m", example, dense=dense)
+    read = load_pretrained(tmp_path / "m")
+    groups = [m.groups for m in read.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert groups == [m.groups for m in dense.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert max(groups) == 8
+    assert torch.equal(read(**example).logits, result.model(**example).logits)
+
+
 def copied(folder, to, **changed):
     to.mkdir()
     for file in folder.iterdir():
@@ -180,6 +195,11 @@ def copied(folder, to, **changed):
         ({"prunus": {"widths": {"../../x": [1]}}}, "must have a tensor '../../x'"),
         ({"prunus": {"widths": {"classifier.weight": [2, 64]}}}, "at least the size"),
         ({"prunus": {"widths": {"classifier.weight": [-1, 32]}}}, "at least the size"),
+        ({"prunus": {"widths": {}, "sizes": {"classifier": {"forward": 3}}}}, "no size 'forward'"),
+        ({"prunus": {"widths": {}, "sizes": {"none": {"groups": 3}}}}, "'none' holds no size"),
+        ({"attn_implementation": "someone/kernels"}, "asks for"),
+        ({"text_config": {"_attn_implementation": {"": "someone/kernels"}}}, "asks for"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "a quantiser"),
         ({"prunus": {"widths": {"classifier.weight": ["2", 32]}}}, "damaged|cannot be read"),
     ],
 )

@@ -26,7 +26,7 @@ from prunus.pruning.notes import (
 )
 from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
-from prunus.space import Frozen, Structured, Verification, WholeGroups, trace, verify
+from prunus.space import Frozen, Verification, trace_for, verify
 from prunus.space.check import apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced, kept_index, mend
@@ -85,14 +85,7 @@ class Plan:
         self.track: Track = untracked
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
-        self.space = trace(
-            model,
-            example,
-            also=also,
-            exact=exact,
-            inside_heads=isinstance(granularity, Structured) and granularity.inside_heads,
-            whole_groups=isinstance(granularity, WholeGroups),
-        )
+        self.space = trace_for(granularity, model, example, also=also, exact=exact)
         self.stopwatch: Stopwatch | None = None
         if self.asked is not None and self.asked.timed:
             self.stopwatch = Stopwatch(model, example, self.asked.measuring)

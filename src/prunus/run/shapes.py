@@ -18,7 +18,7 @@ from prunus.run.equal_size import size_of
 from prunus.run.masks import units
 from prunus.run.stages import Done
 from prunus.selectors import TopK
-from prunus.space import trace
+from prunus.space import trace_for
 from prunus.types import Example, Mask, Target
 
 
@@ -31,7 +31,8 @@ def found(recipe: Recipe, network: nn.Module, example: Example, pruned: Done) ->
         example: An input.
         pruned: Its stage `prune`.
     """
-    granularity, space = recipe.method.build().granularity, trace(network, example)
+    granularity = recipe.method.build().granularity
+    space = trace_for(granularity, network, example)
     return pattern(granularity.groups(space), units(space, granularity, _mask(pruned)))
 
 
@@ -61,7 +62,7 @@ def shaped(
         chosen = guided(given, granularity=granularity, scaled=True)
     report = pruned.result["report"]
     if report["form"] == "masked":
-        keep = units(trace(network, example), granularity, _mask(pruned)).values()
+        keep = units(trace_for(granularity, network, example), granularity, _mask(pruned)).values()
         kept = sum(int(one.sum()) for one in keep)
         target = Target(density=kept / sum(one.numel() for one in keep))
     else:

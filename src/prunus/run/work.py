@@ -28,7 +28,6 @@ from prunus.run.masks import kept_units, macs, shares
 from prunus.run.stages import Done
 from prunus.run.workshop import Workshop, tensors
 from prunus.schedules import iterations
-from prunus.space import trace
 from prunus.space.shrink import shrink
 
 _RECALIBRATION = 50  # batches
@@ -94,7 +93,7 @@ class Work(Workshop):
 
     def _account(self, model: nn.Module, result: Result) -> dict[str, Any]:
         """Say what a pruned network costs, and what is left of each layer."""
-        space = trace(model, self.example)
+        space = self.traced(model)
         costs = {"macs": macs(space, result.mask), "kept": shares(space, result.mask)}
         return costs | {"report": result.report.to_dict()}
 
@@ -113,7 +112,7 @@ class Work(Workshop):
     ) -> dict[str, Any]:
         """Train the pruned network from random weights, for the dense one's epochs or MACs."""
         model, mask = self._pruned(dense, pruned, pruned)
-        space = trace(self._dense(dense), self.example)
+        space = self.traced(self._dense(dense))
         cost = macs(space, tensors(pruned, "mask"))
         assert self.recipe.starting is not None
         settings = scratch_settings(
@@ -127,7 +126,7 @@ class Work(Workshop):
         """Train on what is left when as many units of each layer are gone, but at random."""
         recipe, model = self.recipe, self._dense(dense)
         seed = draw_seed(recipe.seed, "random", draw)
-        space, mask = trace(model, self.example), tensors(pruned, "mask")
+        space, mask = self.traced(model), tensors(pruned, "mask")
         held = None
         if pruned.result["report"]["form"] == "masked":
             granularity = recipe.method.build().granularity
@@ -145,7 +144,7 @@ class Work(Workshop):
         model, made = equal_size(self.network(), narrow, self.example, metric, share, recipe.seed)
         reinitialise(model, recipe.seed, norm_weight=norm_weights(model))
         found = self._arm(model, directory, recipe.starting)
-        space = trace(model, self.example)
+        space = self.traced(model)
         costs = {name: space.cost(name).dense for name in ("macs", "bytes")}
         return {**found, "made": made, "costs": costs}
 
@@ -189,7 +188,7 @@ class Work(Workshop):
         if method.rewind is not None and (start := tensors(pruned, "start")):
             model.load_state_dict(start)
             settings = settings.model_copy(update={"start": method.rewind.to})
-        space, mask = trace(model, self.example), tensors(pruned, ticket)
+        space, mask = self.traced(model), tensors(pruned, ticket)
         mask = random_mask(space, method.granularity, mask, arm, seed)
         return self._arm(model, directory, settings, mask)
 

@@ -17,7 +17,7 @@ from prunus.recipe import Recipe
 from prunus.recovery import Distillation
 from prunus.run.masks import Hold, kept_units
 from prunus.run.stages import Done
-from prunus.space import trace
+from prunus.space import Space, trace_for
 from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, Objective, Record, TrainSettings, evaluate, fit
 from prunus.types import Example, Mask, first_sample
@@ -84,6 +84,10 @@ class Workshop:
             return first_sample(next(self.data.eval_batches("train"))[0])
         return first_sample(zoo.example(str(model.name)))
 
+    def traced(self, model: nn.Module) -> Space:
+        """Return what the recipe's method can remove from a network."""
+        return trace_for(self.recipe.method.build().granularity, model, self.example)
+
     def network(self, seed: int | None = None) -> nn.Module:
         """Return the network as it is drawn with a seed, the recipe's by default."""
         model = self.recipe.model
@@ -123,7 +127,7 @@ class Workshop:
         mask = tensors(pruned, name)
         if pruned.result["report"]["form"] in ("masked", "dense again"):
             return model, mask
-        space = trace(model, self.example)
+        space = self.traced(model)
         return shrink(model, space, kept_units(space, mask), self.example).model, None
 
     def _objective(self, dense: Done) -> Objective | None:

@@ -21,7 +21,7 @@ from prunus.files import open_tensors, read_tensors, write_tensors
 from prunus.pruning import Result
 from prunus.saving.description import Untold, describe, rebuild
 from prunus.saving.header import FORMAT, Graph, Header, Network, read_header
-from prunus.space.attributes import SIZES
+from prunus.space.attributes import held_sizes
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced
 from prunus.space.rewrite import graph_over
@@ -70,7 +70,7 @@ def save(model: nn.Module | Result, path: Path | str, example: Example | None = 
     origin = whole.origin if isinstance(whole, GraphNetwork) else type(module).__name__
     header = Header(
         origin=origin,
-        plan=_plan(whole),
+        plan=held_sizes(whole),
         tied=tied,
         graph=graph,
         rewritten=isinstance(module, GraphNetwork),
@@ -85,20 +85,6 @@ def _untold(module: nn.Module, error: Exception) -> str:
         f"{type(module).__name__} cannot be described in a file ({error}); save it without "
         "example, and give prunus.load the dense network."
     )
-
-
-def _plan(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """Return the sizes that every module holds."""
-    plan: dict[str, dict[str, Any]] = {}
-    for name, layer in module.named_modules():
-        widths = {key: value for key in SIZES if _is_size(value := getattr(layer, key, None))}
-        if widths:
-            plan[name] = widths
-    return plan
-
-
-def _is_size(value: Any) -> bool:
-    return all(type(x) is int and x >= 0 for x in (value if type(value) is tuple else (value,)))
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from prunus.space.granularity import WholeGroups as WholeGroups
 from prunus.space.granularity import first_match as first_match
 from prunus.space.granularity import matches as matches
 from prunus.space.granularity import must_match as must_match
+from prunus.space.granularity import trace_for as trace_for
 from prunus.space.remove import remove as remove
 from prunus.space.space import Space as Space
 from prunus.space.space import trace as trace

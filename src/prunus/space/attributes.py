@@ -199,3 +199,17 @@ ATTRIBUTES: dict[type[nn.Module], tuple[tuple[str, ...], Callable[..., None]]] =
 
 SIZES = tuple(dict.fromkeys(name for names, _ in ATTRIBUTES.values() for name in names))
 """All such sizes."""
+
+
+def held_sizes(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """Return the sizes that every module holds, whole numbers and tuples of them, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, layer in model.named_modules():
+        held = {key: value for key in SIZES if _is_size(value := getattr(layer, key, None))}
+        if held:
+            found[name] = held
+    return found
+
+
+def _is_size(value: Any) -> bool:
+    return all(type(x) is int and x >= 0 for x in (value if type(value) is tuple else (value,)))

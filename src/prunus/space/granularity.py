@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, Protocol, TypeVar
 
+from torch import nn
+
 from prunus.names import did_you_mean
-from prunus.space.space import Space
+from prunus.space.space import Space, trace
 from prunus.space.unit_groups import Channels, UnitGroup, WeightGroup, WholeBranch
 from prunus.space.units import ChannelGroup, Frozen
-from prunus.types import Keep, Mask
+from prunus.types import Example, Keep, Mask
 
 T = TypeVar("T")
 
@@ -220,6 +222,29 @@ class Branches:
     def mask(self, space: Space, keep: Keep) -> Mask:
         """Return the mask over every parameter and channel-carrying buffer."""
         return space.mask(keep)
+
+
+def trace_for(
+    granularity: Granularity,
+    model: nn.Module,
+    example: Example,
+    *,
+    also: Sequence[Example] = (),
+    exact: bool = True,
+) -> Space:
+    """Work out what can be removed where units are those of a granularity; see `trace`.
+
+    Masks are read by the space that they were made with: heads and their widths, whole groups and
+    channels inside of them, are other units.
+    """
+    return trace(
+        model,
+        example,
+        also=also,
+        exact=exact,
+        inside_heads=isinstance(granularity, Structured) and granularity.inside_heads,
+        whole_groups=isinstance(granularity, WholeGroups),
+    )
 
 
 def _check_patterns(patterns: object) -> None:

@@ -19,14 +19,18 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from prunus.errors import CheckpointError, EquivalenceError
-from prunus.integrations.transformers.widths import made, reduced, shapes_of, uniform
+from prunus.integrations.transformers.widths import Sizes, made, reduced, shapes_of, uniform
 from prunus.pruning import Result
+from prunus.space.attributes import held_sizes
 from prunus.space.graph_network import GraphNetwork
 from prunus.types import Example, call_arguments
 
 _ENTRY = "prunus"
 _TOLERANCE = 1e-5  # of the largest output; kernels choose their order of sums by shape
 _WIDTHS = TypeAdapter(dict[str, tuple[int, ...]])
+_SIZES = TypeAdapter(dict[str, dict[str, int | tuple[int, ...]]])
+_KERNELS = (None, "eager", "sdpa")
+"""What may compute attention without code from elsewhere."""
 
 
 def save_pretrained(
@@ -95,8 +99,10 @@ def _built(
         if isinstance(small, GraphNetwork) and small.gone:
             raise EquivalenceError(f"{kind.__name__} cannot go without {small.gone[0]}.")
         widths = {name: shape for name, shape in wanted.items() if dense.get(name) != shape}
-        setattr(config, _ENTRY, {"widths": {name: list(shape) for name, shape in widths.items()}})
-        kind = reduced(kind, widths)
+        sizes = _changed(held_sizes(made(kind, config)), held_sizes(small))
+        entry = {"widths": {name: list(shape) for name, shape in widths.items()}, "sizes": sizes}
+        setattr(config, _ENTRY, entry)
+        kind = reduced(kind, widths, sizes)
     else:
         config = fields
     first = next(small.parameters())
@@ -109,6 +115,20 @@ def _built(
     built.__class__ = own
     built.train(small.training)
     return built
+
+
+def _changed(before: Sizes, after: Sizes) -> dict[str, dict[str, Any]]:
+    """Return the sizes of modules of a class that are others in the small model."""
+    found = {
+        name: {key: value for key, value in held.items() if after[name].get(key, value) != value}
+        for name, held in before.items()
+        if name in after
+    }
+    return {
+        name: {key: after[name][key] for key in changed}
+        for name, changed in found.items()
+        if changed
+    }
 
 
 @torch.no_grad()
@@ -163,6 +183,7 @@ def load_pretrained(folder: Path | str, **options: Any) -> PreTrainedModel:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}")
     try:
+        _refuse_code(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         own = kind = _class_of(config)
         entry = getattr(config, _ENTRY, None)
@@ -170,7 +191,8 @@ def load_pretrained(folder: Path | str, **options: Any) -> PreTrainedModel:
             if not isinstance(entry, dict):
                 raise ValueError("the entry 'prunus' must be an object")
             widths = _WIDTHS.validate_json(json.dumps(entry.get("widths")), strict=True)
-            kind = reduced(kind, widths)
+            sizes = _SIZES.validate_json(json.dumps(entry.get("sizes", {})), strict=True)
+            kind = reduced(kind, widths, sizes)
         with _at_most(_stored(folder)):
             read: Any = kind.from_pretrained(
                 folder,
@@ -192,6 +214,22 @@ def load_pretrained(folder: Path | str, **options: Any) -> PreTrainedModel:
         raise CheckpointError(f"{folder} is damaged: {what} {sorted(map(str, names))[:3]}.")
     model.__class__ = own
     return model
+
+
+def _refuse_code(told: Any) -> None:
+    """Refuse a configuration that names kernels or a quantiser, which may be fetched and run.
+
+    Raises:
+        ValueError: It does.
+    """
+    for part in told.values() if isinstance(told, dict) else ():
+        _refuse_code(part)
+    for key, value in told.items() if isinstance(told, dict) else ():
+        named = value.values() if isinstance(value, dict) else (value,)
+        if "_implementation" in key and any(one not in _KERNELS for one in named):
+            raise ValueError(f"its configuration asks for {key} {value!r:.80}")
+        if key == "quantization_config" and value is not None:
+            raise ValueError("its configuration asks for a quantiser")
 
 
 def _short(error: Exception) -> str:

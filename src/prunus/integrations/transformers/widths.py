@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from prunus.space.attributes import correct_attributes
+from prunus.space.attributes import SIZES
 
 Shapes = Mapping[str, tuple[int, ...]]
+Sizes = Mapping[str, Mapping[str, int | tuple[int, ...]]]
 
 _FIELDS = (
     *("hidden_size", "d_model", "n_embd", "intermediate_size", "n_inner", "d_ff", "ffn_dim"),
@@ -95,34 +96,34 @@ def _fitting(kind: type[PreTrainedModel], config: PreTrainedConfig, small: Shape
     return sum(found.get(name) == shape for name, shape in small.items())
 
 
-def reduced(kind: type[PreTrainedModel], small: Shapes) -> type[PreTrainedModel]:
+def reduced(kind: type[PreTrainedModel], small: Shapes, sizes: Sizes) -> type[PreTrainedModel]:
     """Return the class whose instances are made as those of `kind` and then reduced.
 
     Args:
         kind: A model's class.
         small: The shapes of the tensors that are smaller.
+        sizes: Module -> the sizes that it then holds, such as its groups, which no shape tells.
     """
 
     class Reduced(kind):  # type: ignore[misc, valid-type]
         def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
             super().__init__(config, *args, **kwargs)
-            _reduce(self, small)
+            _reduce(self, small, sizes)
 
     Reduced.__name__, Reduced.__qualname__ = kind.__name__, kind.__qualname__
     Reduced.__module__ = kind.__module__
     return Reduced
 
 
-def _reduce(model: nn.Module, small: Shapes) -> None:
-    """Cut tensors to shapes, and let what repeats the shapes follow.
+def _reduce(model: nn.Module, small: Shapes, sizes: Sizes) -> None:
+    """Cut tensors to shapes, and set the sizes that modules hold.
 
     Raises:
-        ValueError: A tensor is missing, or no larger than its shape.
+        ValueError: A tensor is missing, or no larger than its shape; or a size is none.
     """
     held: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     held |= dict(model.named_buffers(remove_duplicate=False))
     replaced: dict[int, Tensor] = {}
-    changed: dict[int, dict[int, Tensor]] = {}
     for name, shape in small.items():
         old = held.get(name)
         if (
@@ -139,14 +140,14 @@ def _reduce(model: nn.Module, small: Shapes) -> None:
             if isinstance(old, nn.Parameter):
                 new = nn.Parameter(new, requires_grad=old.requires_grad)
             replaced[id(old)] = new
-            changed[id(new)] = {
-                dim: torch.arange(n, device="cpu")
-                for dim, n in enumerate(shape)
-                if n != old.shape[dim]
-            }
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, replaced[id(old)])
-    correct_attributes(model, changed)
+    modules = dict(model.named_modules())
+    for name, held_there in sizes.items():
+        for key, value in held_there.items():
+            if key not in SIZES or not hasattr(modules.get(name), key):
+                raise ValueError(f"module {name[:80]!r} holds no size {key[:80]!r}.")
+            setattr(modules[name], key, value)
     for module in model.modules():
         _correct(module)
 
