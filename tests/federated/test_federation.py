@@ -9,9 +9,11 @@ import torch
 from prunus import Pruner
 from prunus.errors import DecisionWarning, TrainingError
 from prunus.federated import METHODS, federate
+from prunus.federated.client import Client, Memory
 from prunus.federated.exchange import InProcess
 from prunus.federated.packet import Packet
 from prunus.federated.task import Task, data_of, network_of
+from prunus.federated.wire import tensors_of
 from prunus.files import read_tensors
 from prunus.training import fit
 
@@ -338,3 +340,23 @@ def test_without_clients_there_is_no_federation(run):
 
     with pytest.raises(TrainingError, match="no client answered"):
         run(exchange=lambda task: Empty(task, data_of(task.recipe)))
+
+
+def test_what_was_summed_up_before_a_reconfiguration_is_forgotten(recipe):
+    told = recipe(rounds={"evidence": "all"})
+    task, values = Task.of(told), tensors_of(network_of(told))
+    client = Client("0", data_of(told)["0"], task)
+
+    def sums(*rounds):
+        memory = Memory()
+        for round_, period in rounds:
+            header = {"kind": "train", "version": 0, "lr": 0.1, "gathers": True, "sends": False}
+            header |= {"round": round_, "period": period}
+            layout = task.layout
+            parts = {"values": layout.values(values, {}), "structure": layout.structure({})}
+            client.answer(Packet(header, parts), memory)
+        return memory.sums
+
+    same(sums((1, 0), (2, 1)), sums((2, 1)))
+    both, last = sums((1, 1), (2, 1)), sums((2, 1))
+    assert all(bool((both[name] > last[name]).any()) for name in last)

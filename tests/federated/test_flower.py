@@ -111,7 +111,7 @@ def test_a_packet_and_a_memory_survive_as_records():
         from_records(RecordDict({"header": ConfigRecord({"kind": "x"})}))
     state = RecordDict()
     assert recall(state) == Memory()
-    memory = Memory(7, b"structure", {"w": torch.randn(2, 3)})
+    memory = Memory(7, 2, b"structure", {"w": torch.randn(2, 3)})
     remember(state, memory)
     again = recall(state)
     assert (again.version, again.structure) == (7, b"structure")

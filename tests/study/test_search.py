@@ -8,6 +8,7 @@ from prunus import recipe
 from prunus.errors import RecipeError
 from prunus.study import load_search, parse_search
 from prunus.study.axes import Choice, Range
+from prunus.study.search import Tune
 from tiny import SEARCH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,3 +176,10 @@ def test_a_recipe_that_stands_alone_finds_its_files_from_elsewhere(tmp_path):
     recipe = found.standing_alone({("target", "macs"): 0.5, ("finetune", "lr"): 0.1}, "best")
     assert recipe.model.weights == str(tmp_path / "own.safetensors")
     assert (recipe.name, recipe.target.macs, recipe.finetune.lr) == ("best", 0.5, 0.1)
+
+
+def test_what_moves_the_evaluations_is_seen_inside_of_whole_tables():
+    lengths = [{"length": "1ep"}, {"length": "9ep"}]
+    for searched in ({"finetune": lengths}, {"finetune.length": ["1ep", "9ep"]}):
+        assert Tune(objectives=["accuracy"], search=searched).uneven
+    assert not Tune(objectives=["accuracy"], search={"finetune.lr": [0.1, 0.2]}).uneven

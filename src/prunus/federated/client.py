@@ -30,11 +30,13 @@ class Memory:
 
     Attributes:
         version: Of the structure; -1 for none.
+        period: How many reconfigurations there were when the sums were begun.
         structure: Which weights are kept, as `Layout.structure` writes it.
         sums: What it has summed up and not yet sent.
     """
 
     version: int = -1
+    period: int = 0
     structure: bytes = b""
     sums: dict[str, Tensor] = field(default_factory=dict)
 
@@ -42,13 +44,15 @@ class Memory:
         """Return all of it as tensors."""
         held = {f"sums.{name}": value for name, value in self.sums.items()}
         structure = torch.from_numpy(np.frombuffer(self.structure, np.uint8).copy())
-        return {"version": torch.tensor(self.version), "structure": structure, **held}
+        counts = {"version": torch.tensor(self.version), "period": torch.tensor(self.period)}
+        return {**counts, "structure": structure, **held}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Memory":
         """Return the memory that `tensors` gave."""
         sums = {n.removeprefix("sums."): x for n, x in tensors.items() if n.startswith("sums.")}
-        return cls(int(tensors["version"].item()), tensors["structure"].numpy().tobytes(), sums)
+        version, period = (int(tensors[name].item()) for name in ("version", "period"))
+        return cls(version, period, tensors["structure"].numpy().tobytes(), sums)
 
 
 class _Holding:
@@ -128,6 +132,8 @@ class Client:
         task, round_ = self.task, packet.get("round", int)
         model = task.model
         gathers, sends = packet.get("gathers", bool), packet.get("sends", bool)
+        if memory.period != (period := packet.get("period", int)):
+            memory.period, memory.sums = period, {}  # they are of another mask
         start, steps = (round_ - 1) * task.local_steps, task.local_steps
         settings = task.train.model_copy(
             update={

@@ -97,6 +97,7 @@ class Server:
             "round": self.round,
             "version": self.version,
             "lr": self._rate(),
+            "period": sum(map(self.pruner.timeline.due, range(1, self.round))),
             "gathers": gathers,
             "sends": sends,
         }

@@ -71,9 +71,9 @@ def describe(model: nn.Module) -> Network:
 
 
 def _evaluating(model: nn.Module) -> tuple[str, ...]:
-    if isinstance(model, GraphNetwork):
-        return model.evaluating_always
-    return tuple(name for name, x in model.named_modules() if model.training and not x.training)
+    always = model.evaluating_always if isinstance(model, GraphNetwork) else ()
+    now = (name for name, x in model.named_modules() if model.training and not x.training)
+    return tuple(dict.fromkeys((*always, *now)))
 
 
 def _called(program: Program) -> Called:

@@ -116,7 +116,8 @@ def _notes(search: SearchRecipe, ended: Sequence[Outcome], front: Sequence[Row])
     if front:
         notes.append(
             "the best were chosen by their validation values, which therefore flatter "
-            "them; their test values were looked at once, after the choice, and of no other trial"
+            "them; test values are looked at after the choice, and of no trial that was not "
+            "among the best when a search ended"
         )
     if tune.stop and tune.uneven:
         notes.append(
@@ -133,7 +134,12 @@ def _notes(search: SearchRecipe, ended: Sequence[Outcome], front: Sequence[Row])
             f"of {RIVALS} or more that cost no more (Optuna itself stops none where there are "
             "several objectives); those that prune while they train know their cost only at the end"
         )
-    if {"train.length", "finetune.length"} & {*(ended[0].values if ended else ())}:
+    if "latency_ms" in tune.named:
+        notes.append(
+            "each trial was timed at its end, beside the unpruned network and not beside other "
+            "trials: time the best against each other, with prunus bench, before you choose by ms"
+        )
+    if tune.searches(["train.length", "finetune.length"]):
         notes.append("trials train for different lengths")
     failed = next((one for one in ended if one.state == "failed"), None)
     if failed is not None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -106,8 +106,13 @@ class Tune(Table):
 
     @property
     def uneven(self) -> bool:
-        """Whether trials are evaluated at unlike points of their trainings."""
-        return bool(_PACE & {dotted(path) for path in self.axes})
+        """Whether trials may be evaluated at unlike points of their trainings."""
+        return self.searches(_PACE)
+
+    def searches(self, keys: Iterable[str]) -> bool:
+        """Say whether any of some keys is searched, alone or as part of a whole table."""
+        searched = [f"{dotted(path)}." for path in self.axes]
+        return any(f"{key}.".startswith(path) for key in keys for path in searched)
 
 
 class SearchRecipe(Table):

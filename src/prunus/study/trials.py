@@ -98,7 +98,7 @@ class Trials:
     def front(self) -> list[int]:
         """Numbers of the trials that are best: within the limits, and no other is better.
 
-        With one objective one, or more that are equally good; with two the Pareto front.
+        With one objective one, with two the Pareto front; of equally good ones the first.
         """
         place = {trial.number: number for number, trial in enumerate(self._seen())}
         found: dict[tuple[float, ...], int] = {}
