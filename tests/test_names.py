@@ -18,7 +18,7 @@ def test_a_target_says_its_fields():
 
 
 def test_methods_say_their_arguments_by_whatever_name_they_are_called():
-    assert all(getattr(methods, make.__name__) is make for make in METHODS.values())
+    assert all(getattr(methods, name) is make for name, make in METHODS.items())
     with pytest.raises(
         TypeError, match=r"lottery has no 'trainin'. Did you mean 'training'"
     ) as one:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from prunus import Pruner, Target
+from prunus import Pruner, Target, methods
 from prunus.criteria import DropGrow, Evidence
 from prunus.errors import TargetError
-from prunus.methods import rigl, set_
+from prunus.methods import rigl
 from prunus.selectors import ErdosRenyi
 from prunus.selectors.erdos_renyi import densities
 from prunus.space import Structured, Unstructured, trace
@@ -65,7 +65,7 @@ def test_without_gradients_nothing_is_exchanged_by_them():
             pruner.step(optimizer)
 
 
-@pytest.mark.parametrize("make", [set_, rigl])
+@pytest.mark.parametrize("make", [methods.set, rigl])
 def test_the_number_of_weights_stays_while_they_change(make):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)

@@ -40,6 +40,14 @@ def whole(result):
     return {f["name"] for f in result.report.frozen if "not seen" in f["reason"]}
 
 
+def test_the_report_says_how_much_a_target_does_not_count():
+    batches = [(TOKENS, TOKENS)]
+    result = prune(Language(), TOKENS, method="wanda", calibration=Calibration(batches))
+    notes = [note for note in result.report.notes if "do not count" in note]
+    assert len(notes) == 1 and "rnn.weight_ih_l0" in notes[0]
+    assert notes[0] in str(result.report)
+
+
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt", wanda(layer_by_layer=True)])
 def test_weights_whose_input_is_not_seen_stay_whole(method):
     torch.manual_seed(0)

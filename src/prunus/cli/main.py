@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # beside one other busy process a training step took six times as long. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if "" not in sys.path:  # a network of one's own lies in the folder one is in
+        sys.path.insert(0, "")
     try:
         app(given, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -25,10 +25,10 @@ from prunus.methods.obd import obd as obd
 from prunus.methods.prunefl import prunefl as prunefl
 from prunus.methods.regression import regression as regression
 from prunus.methods.rigl import rigl as rigl
-from prunus.methods.set import set_ as set_
 from prunus.methods.slimming import slimming as slimming
 from prunus.methods.snip import snip as snip
 from prunus.methods.soft_filter import soft_filter as soft_filter
+from prunus.methods.sparse_evolution import set_ as set
 from prunus.methods.sparsegpt import sparsegpt as sparsegpt
 from prunus.methods.sss import sss as sss
 from prunus.methods.synflow import synflow as synflow
@@ -53,7 +53,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "sss": sss,
     "l0": l0,
     "movement": movement,
-    "set": set_,
+    "set": set,
     "rigl": rigl,
     "taylor": taylor,
     "fpgm": fpgm,
@@ -73,4 +73,4 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 for _name, _make in METHODS.items():  # here once, rather than in the file of each
-    METHODS[_name] = globals()[_make.__name__] = naming(_make)
+    METHODS[_name] = globals()[_name] = naming(_make)

@@ -1,7 +1,8 @@
 """What the reader of a report should know besides its numbers."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from prunus.methods import METHODS, Method
@@ -29,6 +30,7 @@ def notes(
     asked: Target | None,
     reached: float | None,
     whole: Sequence[Frozen] = (),
+    spared: Sequence[Frozen] = (),
 ) -> list[str]:
     """Return one line for each thing that did not go as asked.
 
@@ -38,6 +40,7 @@ def notes(
         asked: The target.
         reached: The same metric of the result.
         whole: What the method's pattern does not fit.
+        spared: What the method cannot judge.
     """
     found = []
     if (
@@ -57,9 +60,21 @@ def notes(
     inside = isinstance(granularity, Structured) and granularity.inside_heads
     if inside and not space.recording.tracer.labels.any_yielding_free():
         found.append("inside_heads=True found no attention whose heads could lose width")
+    if not method.structured:
+        found += _unjudged(space, spared)
     if space.unseen:
         found.append(not_seen(space))
     return found
+
+
+def _unjudged(space: Space, spared: Sequence[Frozen]) -> Iterator[str]:
+    """Say which weights stay because the method cannot judge them: targets are of the others."""
+    every = sum(prod(weight.shape) for weight in space.weights)
+    for reason in dict.fromkeys(one.reason for one in spared):
+        those = [one for one in spared if one.reason == reason]
+        names = ", ".join([*(one.name for one in those[:_SHOWN]), *["..."] * (len(those) > _SHOWN)])
+        share = sum(one.channels for one in those) / every
+        yield f"{share:.0%} of the weights stay whole and do not count ({names}): each {reason}"
 
 
 def nothing_went(method: Method, keep: Keep, asked: Target | None, learned: Scores) -> str:

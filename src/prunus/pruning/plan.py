@@ -334,7 +334,7 @@ class Plan:
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
-            notes=notes(self.method, self.space, self.asked, reached, whole),
+            notes=notes(self.method, self.space, self.asked, reached, whole, self.spared),
         )
 
     def _ways(self, small: nn.Module) -> list[str]:
