@@ -180,7 +180,7 @@ def fill(
     if options.fresh:
         known = {key: row for key, row in known.items() if key not in set(wanted)}
         file.write_text("".join(json.dumps(row) + "\n" for row in known.values()), encoding="utf-8")
-    missing = [key for key in wanted if key not in known]
+    missing = [key for key in wanted if key not in known and not options.known]
     heavy = [key for key in missing if key[1] in alone(key[0])]
     light = [key for key in missing if key not in heavy]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -377,6 +377,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=600, help="seconds per network and ratio")
     parser.add_argument("--rows", type=Path, default=Path("docs/coverage.jsonl"), help="all rows")
     parser.add_argument("--out", type=Path, default=Path("build/coverage"), help="what is printed")
+    parser.add_argument("--known", action="store_true", help="make no further rows")
     parser.add_argument("--fresh", action="store_true", help="make the chosen rows anew")
     parser.add_argument("--write", type=Path, help="a page of all tables, such as docs/coverage.md")
     return parser.parse_args()

@@ -78,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--zoo", nargs="+", choices=ZOOS, default=ZOOS)
     parser.add_argument("--only", nargs="+", default=["*"], help="shell patterns of names")
     parser.add_argument("--ratio", nargs="+", type=float, default=[0.5])
+    parser.add_argument("--known", action="store_true", help="make no further rows")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=900, help="seconds per network")
     parser.add_argument("--rows", type=Path, default=Path("build/onnx.jsonl"), help="all rows")
