@@ -59,7 +59,7 @@ def test_the_model_stays_bit_identical(method, mode):
 @pytest.mark.parametrize(
     "stage",
     [
-        *("prunus.pruning.plan.trace", "prunus.criteria.norm.L1.score"),
+        *("prunus.pruning.plan.trace_for", "prunus.criteria.norm.L1.score"),
         *("prunus.selectors.topk.reach", "prunus.pruning.plan.shrink"),
         *("prunus.space.shrink.remove", "prunus.space.shrink.Reference"),
         *("prunus.pruning.plan.kept_index", "prunus.pruning.plan.Plan.mask"),

@@ -11,7 +11,7 @@ from prunus import zoo
 from prunus.methods import l1_filter
 from prunus.pruning import prune
 from prunus.recovery import scratch_settings
-from prunus.run import plan, work
+from prunus.run import plan, workshop
 from prunus.study import parse_study, study
 from prunus.training import TrainSettings
 from tiny import STUDY, build_tiny_data
@@ -31,8 +31,8 @@ def trained(monkeypatch):
         stages.append(kwargs["name"].partition("-")[0])
         return original(*args, **kwargs)
 
-    original = work.fit
-    monkeypatch.setattr(work, "fit", fit)
+    original = workshop.fit
+    monkeypatch.setattr(workshop, "fit", fit)
     return stages
 
 

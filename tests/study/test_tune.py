@@ -8,7 +8,7 @@ from prunus import zoo
 from prunus.cli import main
 from prunus.errors import RecipeError
 from prunus.recipe import load
-from prunus.run import run, work
+from prunus.run import run, workshop
 from prunus.study import tune
 from prunus.study.trials import Trials
 from tiny import build_tiny_data
@@ -23,8 +23,8 @@ def trained(monkeypatch):
         stages.append(kwargs["name"].partition("-")[0])
         return original(*args, **kwargs)
 
-    original = work.fit
-    monkeypatch.setattr(work, "fit", fit)
+    original = workshop.fit
+    monkeypatch.setattr(workshop, "fit", fit)
     return stages
 
 
@@ -37,8 +37,8 @@ def looks(monkeypatch):
         splits.append(split)
         return original(model, data, split)
 
-    original = work.evaluate
-    monkeypatch.setattr(work, "evaluate", evaluate)
+    original = workshop.evaluate
+    monkeypatch.setattr(workshop, "evaluate", evaluate)
     return splits
 
 
