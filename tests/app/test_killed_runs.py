@@ -46,7 +46,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(method, tmp_path):
     arms = ARMS.get(method, '["scratch_e"]')
     recipe.write_text(RECIPE.replace('["scratch_e"]', arms) + METHODS[method])
     script = Path(__file__).with_name("killed_runs.py")
-    command = [sys.executable, str(script), str(recipe), str(tmp_path / "runs"), "10", "0"]
+    command = [sys.executable, str(script), str(recipe), str(tmp_path / "runs"), "5", "0"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     report = json.loads(found.stdout)
@@ -55,5 +55,5 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(method, tmp_path):
     assert all(one["whole"] for one in report["outcomes"]), (report, found.stderr)
     assert not any(one["stray"] for one in report["outcomes"])
     # The kills were real, and fell into more than one stage.
-    assert sum(one["killed"] for one in report["outcomes"]) >= 5
+    assert sum(one["killed"] for one in report["outcomes"]) >= 3
     assert len({tuple(one["done"]) for one in report["outcomes"]}) >= 2
