@@ -79,11 +79,11 @@ class Dataset(Table):
     """
 
     name: str
-    batch_size: int = Field(128, ge=1)
-    val_size: int | None = Field(None, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+    val_size: int | None = Field(default=None, ge=0)
     root: str | None = None
     augment: bool = True
-    image_size: int | None = Field(None, ge=1)
+    image_size: int | None = Field(default=None, ge=1)
 
     @field_validator("name")
     @classmethod
@@ -150,7 +150,7 @@ class Distil(Table):
             by default the network that is pruned teaches, as it was before.
     """
 
-    temperature: float = Field(SoftTargets().temperature, allow_inf_nan=False)
+    temperature: float = Field(default=SoftTargets().temperature, allow_inf_nan=False)
     hard_weight: float = SoftTargets().hard_weight
     combine: Combination = "arithmetic"
     teachers: tuple[str, ...] = ()
@@ -258,7 +258,7 @@ class Recipe(Table):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     model: Network
     data: Dataset | None = None
     method: MethodChoice
@@ -267,7 +267,7 @@ class Recipe(Table):
     finetune: TrainSettings | None = None
     distil: Distil | None = None
     arms: tuple[Arm, ...] = ()
-    draws: int = Field(1, ge=1)
+    draws: int = Field(default=1, ge=1)
     every_level: bool = False
     source: Source | None = None
     export: Export = Export()

@@ -76,8 +76,8 @@ class Grid(Table):
     """
 
     methods: tuple[StudyMethod, ...] = Field(min_length=1)
-    targets: Targets = Field({})
-    seeds: int = Field(3, ge=1)
+    targets: Targets = Field(default={})
+    seeds: int = Field(default=3, ge=1)
     arms: tuple[StudyArm, ...] = ("pruned", "fine_tuned", "scratch_e", "scratch_b", "random")
     every_level: bool = False
     select: Literal["val", "test"] = "val"

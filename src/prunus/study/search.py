@@ -45,12 +45,12 @@ class Tune(Table):
 
     search: dict[str, Any] = Field(min_length=1)
     objectives: tuple[Quality | Cost, ...] = ("accuracy", "macs")
-    limits: Mapping[Quality | Cost, float] = Field({})
-    trials: int = Field(30, ge=1)
-    minutes: float | None = Field(None, gt=0)
-    seed: int = Field(0, ge=0)
+    limits: Mapping[Quality | Cost, float] = Field(default={})
+    trials: int = Field(default=30, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
-    startup: int = Field(10, ge=1)
+    startup: int = Field(default=10, ge=1)
     stop: bool = True
 
     @field_validator("search")

@@ -68,22 +68,22 @@ class TrainSettings(BaseModel):
     start: Duration = "0it"
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     decay_norm_bias: bool = True
     schedule: Literal["constant", "step", "cosine", "milestones"] = "constant"
     milestones: tuple[Duration, ...] = ()
     step: Duration | None = None
-    gamma: float = Field(0.1, gt=0, le=1)
+    gamma: float = Field(default=0.1, gt=0, le=1)
     warmup: Duration = "0it"
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     channels_last: bool = True
-    ema: float | None = Field(None, gt=0, lt=1)
-    clip_norm: float | None = Field(None, gt=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     eval_every: Duration = "1ep"
-    early_stop: int | None = Field(None, ge=1)
+    early_stop: int | None = Field(default=None, ge=1)
     keep: Literal["last", "best"] = "last"
     checkpoint_every: Duration = "1ep"
 
