@@ -46,9 +46,12 @@ def moved(
 
     def move(x: Tensor) -> Tensor:
         x = x.to(device, non_blocking=True)
-        return x.to(memory_format=layout) if x.ndim == 4 else x
+        strided = x.ndim == 4 and layout != torch.preserve_format
+        return x.contiguous(memory_format=layout) if strided else x
 
-    found: Example = tree_map_only(Tensor, move, inputs)
+    found: Example = (
+        move(inputs) if isinstance(inputs, Tensor) else tree_map_only(Tensor, move, inputs)
+    )
     return found
 
 
