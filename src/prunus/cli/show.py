@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import fill
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Logs = Annotated[list[str] | None, Parameter(name="--log", negative="")]
@@ -40,6 +43,18 @@ def told(*, shown: bool) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+
+
+@contextmanager
+def counted(total: int) -> "Iterator[tuple[Progress, TaskID]]":
+    """Draw on standard error how much of what is counted is done, and what is under way."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+
+    words = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), words, BarColumn(), MofNCompleteColumn(), Elapsed())
+    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
+        yield progress, progress.add_task("", total=total)
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from prunus.cli.show import Json, Logs, print_json, print_table
+from prunus.cli.show import Json, Logs, counted, print_json, print_table
 
 if TYPE_CHECKING:
     from prunus.study import Tell
@@ -75,43 +75,36 @@ def print_means(document: "Mapping[str, Any]") -> None:
 
 @contextmanager
 def _progress(*, shown: bool) -> "Iterator[Tell]":
-    """Draw on standard error how many stages are done, what is under way, and what failed."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-    from rich.progress import TimeElapsedColumn as Elapsed
+    """Draw on standard error how many stages are done, what is under way, and what failed.
 
+    Where no bar can be drawn, such as in a file, each stage gets a line when it is done.
+    """
     from prunus.study.cells import Task
     from prunus.study.schedule import Event
 
     if not shown:
         yield lambda event, task, words: None
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Elapsed(),
-    )
-    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
-        bar = progress.add_task("study", total=0, visible=False)
-        total = 0
+    with counted(0) as (progress, bar):
+        total = ended = 0
         running: dict[str, None] = {}
 
         def tell(event: Event, task: Task, words: str) -> None:
-            nonlocal total
+            nonlocal total, ended
             total += event in ("found", "waiting")
             if event == "begun":
                 running[task.title] = None
             else:
                 running.pop(task.title, None)
             if event in ("found", "done", "failed", "lost"):
-                progress.advance(bar)
+                ended += 1
+            if event == "done" and not progress.console.is_terminal:
+                progress.console.print(f"{ended}/{total} {task.title}", markup=False)
             if event in ("failed", "died"):
                 verb = "failed" if event == "failed" else "is tried again"
                 progress.console.print(f"{task.title} {verb}: {words}", markup=False)
             under_way = "; ".join(running) or "study"
-            progress.update(bar, description=under_way, total=total, visible=True)
+            progress.update(bar, description=under_way, completed=ended, total=total)
 
         yield tell
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from prunus.cli.show import Json, print_json, print_table
+from prunus.cli.show import Json, counted, print_json, print_table
 
 if TYPE_CHECKING:
     from prunus.study.tune import Tell
@@ -80,22 +80,10 @@ def print_best(document: "Mapping[str, Any]") -> None:
 @contextmanager
 def _progress(total: int, *, shown: bool) -> "Iterator[Tell]":
     """Draw on standard error how many trials have ended, and what came of each."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-    from rich.progress import TimeElapsedColumn as Elapsed
-
     if not shown:
         yield lambda event, ended, words: None
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Elapsed(),
-    )
-    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
-        bar = progress.add_task("search", total=total)
+    with counted(total) as (progress, bar):
 
         def tell(event: str, ended: int, words: str) -> None:
             if event == "ended":
