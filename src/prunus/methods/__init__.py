@@ -36,7 +36,6 @@ from prunus.methods.taylor import taylor as taylor
 from prunus.methods.thinet import thinet as thinet
 from prunus.methods.try_and_learn import try_and_learn as try_and_learn
 from prunus.methods.wanda import wanda as wanda
-from prunus.names import naming
 
 METHODS: dict[str, Callable[..., Method]] = {
     "l1_filter": l1_filter,
@@ -71,6 +70,3 @@ METHODS: dict[str, Callable[..., Method]] = {
     "regression": regression,
     "sparsegpt": sparsegpt,
 }
-
-for _name, _make in METHODS.items():  # here once, rather than in the file of each
-    METHODS[_name] = globals()[_name] = naming(_make)

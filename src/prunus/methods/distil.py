@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from prunus.methods.base import Method
 from prunus.methods.l1_filter import l1_filter
+from prunus.names import naming
 from prunus.recovery import SoftTargets
 
 
+@naming
 def distil(
     *,
     temperature: float = 4.0,

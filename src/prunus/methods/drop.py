@@ -14,12 +14,14 @@ from typing import Literal
 from prunus.criteria import L1
 from prunus.masking import Hard, Remember
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import DropOutIn
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def drop(
     *,
     q: float | Mapping[str, float] = 0.2,

@@ -8,11 +8,13 @@ the paper, is the schedule "milestones" with the milestone `end`.
 
 from prunus.criteria import L1
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import Lifted, TopK
 from prunus.space import Unstructured
 
 
+@naming
 def dsd(
     *,
     share: float = 0.3,

@@ -14,12 +14,14 @@ from typing import Literal
 from prunus.criteria import Learned
 from prunus.masking import Gate
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import TopK
 from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def gate(
     *,
     begin: str = "1000it",

@@ -12,12 +12,14 @@ from typing import Literal
 from prunus.criteria import L2
 from prunus.masking import Gibbs
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import TopK
 from prunus.space import Granularity, Structured, Unstructured
 from prunus.types import Target
 
 
+@naming
 def gibbs(
     *,
     hamiltonian: Literal["weight", "kernel", "filter"] = "weight",

@@ -11,12 +11,14 @@ from typing import Literal
 from prunus.criteria import L1
 from prunus.masking import Hard, Shadow
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import InTurn, Selector, TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def gradual(
     *,
     begin: str = "0it",

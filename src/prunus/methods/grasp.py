@@ -8,11 +8,13 @@ Deviation: the loss is taken as it is; the paper divides the logits by a tempera
 
 from prunus.criteria import GradientFlow
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def grasp(*, skip: tuple[str, ...] = ()) -> Method:
     """Remove the connections whose removal preserves the gradient flow best, before training.
 

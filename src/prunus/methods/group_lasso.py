@@ -10,6 +10,7 @@ from typing import Literal
 
 from prunus.criteria import L2
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.recovery import GroupLasso
 from prunus.schedules import Schedule
 from prunus.selectors import TopK
@@ -17,6 +18,7 @@ from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def group_lasso(
     *,
     strength: float = 1e-3,

@@ -7,10 +7,12 @@ Deviation: see `prunus.criteria.pattern`; `scaled` is not in the paper.
 
 from prunus.criteria import Pattern
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import Selector, Threshold, TopK
 from prunus.space import Granularity, Structured
 
 
+@naming
 def guided(
     pattern: Pattern, *, granularity: Granularity | None = None, scaled: bool = False
 ) -> Method:

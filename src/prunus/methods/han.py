@@ -16,11 +16,13 @@ from typing import Literal
 from prunus.criteria import Deviations
 from prunus.masking import Retrain
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import InTurn, Selector, Sweep, Threshold
 from prunus.space import Unstructured
 
 
+@naming
 def han(
     *,
     q: float | Mapping[str, float] = 1.0,

@@ -9,11 +9,13 @@ from typing import Literal
 
 from prunus.criteria import Rank
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import TopK
 from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def hrank(
     *,
     coupled: bool = True,

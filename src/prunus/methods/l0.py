@@ -10,11 +10,13 @@ a target the channels of smallest log alpha go, as many as it asks for; the pape
 from prunus.criteria import Learned
 from prunus.masking import HardConcrete
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import AboveZero, TopK
 from prunus.space import Structured
 
 
+@naming
 def l0(
     *,
     strength: float = 1.0,

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from prunus.criteria import L1
 from prunus.methods.base import Method
 from prunus.methods.l1_presets import PRESETS, OnlyFor
-from prunus.names import did_you_mean
+from prunus.names import did_you_mean, naming
 from prunus.selectors import Selector, TopK
 from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def l1_filter(
     *,
     preset: str | None = None,

@@ -14,12 +14,14 @@ from typing import Literal
 
 from prunus.criteria import L1
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.recovery.rewind import Rewind
 from prunus.schedules import Schedule, repeated
 from prunus.selectors import Rates
 from prunus.space import Unstructured
 
 
+@naming
 def lottery(
     *,
     training: str = "160ep",

@@ -10,11 +10,13 @@ from typing import Literal
 
 from prunus.criteria import L1
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def magnitude(
     *,
     unit: Literal["weight", "kernel"] = "weight",

@@ -10,12 +10,14 @@ from typing import Literal
 from prunus.criteria import Learned
 from prunus.masking import Movement
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import AboveZero, TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def movement(
     *,
     begin: str = "0it",

@@ -10,11 +10,13 @@ from typing import Literal
 
 from prunus.criteria import Curvature
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def obd(*, hessian: Literal["fisher", "exact"] = "fisher", skip: tuple[str, ...] = ()) -> Method:
     """Remove the weights of smallest saliency h w^2 / 2 from a trained network, once.
 

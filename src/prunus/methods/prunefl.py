@@ -12,12 +12,13 @@ from typing import Literal
 from prunus.criteria import RiskReduction
 from prunus.masking import Hard, Remember
 from prunus.methods.base import Method
-from prunus.names import did_you_mean
+from prunus.names import did_you_mean, naming
 from prunus.schedules import Schedule
 from prunus.selectors import TIME_MODELS, RatioGreedy, TimeModel
 from prunus.space import Unstructured
 
 
+@naming
 def prunefl(
     *,
     begin: str = "50it",

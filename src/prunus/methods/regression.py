@@ -13,11 +13,13 @@ hand.
 from collections.abc import Mapping
 
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import Regression, TopK
 from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def regression(
     *,
     coupled: bool = False,

@@ -8,12 +8,14 @@ what an exchange has just dropped is no candidate to return in it.
 
 from prunus.criteria import DropGrow
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import ErdosRenyi
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def rigl(
     *,
     end: str = "1000it",

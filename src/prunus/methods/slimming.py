@@ -14,6 +14,7 @@ from typing import Literal
 
 from prunus.criteria import Scale
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.recovery import ScaleL1
 from prunus.recovery.rewind import Rewind
 from prunus.schedules import Schedule, iterations, repeated
@@ -22,6 +23,7 @@ from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def slimming(
     *,
     strength: float = 1e-4,

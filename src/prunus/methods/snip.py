@@ -7,11 +7,13 @@ Deviation: the paper initialises with variance scaling; the network is taken as 
 
 from prunus.criteria import Connection
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def snip(*, skip: tuple[str, ...] = ()) -> Method:
     """Remove the connections that the loss of a few batches depends on least, before training.
 

@@ -10,12 +10,14 @@ layer at a time.
 from prunus.criteria import L2
 from prunus.masking import Soft
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import TopK
 from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def soft_filter(
     *,
     end: str = "200ep",

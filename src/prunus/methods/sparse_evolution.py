@@ -8,12 +8,14 @@ along a cosine (the paper keeps it at 0.3), as in the comparison of Evci et al.
 
 from prunus.criteria import DropGrow
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import ErdosRenyi
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def set_(
     *,
     end: str = "1000it",

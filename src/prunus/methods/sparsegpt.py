@@ -7,11 +7,13 @@ whole transformer blocks at a time. Convolutions are pruned as well, as matrix p
 """
 
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import ColumnSweep
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def sparsegpt(
     *,
     pattern: str | None = None,

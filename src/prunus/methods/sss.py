@@ -11,11 +11,13 @@ from typing import Literal
 from prunus.criteria import Learned
 from prunus.masking import Scale
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import AboveZero, TopK
 from prunus.space import Branches, Granularity, Structured, WholeGroups
 
 
+@naming
 def sss(
     *,
     unit: Literal["branch", "group", "channel"] = "branch",

@@ -7,11 +7,13 @@ Deviation: the flow is computed in float64.
 
 from prunus.criteria import SynapticFlow
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import TopK
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def synflow(*, rounds: int = 100, skip: tuple[str, ...] = ()) -> Method:
     """Remove the connections of least synaptic flow in many small rounds, before training.
 

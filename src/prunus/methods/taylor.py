@@ -10,11 +10,13 @@ from typing import Literal
 
 from prunus.criteria import Taylor
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import TopK
 from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def taylor(
     *,
     coupled: bool = True,

@@ -9,11 +9,13 @@ each; pairs are drawn from the calibration as it comes, not ten images of each c
 from collections.abc import Mapping
 
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import Greedy, TopK
 from prunus.space import Structured
 from prunus.types import Target
 
 
+@naming
 def thinet(
     *,
     coupled: bool = False,

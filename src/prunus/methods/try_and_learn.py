@@ -8,10 +8,12 @@ calibration batches only.
 """
 
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import PolicyGradient
 from prunus.space import Structured
 
 
+@naming
 def try_and_learn(
     *,
     tolerance: float = 1.0,

@@ -8,11 +8,13 @@ paper goes from one transformer block to the next with the inputs that the prune
 
 from prunus.criteria import InputNorm
 from prunus.methods.base import Method
+from prunus.names import naming
 from prunus.selectors import LayerByLayer, Rows
 from prunus.space import Unstructured
 from prunus.types import Target
 
 
+@naming
 def wanda(
     *, pattern: str | None = None, layer_by_layer: bool = False, skip: tuple[str, ...] = ()
 ) -> Method:
