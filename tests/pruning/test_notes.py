@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from prunus import Calibration, Pruner, Target, methods, prune
+from prunus import Calibration, Pruner, Target, methods, prune, zoo
 from prunus.criteria import L1
 from prunus.errors import DecisionWarning, TargetError, UnseenWarning
 from prunus.methods import Method, l1_filter
 from prunus.selectors import TopK
-from prunus.space import Structured
+from prunus.space import Branches, Structured
 
 WIDTHS = {"granularity": Structured(), "criterion": L1(), "selector": TopK()}
 X = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
@@ -78,6 +78,19 @@ def test_a_target_missed_by_the_rounding_of_widths_says_so():
         "nearer"
     ]
     assert exact.notes == []
+
+
+def test_a_target_missed_because_branches_go_as_a_whole_says_so():
+    method = Method(
+        name="depth", granularity=Branches(), criterion=L1(reduce="mean"), selector=TopK()
+    )
+    net = zoo.network("resnet20")
+
+    report = prune(net, torch.randn(2, 3, 32, 32), method=method, target=Target(macs=0.7)).report
+
+    assert report.notes == [
+        f"asked 0.7, reached {report.reached:.3g}: residual branches go as a whole"
+    ]
 
 
 def test_heads_that_are_not_there_are_told():

@@ -14,6 +14,7 @@ from prunus.types import Keep, Scores, Target
 
 _MANY = 4  # channels that a layer, fallen to one, would have kept at the share of all layers
 _SHOWN = 4  # layers are named at most
+_COARSE = {Branches: "residual branches", WholeGroups: "the groups of convolutions"}
 
 
 def unfit(method: Method, groups: Sequence[UnitGroup]) -> list[Frozen]:
@@ -50,6 +51,8 @@ def notes(
     ):
         multiple = 1 if asked.timed else getattr(method.selector, "round_to", 1)
         why = f": widths are multiples of {multiple}; round_to=1 comes nearer" * (multiple > 1)
+        if coarse := _COARSE.get(type(method.granularity)):
+            why = f": {coarse} go as a whole"
         if whole:
             names = ", ".join(
                 [*(one.name for one in whole[:_SHOWN]), *["..."] * (len(whole) > _SHOWN)]
