@@ -1,5 +1,6 @@
 """What decides the way of a forward is named; a graph refuses inputs that would go another way."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import prunus
 from comparison import difference
 from prunus.methods import l1_filter
 from prunus.pruning.result import Result
+from prunus.space.check import apply_mask
 from prunus.types import Target
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -149,3 +151,40 @@ def test_a_graph_that_pads_and_shifts_windows_takes_other_sizes() -> None:
         assert difference(model, result.model, result.mask, torch.randn(shape)) <= 1e-9
     with pytest.raises(ValueError, match=r"recorded where pad.*\.shape\[1\] <= 4: False"):
         result.model(torch.randn(1, 3, 16, 32))
+
+
+class Above(nn.Module):
+    """Returns as many rows as there are sums above their edge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.last = nn.Linear(8, 48), nn.Linear(48, 1)
+        self.register_buffer("edge", torch.full((256,), torch.inf))
+
+    def sums(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.hidden(x)))[:, 0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        sums = self.sums(x)
+        return sums[(sums > self.edge).nonzero()[:, 0]]
+
+
+def test_rounding_that_decides_how_many_rows_there_are_is_no_difference() -> None:
+    torch.manual_seed(0)
+    net, x = Above().eval(), torch.randn(256, 8)
+    net.edge.fill_(-torch.inf)
+    small = prunus.prune(net, x, target=Target(params=0.6))
+    masked = copy.deepcopy(net)
+    apply_mask(masked, small.mask)
+    sums, others, dense = masked.sums(x), small.model.sums(x), net.sums(x)
+    edges = torch.minimum(sums, others)
+    # Zeros among the summands make another order of additions; the dense network is another still.
+    apart = (sums != others) & ((dense > edges) != (others > edges))
+    row = int(apart.nonzero()[0])
+    net.edge.fill_(torch.inf)
+    net.edge[row] = edges[row]
+
+    result = prunus.prune(net, x, target=Target(params=0.6))
+
+    assert result.report.form == "original classes"
+    assert result.report.verification.dtype == "float64"

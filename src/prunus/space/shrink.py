@@ -4,10 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError, UntraceableError
 from prunus.space.capture import recorded
+from prunus.space.casts import Casts, cast, in_precision
 from prunus.space.check import Reference, Verification, apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.in_training import check_training
@@ -184,15 +187,35 @@ def _unchanged(
         ) from error
     index = kept_index(space, keep)
     dense = space.recording.copy()
+    if not another_call(dense, what_stays(dense, index), calls):
+        return small
+    # With zeros for what goes, values may decide otherwise: the way, or how many rows there are.
+    masked = copied(model)
+    apply_mask(masked, space.mask(keep))
+    dense = recorded(masked, example, tracer=space.recording.tracer.alike())
     other = another_call(dense, what_stays(dense, index), calls)
-    if other:  # with zeros for what goes, values may decide otherwise: the way, or how many rows
-        masked = copied(model)
-        apply_mask(masked, space.mask(keep))
-        dense = recorded(masked, example, tracer=space.recording.tracer.alike())
-        other = another_call(dense, what_stays(dense, index), calls)
-    if other:
+    if other and _another_call_in_double(masked, small, space, index, example):
         raise EquivalenceError(other)
     return small
+
+
+def _another_call_in_double(
+    masked: nn.Module,
+    small: nn.Module,
+    space: Space,
+    index: dict[str, dict[int, Tensor]],
+    example: Example,
+) -> bool:
+    """Say whether calls differ in float64, too: in float32 rounding decides which boxes overlap."""
+    given: Example = tree_map(lambda x: cast(x, torch.float64), example)
+    try:
+        with Casts(keep=True):
+            tracer = space.recording.tracer.alike()
+            dense = recorded(in_precision(masked, torch.float64), given, tracer=tracer)
+            calls = recorded(in_precision(small, torch.float64), given, labelled=False)
+    except UntraceableError:  # it knows no float64
+        return True
+    return bool(another_call(dense, what_stays(dense, index), calls))
 
 
 FORMS: dict[str, Callable[[nn.Module, Space, Keep, Example, nn.Module], nn.Module]] = {
