@@ -237,3 +237,67 @@ def test_a_failure_in_finish_leaves_the_pruner_ready(
     monkeypatch.undo()
     assert same(before, everything(net, optimizer, IMAGE))
     assert pruner.finish(optimizer).model.conv.out_channels == 4
+
+
+class Merging(nn.Linear):
+    """A low-rank update beside the weight, merged into it for evaluation as in loralib."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.a, self.b = nn.Parameter(torch.randn(2, inputs)), nn.Parameter(torch.randn(outputs, 2))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        if mode == self.merged:
+            self.weight.data += (self.b @ self.a) * (-1 if mode else 1)
+            self.merged = not mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out if self.merged else out + x @ self.a.t() @ self.b.t()
+
+
+def test_weights_that_are_merged_for_evaluation_stay_as_they_were():
+    torch.manual_seed(0)
+    net = nn.Sequential(Merging(8, 16), nn.ReLU(), nn.Linear(16, 4)).train()
+    x = torch.randn(4, 8)
+    before = state(net)
+
+    prunus.space.trace(net, x)
+    result = prunus.prune(net, x, method=l1_filter(round_to=1), target=Target(sparsity=0.5))
+
+    assert same(before, state(net))
+    assert not net[0].merged
+    assert result.model[0].b.shape == (8, 2)
+
+
+class Restless(nn.Module):
+    """Replaces a module and registers a buffer, fills a list and a dict, and draws numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.act = nn.Linear(8, 16), nn.Linear(16, 4), nn.ReLU()
+        self.seen, self.cache, self.outputs = [], {"first": 1}, {}
+        self.a.register_forward_hook(lambda module, given, out: self.outputs.update(a=out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.a(x))
+        self.act = nn.GELU()
+        self.register_buffer("calls", torch.ones(1))
+        self.seen.append(h)
+        self.cache[len(x)] = h
+        return self.b(h) + 0 * (random.random() + np.random.rand())
+
+
+def test_what_a_forward_leaves_behind_is_gone_afterwards():
+    net, x = Restless(), torch.randn(4, 8)
+    act, states = net.act, (random.getstate(), np.random.get_state()[1].tolist())
+
+    prunus.prune(net, x, method=l1_filter(round_to=1), target=Target(sparsity=0.5))
+
+    assert net.act is act
+    assert "calls" not in net.state_dict()
+    assert (net.seen, net.cache, net.outputs) == ([], {"first": 1}, {})
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states

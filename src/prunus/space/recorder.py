@@ -216,7 +216,7 @@ def record(
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor):
             tracer.assign(leaf, ["is the network's input"] * leaf.ndim)
-    with preserved(model, training=training), ExitStack() as modes:
+    with preserved(model, training=training, flags_only=True), ExitStack() as modes:
         if labelled:
             _watch_bare_norms(model, tracer, modes)
             modes.enter_context(Functions(tracer, rules.functions))

@@ -1,10 +1,13 @@
 """Running a user's model so that nothing of it changes, and finding what it returns."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+import random
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,50 +16,124 @@ from prunus.errors import UntraceableError
 
 @contextmanager
 def preserved(
-    model: nn.Module, *, training: bool = False, seed: int | None = None
+    model: nn.Module, *, training: bool = False, seed: int | None = None, flags_only: bool = False
 ) -> Iterator[None]:
     """Run the model in eval (or train) mode without gradients and leave it exactly as it was found.
 
-    Training flags, attributes, buffer values and the global random state, which may be seeded
-    inside, are restored; what lists and dicts hold is not looked into. The fused kernels of whole
-    transformer layers are switched off inside, so that their operations are seen.
+    See `unchanged` for what is restored; the global random state of torch may be seeded inside. The
+    fused kernels of whole transformer layers are switched off inside, so that their operations are
+    seen.
+
+    Args:
+        model: The network.
+        training: Whether in train mode.
+        seed: Of the random state inside.
+        flags_only: Take from the modules' own `train` the flags that it sets and undo the rest,
+            such as weights merged for evaluation, so that a forward is seen in its own parts.
     """
-    attributes = {module: dict(vars(module)) for module in model.modules()}
-    modes = {module: module.training for module in model.modules()}
-    buffers = [
-        (module, leaf, buffer, buffer.clone())
-        for module in model.modules()
-        for leaf, buffer in module._buffers.items()
-        if buffer is not None
-    ]
     fused = torch.backends.mha.get_fastpath_enabled()
-    try:
+    with unchanged(model), ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
         torch.backends.mha.set_fastpath_enabled(False)
-        model.train(training)
-        with ExitStack() as stack:
-            gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
-            stack.enter_context(torch.random.fork_rng(devices=gpus))
-            if seed is not None:
-                torch.default_generator.manual_seed(seed)
-                for gpu in gpus:
-                    torch.cuda.default_generators[gpu.index].manual_seed(seed)
-            stack.enter_context(torch.inference_mode(False))  # in it no operation could be seen
-            stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.inference_mode(False))  # in it no operation could be seen
+        stack.enter_context(torch.no_grad())
+        if flags_only and _has_own_train(model):
+            with unchanged(model):
+                model.train(training)
+                flags = {module: module.training for module in model.modules()}
+            for module, flag in flags.items():
+                module.training = flag
+        else:
+            model.train(training)
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+            for gpu in _gpus(model):
+                torch.cuda.default_generators[gpu.index].manual_seed(seed)
+        yield
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Leave a model as it was found, and the random states of torch, NumPy and Python.
+
+    Restored are modes, attributes, what modules hold (parameters, buffers, modules, hooks), the
+    values of buffers, and what plain lists, dicts and sets held as attributes hold, though not
+    what lies deeper. Parameters get their values back where a module has a `train` of its own,
+    which may merge weights; what a forward writes into them is refused when it is recorded.
+    """
+    modules = list(model.modules())
+    held = [_Held(module) for module in modules]
+    values = [x for module in modules for x in module._buffers.values() if x is not None]
+    values += model.parameters() if _has_own_train(model) else []
+    clones = [x.detach().clone() for x in values]
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=_gpus(model)):
+        try:
             yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, mode in modes.items():
-            module.training = mode
-        for module, before in attributes.items():
-            own = vars(module)
-            for name in [name for name in own if name not in before]:
-                del own[name]
-            own.update((name, x) for name, x in before.items() if own.get(name) is not x)
-        with torch.no_grad():
-            for module, leaf, buffer, value in buffers:
-                module._buffers[leaf] = buffer
-                if not buffer.is_meta and not torch.equal(buffer, value):
-                    buffer.copy_(value)
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            for one in held:
+                one.restore()
+            with torch.no_grad():
+                for value, clone in zip(values, clones, strict=True):
+                    if not value.is_meta and not torch.equal(value, clone):
+                        value.data.copy_(clone)  # as if it had never been written
+
+
+def _gpus(model: nn.Module) -> set[torch.device]:
+    return {p.device for p in model.parameters() if p.device.type == "cuda"}
+
+
+class _Held:
+    """What a module holds, to be restored: its attributes, and what the containers among them hold.
+
+    Containers keep their identity, as a handle removes its hook from the dict that it was made for.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._own = vars(module)
+        self._attributes = dict(self._own)
+        self._contents = [(x, copy.copy(x)) for x in self._own.values() if type(x) in _CONTAINERS]
+
+    def restore(self) -> None:
+        """Put back what was there."""
+        own = self._own
+        if not _alike(own, self._attributes):
+            own.clear()
+            own.update(self._attributes)
+        for container, content in self._contents:
+            if isinstance(container, list):
+                if not _same(container, content):
+                    container[:] = content
+            elif not (
+                _same(container, content)
+                if isinstance(container, set)
+                else _alike(container, content)
+            ):
+                container.clear()
+                container.update(content)
+
+
+_CONTAINERS = (list, dict, set, OrderedDict)
+
+
+def _alike(found: Mapping[Any, Any], before: Mapping[Any, Any]) -> bool:
+    return _same(found, before) and _same(found.values(), before.values())
+
+
+def _same(found: Collection[Any], before: Collection[Any]) -> bool:
+    pairs = zip(found, before, strict=False)
+    return len(found) == len(before) and all(a is b for a, b in pairs)
+
+
+def _has_own_train(model: nn.Module) -> bool:
+    """Say whether a module does more in `train` or `eval` than set flags."""
+    return any(
+        getattr(type(module), name) is not getattr(nn.Module, name) or name in vars(module)
+        for module in model.modules()
+        for name in ("train", "eval")
+    )
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -17,7 +17,7 @@ from prunus.space.in_training import check_training
 from prunus.space.inputs import cloned, doubled, varied
 from prunus.space.remove import kept_index, remove
 from prunus.space.rewrite import rewrite, what_stays
-from prunus.space.running import copied, output_tensors, preserved
+from prunus.space.running import copied, output_tensors, preserved, unchanged
 from prunus.space.space import Space, trace
 from prunus.space.structure import another_call
 from prunus.types import Example, Keep, call_arguments
@@ -57,6 +57,11 @@ def shrink(
         EquivalenceError: No form computes what the masked network does.
         EmptyLayerError: A layer would lose all its channels.
     """
+    with unchanged(model):  # a hook of a copy may still write into the model
+        return _shrunk(model, space, keep, example, check=check)
+
+
+def _shrunk(model: nn.Module, space: Space, keep: Keep, example: Example, *, check: bool) -> Shrunk:
     small = remove(model, space, keep)
     reference = None
     if check:
