@@ -270,7 +270,7 @@ def test_weights_that_are_merged_for_evaluation_stay_as_they_were():
 
     assert same(before, state(net))
     assert not net[0].merged
-    assert result.model[0].b.shape == (8, 2)
+    assert len(result.model[0].b) == 8
 
 
 class Restless(nn.Module):

@@ -18,8 +18,10 @@ from torch.utils._pytree import register_dataclass
 from blocks import Attention, Repeated, SelfAttention
 from comparison import apart, difference, masked, outputs, same, state, tensors_in
 from networks import randomised
+from prunus import Target, load, prune, save
 from prunus.deploy import export_onnx
 from prunus.errors import EquivalenceError
+from prunus.methods import l1_filter
 from prunus.space import trace
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.shrink import Shrunk, shrink
@@ -608,3 +610,29 @@ def test_a_graph_follows_its_parameters_through_casts() -> None:
         got = outputs(small.to(dtype), X.to(dtype))
         assert got[0].dtype == dtype
         assert apart(expected, got) <= (1e-6 if dtype == torch.float64 else 0.1)
+
+
+OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "h ** 2": lambda h: h**2,
+    "h ** h": lambda h: h.abs() ** h,
+    "2 ** h": lambda h: 2**h,
+    "h **= 2": lambda h: h.__ipow__(2),
+    "1 / h": lambda h: 1 / (h.abs() + 1),
+    "h // 2": lambda h: h // 2,
+    "1 - h": lambda h: 1 - h,
+    "3 % h": lambda h: 3 % (h.abs() + 1),
+    "~(h > 0)": lambda h: (~(h > 0)).to(h.dtype),
+    "abs(h)": abs,
+    "h += 1": lambda h: h.__iadd__(1),
+}
+
+
+@pytest.mark.parametrize("what", OPERATORS)
+def test_operators_of_python_are_calls_of_a_graph(what: str, tmp_path: Path) -> None:
+    net = randomised(Middle(OPERATORS[what]), 1)
+    result = prune(net, X, method=l1_filter(coupled=True, round_to=1), target=Target(params=0.6))
+
+    save(result, tmp_path / "small.safetensors", X)
+
+    assert result.report.form == "rewritten graph"
+    assert apart(outputs(load(tmp_path / "small.safetensors"), X), outputs(result.model, X)) == 0

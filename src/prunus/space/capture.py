@@ -47,6 +47,9 @@ _DECIDING = (
 _CASTS = ("to", "type", "type_as", "float", "double", "half", "bfloat16")
 """Calls that return what they are given where it has the precision asked for."""
 
+_METHODS = {Tensor.__pow__: "pow", Tensor.__ipow__: "pow_"}
+"""Functions that PyTorch wraps, so that they are not found as methods by their own names."""
+
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 _CONSTANT = (
@@ -175,6 +178,10 @@ class GraphRecorder(TorchFunctionMode):
         elif name in ("__getitem__", "__setitem__"):
             function = operator.getitem if name == "__getitem__" else operator.setitem
             node = self.graph.call_function(function, *arguments)
+        elif func in _METHODS:
+            node = self.graph.call_method(_METHODS[func], *arguments)
+        elif name == "__rdiv__":
+            node = self.graph.call_function(operator.truediv, arguments[0][::-1])
         elif getattr(Tensor, name, None) is func:
             node = self.graph.call_method(name, *arguments)
         else:
