@@ -519,3 +519,173 @@ def test_a_norm_over_single_pixels_is_compared_on_samples_that_differ() -> None:
     image = torch.randn(1, 3, 9, 9)
     result = prunus.prune(model, image, target=prunus.Target(params=0.4))
     assert [group["after"] < group["before"] for group in result.report.groups] == [True, True]
+
+
+class Wide(nn.Module):
+    """Two layers; what is between them in train mode is given."""
+
+    def __init__(self, between: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.between = nn.Linear(8, 16), nn.Linear(16, 4), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        return self.last(self.between(h, x) if self.training else h)
+
+
+def pruned(model: nn.Module, **options: Any) -> prunus.Result:
+    method = prunus.methods.l1_filter(coupled=True, round_to=1)
+    target = prunus.Target(sparsity=0.5)
+    return prunus.prune(model, X[:, 0], method=method, target=target, **options)
+
+
+def _in_single_precision(h: Tensor, x: Tensor) -> Tensor:
+    if x.dtype != torch.float32:
+        raise TypeError("float32 only")
+    return h + torch.arange(16.0)
+
+
+def _after_a_draw(h: Tensor, x: Tensor) -> Tensor:
+    torch.multinomial(torch.ones(len(x)), 1)
+    return h + h.flip(1)
+
+
+@pytest.mark.parametrize("between", [_in_single_precision, _after_a_draw])
+def test_no_dtype_and_no_draw_hides_what_is_wrong_in_train_mode(between: Any) -> None:
+    with pytest.raises(EquivalenceError, match="in train mode"):
+        pruned(Wide(between))
+
+
+def _needs_targets(h: Tensor, x: Tensor) -> Tensor:
+    raise ValueError("give targets\nin train mode")
+
+
+@pytest.mark.parametrize(
+    ("between", "why"),
+    [
+        (_needs_targets, "the network itself fails there (ValueError: give targets)"),
+        (lambda h, x: torch.poisson(h), "poisson draws random numbers that depend on the channels"),
+        (lambda h, x: h * torch.poisson(x.abs()).sum(1, keepdim=True), ""),
+    ],
+)
+def test_a_report_says_why_train_mode_was_not_compared(between: Any, why: str) -> None:
+    report = pruned(Wide(between)).report
+
+    assert report.verification.untrained == why
+    assert (f"not compared in train mode: {why}" in str(report)) == bool(why)
+
+
+class Normed(Wide):
+    def __init__(self, between: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(between)
+        self.norm = nn.LayerNorm(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.first(x))
+        return self.last(self.between(h, x) if self.training else h)
+
+
+def test_train_mode_is_compared_over_what_remains_of_averages_too() -> None:
+    assert pruned(Normed(lambda h, x: h * 2), exact=False).report.verification.untrained == ""
+    with pytest.raises(EquivalenceError, match="outputs in train mode"):
+        pruned(Normed(lambda h, x: h + h.flip(1)), exact=False)
+
+
+class Dropped(Base):
+    """Drops its branch at random, by random numbers of Python."""
+
+    def body(self, x: Tensor) -> Tensor:
+        dropped = self.training and random.random() < 0.5
+        return (x if dropped else x + self.f2(self.f1(x).relu())).view(-1, 5, 8)
+
+
+def test_a_choice_by_pythons_random_numbers_is_not_frozen_into_a_graph() -> None:
+    model = Dropped()
+    space = trace(model, X)
+    keep = {group.name: torch.arange(group.size) < group.size // 2 for group in space.groups}
+    for seed in range(5):
+        random.seed(seed)
+        with pytest.raises(EquivalenceError, match="in train mode"):
+            shrink(model, space, keep, X)
+
+
+class Squares(nn.Module):
+    """Exchanges its channels where an image is large, as a function of its side says."""
+
+    def __init__(self, large: Callable[[int], Any]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 4, 1)
+        self.large = large
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        if self.large(h.shape[-1]):
+            h = torch.cat(h.chunk(2, 1)[::-1], 1)
+        return self.last(h)
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        lambda side: side >= 16,
+        lambda side: side > 24,
+        lambda side: int(side) >= 16,
+        lambda side: side >> 4,
+        lambda side: side.bit_length() > 4,
+        lambda side: len(range(0, side, 8)) > 1,
+        lambda side: math.sqrt(side) >= 4,
+    ],
+)
+def test_another_way_for_larger_inputs_is_found(large: Callable[[int], Any]) -> None:
+    """The network's own class would go it with the wrong channels; a graph refuses it."""
+    net = Squares(large)
+    method = prunus.methods.l1_filter(coupled=True, round_to=1)
+    image = torch.randn(2, 3, 8, 8)
+
+    result = prunus.prune(net, image, method=method, target=prunus.Target(sparsity=0.5))
+
+    assert result.report.form == "rewritten graph"
+    for side in (32, 40):
+        with pytest.raises(ValueError, match=r"Prune with an example of the size you need"):
+            result.model(torch.randn(1, 3, side, side))
+
+
+class Sequence(Base):
+    """As many steps as features, so that the two sizes are alike."""
+
+    def __init__(self, after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.after(self.body(self.stem(x))).sum(1))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda x: sum(x[:, t] for t in range(x.shape[1]))[:, None],
+        lambda x: x * math.log(x.shape[1]),
+        lambda x: torch.cat(x.split(x.shape[1] // 2, 1)[::-1][:2], 1),
+        lambda x: x * len(x.split(max(1, x.shape[1] // 4), 1)),
+    ],
+)
+def test_a_graph_is_held_to_a_size_that_is_also_another_dimensions(after: Any) -> None:
+    square = torch.randn(2, 8, 8)
+    model = Sequence(after)
+    keep = {"f2:branch": torch.tensor([False])}
+
+    small = shrink(model, trace(model, square), keep, square).model
+
+    assert small.only == (((None, 8, 8),),)
+
+
+@pytest.mark.parametrize(
+    "after", [lambda x: x[:, : divmod(x.shape[1], 4)[0] * 4], lambda x: x * (1 + (x.shape[1] & 1))]
+)
+def test_whole_number_arithmetic_follows_the_size(after: Any) -> None:
+    model = Sequence(after)
+    small = without_the_branch(model).model
+
+    for length in (4, 7, 9, 33):
+        agree(model, small, torch.randn(2, length, 8))

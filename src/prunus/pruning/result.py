@@ -108,6 +108,8 @@ class Report:
                 f"  equal to the masked network within {proof.max_relative_difference:.1e} "
                 f"({proof.dtype}, {proof.inputs} inputs)"
             )
+            if proof.untrained:
+                lines.append(f"  not compared in train mode: {proof.untrained}")
         if self.only is not None:
             shapes = written(self.only)
             lines.append(f"  for inputs of shape {shapes} only: others take another way")

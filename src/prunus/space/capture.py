@@ -284,6 +284,8 @@ class GraphRecorder(TorchFunctionMode):
         seen[node.name] = look(out, ())
 
     def _sizes(self, tensor: Tensor) -> torch.Size:
+        self.recording.reads_sizes |= not (self._busy or self._inside)
+
         def recipe(dim: int) -> Callable[[], fx.Node]:
             return lambda: self.graph.call_method("size", (self._argument(tensor), dim))
 
@@ -294,7 +296,11 @@ class GraphRecorder(TorchFunctionMode):
     def _decide(self, question: Any, operands: tuple[Any, ...], answer: bool) -> None:
         """Record what the forward asks of sizes."""
         asking = sys._getframe(2).f_globals.get("__name__", "")
-        if not (self._busy or self._inside or asking.startswith("torch.")):
+        if self._busy or self._inside or asking.startswith("torch."):
+            return
+        if question is None:
+            self.recording.escapes = True
+        else:
             self._attempt(self._ask, question, operands, answer)
 
     def _ask(self, question: Any, operands: tuple[Any, ...], answer: bool) -> None:

@@ -44,6 +44,7 @@ class Verification:
             the network itself goes on in that, whatever it is given.
         inputs: How many inputs were compared: the example, and random ones.
         passed: Whether the difference is within the tolerance.
+        untrained: Why the two were not compared in train mode; "" where they were.
     """
 
     max_relative_difference: float
@@ -51,12 +52,12 @@ class Verification:
     dtype: str
     inputs: int
     passed: bool
+    untrained: str = ""
 
     def worse(self, other: "Verification") -> "Verification":
-        """Return this outcome with the larger difference of the two, passed where both did."""
-        worst = max(self.max_relative_difference, other.max_relative_difference)
-        both = self.passed and other.passed
-        return replace(self, max_relative_difference=worst, passed=both)
+        """Return the outcome that is nearer to its tolerance, passed where both did."""
+        worst = max(self, other, key=lambda one: one.max_relative_difference / one.tolerance)
+        return replace(worst, inputs=self.inputs, passed=self.passed and other.passed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -147,10 +148,10 @@ class Reference:
                 self._found: list[list[Tensor] | None] = [
                     self._run(x) for x in self.inputs[: self._required]
                 ]
-            except RuntimeError:
+            except Exception:
                 if (precision, kept) == tries[-1]:
                     raise
-                continue  # a kernel of it knows no float64, or needs what it casts to
+                continue  # it knows no float64, or needs what it casts to
             break
 
     @property
@@ -172,6 +173,18 @@ class Reference:
     def release(self) -> None:
         """Free the networks; what has been computed stays known."""
         self._network = self._copied = None
+
+    @property
+    def averages_less(self) -> bool:
+        """Whether some of what is averaged over is gone."""
+        return any(not k.all() for _, kept in self.averages for k in kept.values())
+
+    def in_float32(self) -> "Reference":
+        """Return the same network, to be run in float32."""
+        other = copy.copy(self)
+        other.precision, other._kept = torch.float32, False
+        other.release()
+        return other
 
     @property
     def dtype(self) -> torch.dtype:
@@ -241,35 +254,32 @@ class Reference:
         name = "float32" if self.lowered else str(self.precision).removeprefix("torch.")
         return Verification(worst, tolerance, name, len(compared), worst <= tolerance)
 
-    def sizes_that_matter(self, small: nn.Module) -> str:
+    def sizes_that_matter(self, small: nn.Module, ratios: Sequence[float] = ()) -> str:
         """Compare on inputs of other sizes, as far as the masked network takes them.
+
+        Args:
+            small: The network without what the mask drops.
+            ratios: Further sizes, as for `resized`.
 
         Returns:
             "" where the small network is right for all of them, "sizes" where it is right for the
             example's sizes only, "batch" where not even another batch may be given.
         """
         tolerance = 10 * max(CHAOTIC if self.lowered else 0.0, TOLERANCE[self.precision])
-        matter = ""
-        larger = [[x] for k, x in enumerate(self.inputs) if self._another_batch(k)]
-        for alternatives in (*larger, *resized(self.inputs[0])):
-            for given in alternatives:
-                expected = self.taken(given)
-                if expected is None:
-                    continue
-                try:
-                    right = difference(expected, self._candidate(small, given)) <= tolerance
-                except Refused:
-                    continue
-                except EquivalenceError:
-                    right = False
-                if not right:
-                    matter = "batch" if _batches(given) != _batches(self.inputs[0]) else "sizes"
-                    break
-                if isinstance(small, GraphNetwork):  # it refuses what it was not recorded for
-                    break
-            if matter:
-                break
-        return matter
+        larger = [x for k, x in enumerate(self.inputs) if self._another_batch(k)]
+        for given in (*larger, *resized(self.inputs[0], ratios)):
+            expected = self.taken(given)
+            if expected is None:
+                continue
+            try:
+                right = difference(expected, self._candidate(small, given)) <= tolerance
+            except Refused:
+                continue
+            except EquivalenceError:
+                right = False
+            if not right:
+                return "batch" if _batches(given) != _batches(self.inputs[0]) else "sizes"
+        return ""
 
     def _another_batch(self, k: int) -> bool:
         """Say whether a random input has another batch than the example."""
@@ -278,6 +288,8 @@ class Reference:
     def taken(self, given: Example) -> list[Tensor] | None:
         """Return the masked network's outputs for an input; None where it does not take it."""
         try:
+            if self.averages_less:  # with which it takes sizes that it does not take by itself
+                _outputs(self.network, given)
             found = self._run(given)
         except Exception:
             return None

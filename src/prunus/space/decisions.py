@@ -17,6 +17,10 @@ _SIGNS = {
 }
 
 
+FURTHER = (2.0, 4.0)
+"""How many times as large sizes are tried where it cannot be seen at which another way begins."""
+
+
 class Refused(ValueError):
     """A network that is right for some inputs only was given another."""
 
@@ -43,6 +47,24 @@ class Decision:
     def sources(self) -> list[tuple[Any, ...]]:
         """The sizes it is about."""
         return list(_sources(self.operands))
+
+    def ratios(self) -> Iterator[float]:
+        """Yield how many times as large sizes must be for another answer, as far as one can see."""
+        if len(self.operands) < 2:
+            yield from FURTHER
+            return
+        numbers = [_value(x) for x in self.operands]
+        computed = [isinstance(x, tuple) for x in self.operands]
+        for number, other, mine in zip(numbers, numbers[::-1], computed, strict=True):
+            if mine and number:
+                yield abs(other / number)
+
+
+def _value(expression: Any) -> Any:
+    if not isinstance(expression, tuple):
+        return expression
+    kind, *operands = expression
+    return operands[1] if kind in ("size", "numel") else kind(*map(_value, operands))
 
 
 def _sources(value: Any) -> Iterator[tuple[Any, ...]]:

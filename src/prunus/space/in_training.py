@@ -7,8 +7,8 @@ random cannot have been frozen into the small network.
 """
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,17 +28,15 @@ from prunus.space.inputs import cloned, varied
 from prunus.space.recorder import schema
 from prunus.space.redrawn import Index
 from prunus.space.remove import sliced
-from prunus.space.running import output_tensors, preserved
+from prunus.space.running import output_tensors, preserved, tensors_in
+from prunus.space.statistics import OverRemaining
 from prunus.types import Example, call_arguments
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 """Largest relative difference of outputs; gradients and statistics are held to ten times that."""
 
 _LEVELS = (0.3, 0.7)  # what stands for a uniform number in [0, 1)
-
-
-class UnknownRandomness(Exception):
-    """A random operation that has no settled value."""
+_SEEDS = range(10)  # of Python and NumPy, where they are asked: their choices must not be frozen
 
 
 class Settled(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -46,12 +44,15 @@ class Settled(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         used: Whether there was any.
+        drawn: Those that have no such value, with the shapes of what they are given. They draw from
+            the state that they find, and alike in both networks only where the shapes are alike.
     """
 
     def __init__(self, level: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._level = level
         self.used = False
+        self.drawn: list[tuple[str, list[torch.Size]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`, or give its settled value."""
@@ -94,7 +95,8 @@ class Settled(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out.fill_(given["from"] * (1 - level) + given["to"] * level)
         if base in ("randint", "randint_like", "random"):
             return out.fill_(given.get("low") or given.get("from") or 0)
-        raise UnknownRandomness(name)
+        self.drawn.append((base, [x.shape for x in tensors_in([args, kwargs])]))
+        return out
 
 
 @dataclass(frozen=True)
@@ -103,56 +105,96 @@ class _Trained:
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]
     parameters: frozenset[str]
-    random: bool
+    random: bool  # whether operations of torch drew
+    asked: bool  # whether Python or NumPy did
+    drawn: list[tuple[str, list[torch.Size]]]
 
 
-def check_training(reference: Reference, small: nn.Module, index: Index, example: Example) -> None:
+def check_training(reference: Reference, small: nn.Module, index: Index, example: Example) -> str:
     """Compare the masked network with the small one as both are trained on an example.
 
-    Nothing is compared where the original cannot be trained on it, or draws random numbers that
-    cannot be settled; the small network must then still run where the original does.
+    Where some of what is averaged over is gone, gradients are not compared: those of the masked
+    network are of averages over all.
 
     Args:
         reference: The masked network; it stays as it was.
         small: The network without what the mask drops.
         index: Tensor name -> dimension -> positions that stay.
-        example: An input, taken with further samples where one is too few.
+        example: An input, taken with further samples where one is too few, and in float32 where
+            the network knows no float64.
+
+    Returns:
+        Why nothing was compared: the network cannot be trained on the example alone, or draws
+        random numbers that depend on the channels; "" where it was.
 
     Raises:
         EquivalenceError: The small network fails, or differs in an output, a gradient or a buffer.
     """
-    for given in (example, varied(example)):
-        inputs = tree_map(lambda x: cast(x, reference.precision), given)
+    first: Exception | None = None
+    for one in (reference, reference.in_float32()):
+        for given in (example, varied(example)):
+            trained = partial(_train, _in_precision(given, one.precision), one)
+            try:
+                expected = trained(one.network, index)
+            except Exception as error:
+                first = first or error
+                continue
+            return _check_trained(trained, expected, one, small, index)
+    return f"the network itself fails there ({type(first).__name__}: {_line(first)})"
+
+
+def _in_precision(example: Example, dtype: torch.dtype) -> Example:
+    found: Example = tree_map(lambda x: cast(x, dtype), example)
+    return found
+
+
+def _line(error: Exception | None) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
+
+
+def _check_trained(
+    trained: Callable[..., "_Trained"],
+    expected: "_Trained",
+    reference: Reference,
+    small: nn.Module,
+    index: Index,
+) -> str:
+    ways = [(level, int(level * 10)) for level in _LEVELS[: 1 + expected.random]]
+    ways += [(_LEVELS[0], seed) for seed in _SEEDS if expected.asked]
+    for k, (level, seed) in enumerate(ways):
+        further = k > 0  # its gradients are those that were compared already
+        how: dict[str, Any] = {"level": level, "seed": seed, "backward": not further}
         try:
-            with reference.casts():
-                expected = _train(reference.network, inputs, _LEVELS[0], index)
-            break
-        except UnknownRandomness:
-            return
-        except Exception:
-            continue
-    else:
-        return
-    for level in _LEVELS if expected.random else _LEVELS[:1]:
-        further = level != _LEVELS[0]  # its gradients are those that were compared already
-        try:
-            with reference.casts():
-                if further:
-                    expected = _train(reference.network, inputs, level, index, backward=False)
-                got = _train(reference.candidate(small), inputs, level, {}, backward=not further)
-        except Refused:
-            return
+            if further:
+                expected = trained(reference.network, index, **how)
+            got = trained(reference.candidate(small), {}, **how)
+        except Refused as error:
+            return str(error)
         except Exception as error:
             raise EquivalenceError(
                 f"the small network fails in train mode, where the dense one runs: {error}"
             ) from error
+        if got.drawn != expected.drawn:
+            return f"{expected.drawn[0][0]} draws random numbers that depend on the channels"
         _compare(expected, got, TOLERANCE[reference.dtype])
+    return ""
 
 
 def _train(
-    network: nn.Module, example: Example, level: float, index: Index, *, backward: bool = True
+    example: Example,
+    reference: Reference,
+    network: nn.Module,
+    index: Index,
+    *,
+    level: float = _LEVELS[0],
+    seed: int = int(_LEVELS[0] * 10),
+    backward: bool = True,
 ) -> _Trained:
     """Train a network, which stays as it was, and return what is left of it in `index`."""
+    averages = reference.averages if reference.averages_less else ()
+    backward = backward and not averages
+    if network is not reference.network:
+        averages = ()
     args, kwargs = call_arguments(cloned(example))
     gradients: dict[str, Tensor] = {}
 
@@ -174,7 +216,9 @@ def _train(
     try:
         with (
             preserved(network, training=True),
-            _seeded(int(level * 10)) as drawn,
+            _seeded(seed) as drawn,
+            reference.casts(),
+            OverRemaining(averages) if averages else nullcontext(),
             torch.set_grad_enabled(backward),
             Settled(level) as settled,
         ):
@@ -183,14 +227,15 @@ def _train(
             if losses:
                 torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
             buffers = {name: left(name, buffer).clone() for name, buffer in network.named_buffers()}
-            random = settled.used or drawn()
+            asked = drawn()
     finally:
         for hook in hooks:
             hook.remove()
     names = [name for name, _ in network.named_parameters()]
     gradients = {name: gradients[name] for name in names if name in gradients}
     outputs = [x.detach() for x in found]
-    return _Trained(outputs, gradients, buffers, frozenset(names), random)
+    parameters = frozenset(names)
+    return _Trained(outputs, gradients, buffers, parameters, settled.used, asked, settled.drawn)
 
 
 def _weighed(x: Tensor) -> Tensor:

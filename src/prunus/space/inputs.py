@@ -1,11 +1,12 @@
 """Other inputs like the example: copies, larger batches, random values."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_unflatten
 
 from prunus.types import Example
 
@@ -70,27 +71,53 @@ def random_inputs(example: Example, seed: int = 0) -> Iterator[Example]:
         yield tree_map(draw, example)
 
 
-def resized(example: Example, seed: int = 0) -> Iterator[list[Example]]:
-    """Yield inputs of other sizes: a batch of one; of each further size a smaller and a larger.
+def resized(example: Example, ratios: Iterable[float] = (), seed: int = 0) -> Iterator[Example]:
+    """Yield inputs of other sizes: a batch of one; of each further size smaller and larger ones.
 
-    Dimensions of the same size are taken for the same: they change together.
+    Dimensions of one size are changed together, as those of a square, and each alone.
+
+    Args:
+        example: What they are like.
+        ratios: Further sizes to be tried, about so many times the example's, unless an input would
+            get 32 times as large.
+        seed: Of the positions that are picked.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = [x for x in tree_leaves(example) if isinstance(x, Tensor) and x.ndim]
     batch = {len(x) for x in tensors}
     if len(batch) == 1 and batch != {1}:
-        yield [tree_map_only(Tensor, lambda x: x[:1] if x.ndim else x, example)]
-    for size in sorted({n for x in tensors for n in x.shape[1:] if n > 1}, reverse=True):
+        yield tree_map_only(Tensor, lambda x: x[:1] if x.ndim else x, example)
+    places: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for k, x in enumerate(tensors):
+        for dim, size in enumerate(x.shape):
+            if dim and size > 1:
+                places[size].append((k, dim))
+    for size, together in sorted(places.items(), reverse=True):
+        far = {round(size * ratio) + more for ratio in ratios for more in (-1, 0, 1)}
+        near = [size // 2, size // 2 + 1, size - 1, size + 1, size + max(1, size // 2)]
+        others = [*near, *sorted(far)]
+        groups = {tuple(together): others} | {
+            (one,): [size // 2 + 1, size + 1, *sorted(far)] for one in together
+        }
+        for chosen, sizes in groups.items():
+            most = max(sum(place[0] == k for place in chosen) for k in range(len(tensors)))
+            for other in dict.fromkeys(sizes):
+                if other not in (0, size) and 0 < (other / size) ** most <= _LARGEST:
+                    yield _changed(example, chosen, other, generator)
 
-        def changed(other: int, size: int = size) -> Example:
-            def change(x: Tensor) -> Tensor:
-                for dim in range(1, x.ndim):
-                    if x.shape[dim] == size:
-                        picked = torch.randint(size, (other,), generator=generator)
-                        x = x.index_select(dim, picked.sort().values.to(x.device))
-                return x
 
-            found: Example = tree_map_only(Tensor, change, example)
-            return found
+_LARGEST = 32
 
-        yield [changed(size // 2), changed(size + max(1, size // 2))]
+
+def _changed(
+    example: Example, places: Iterable[tuple[int, int]], size: int, generator: torch.Generator
+) -> Example:
+    """Return the example with another size of some dimensions: number of the tensor, dimension."""
+    leaves, spec = tree_flatten(example)
+    tensors = [k for k, x in enumerate(leaves) if isinstance(x, Tensor) and x.ndim]
+    for number, dim in places:
+        x = leaves[tensors[number]]
+        picked = torch.randint(x.shape[dim], (size,), generator=generator).sort().values
+        leaves[tensors[number]] = x.index_select(dim, picked.to(x.device))
+    found: Example = tree_unflatten(leaves, spec)
+    return found

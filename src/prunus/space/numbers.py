@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
-Decide: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], bool], None]
-"""Told of a question that Python asks of numbers: which function, of what, and the answer."""
+Decide: TypeAlias = Callable[[Callable[..., Any] | None, tuple[Any, ...], bool], None]
+"""Told of a question that Python asks of numbers: which function, of what, and the answer; or, with
+None instead of a function, that a number is used in a way that cannot be followed."""
 
 
 class Number:
@@ -42,7 +43,7 @@ class Ratio(Number, float):
 def plain_number(value: Any) -> Any:
     """Return the value without its node."""
     if isinstance(value, Number):
-        return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]
+        return int.__int__(value) if isinstance(value, int) else float.__float__(value)  # type: ignore[arg-type]
     return value
 
 
@@ -85,9 +86,23 @@ def _question(operation: Callable[..., bool]) -> Callable[..., Any]:
     return method
 
 
+def _escape(name: str, kind: type) -> Callable[..., Any]:
+    """Return a method that gives a plain value, of which nothing is known afterwards."""
+    plain = getattr(kind, name)
+
+    def method(self: Any, *others: Any) -> Any:
+        self.decide(None, (self,), False)
+        return plain(plain_number(self), *others)
+
+    return method
+
+
 _ROUNDED: dict[str, Callable[..., Any]] = {
     **{"ceil": math.ceil, "floor": math.floor, "trunc": math.trunc, "round": round, "abs": abs}
 }
+
+_BITS = ("and_", "or_", "xor", "lshift", "rshift")
+_ESCAPES = ("__int__", "__float__", "__str__", "__repr__", "__format__", "__hash__")
 
 for _kind in (Size, Ratio):
     for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow"):
@@ -99,4 +114,12 @@ for _kind in (Size, Ratio):
     for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(_kind, f"__{_name}__", _question(getattr(operator, _name)))
     setattr(_kind, "__bool__", _question(operator.truth))  # noqa: B010
-    setattr(_kind, "__hash__", _kind.__mro__[2].__hash__)  # noqa: B010
+    setattr(_kind, "__divmod__", lambda self, other: (self // other, self % other))  # noqa: B010
+    setattr(_kind, "__rdivmod__", lambda self, other: (other // self, other % self))  # noqa: B010
+    for _name in _ESCAPES:
+        setattr(_kind, _name, _escape(_name, _kind.__mro__[2]))
+for _name in _BITS:
+    _bare = _name.rstrip("_")
+    setattr(Size, f"__{_bare}__", _arithmetic(getattr(operator, _name)))
+    setattr(Size, f"__r{_bare}__", _arithmetic(getattr(operator, _name), swapped=True))
+setattr(Size, "bit_length", _escape("bit_length", int))  # noqa: B010

@@ -58,16 +58,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run `func` and propagate labels through it."""
+        with torch._C.DisableTorchFunction():  # the user has not called what runs inside
+            return self._follow(func, args, kwargs or {})
+
+    def _follow(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
         if self.tracer.silent:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         known = schema(func)
         name = known.name
-        given = known.defaults | dict(zip(known.defaults, args, strict=False)) | (kwargs or {})
+        given = known.defaults | dict(zip(known.defaults, args, strict=False)) | kwargs
         if known.mutates:
-            self._refuse_writes(func, args, kwargs or {})
+            self._refuse_writes(func, args, kwargs)
         if name in _RESHAPING:
             given["self"] = self.tracer.alias(given["self"])
-        out = func(*args, **(kwargs or {}))
+        out = func(*args, **kwargs)
         leaves = tensors_in(out)
         if not leaves and (func.namespace == "aten" or not tensors_in(args)) and not known.mutates:
             return out  # a single entry, or a statement about the whole

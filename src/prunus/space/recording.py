@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec
 
 from prunus.errors import EquivalenceError
-from prunus.space.decisions import Decision
+from prunus.space.decisions import FURTHER, Decision
 from prunus.space.labels import Atoms, Label
 from prunus.space.tracer import Tracer
 
@@ -55,6 +55,8 @@ class Recording:
         constants: Tensors that the forward takes from elsewhere, by the name they get.
         decisions: Calls that brought values into Python, each once.
         asked: What Python has concluded from sizes.
+        reads_sizes: Whether the forward reads the size of a tensor.
+        escapes: Whether it uses one in a way that cannot be followed, such as `int(n)`.
         spec: How the outputs are nested.
         failure: Why there is no graph; empty where there is one.
         device: Where the model's first tensor is.
@@ -69,6 +71,8 @@ class Recording:
     constants: dict[str, Tensor] = field(default_factory=dict)
     decisions: set[str] = field(default_factory=set)
     asked: list[Decision] = field(default_factory=list)
+    reads_sizes: bool = False
+    escapes: bool = False
     spec: TreeSpec | None = None
     failure: str = ""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -107,6 +111,11 @@ class Recording:
     def sizes(self) -> list[Decision]:
         """Return what was asked about sizes that other inputs can have."""
         return [x for x in self.asked if not all(map(self.counts_channels, x.sources))]
+
+    def ratios(self) -> list[float]:
+        """Return how many times as large other inputs may have to be to go another way."""
+        found = {ratio for decision in self.sizes() for ratio in decision.ratios()}
+        return sorted(found.union(FURTHER if self.escapes else ()))
 
     def ways(self) -> list[str]:
         """Return what decided the way that the forward took: values, sizes and plain inputs."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -245,10 +245,10 @@ def _prove(
     """
     verification = reference.compare(small)
     if verification.passed:
-        _check_further(model, small, space, keep, example, reference)
+        untrained = _check_further(model, small, space, keep, example, reference)
         again = reference.compare_redrawn(small, kept_index(space, keep))
         reference.release()
-        verification = verification.worse(again or verification)
+        verification = replace(verification.worse(again or verification), untrained=untrained)
     if not verification.passed:
         difference = verification.max_relative_difference
         raise EquivalenceError(f"outputs differ by {difference:.2g} of the largest output")
@@ -262,28 +262,29 @@ def _check_further(
     keep: Keep,
     example: Example,
     reference: Reference,
-) -> None:
+) -> str:
     """Prove what the comparison in eval mode does not show: training, and other sizes of a graph.
 
     A graph that is right for the sizes of the example only will take no others. The user's own
     classes cannot refuse any, so they must be right for others, too, where they ask about sizes.
 
+    Returns:
+        Why train mode was not compared, "" where it was.
+
     Raises:
         EquivalenceError: The small network is wrong in train mode, or for other sizes.
     """
     examples = [example, *space.also] if isinstance(small, GraphNetwork) else [example]
-    if isinstance(small, GraphNetwork) or space.recording.sizes():
-        matter = reference.sizes_that_matter(small)
+    if isinstance(small, GraphNetwork) or space.recording.reads_sizes:
+        matter = reference.sizes_that_matter(small, space.recording.ratios())
         if matter and isinstance(small, GraphNetwork):
             small.hold_to(examples, batch=matter == "batch")
         elif matter:
             raise EquivalenceError(f"it is wrong for other {matter.replace('batch', 'batches')}")
-    if any(not k.all() for _, kept in space.remaining(keep) for k in kept.values()):
-        _check_runs(model, small, example, training=True)  # batch statistics have another meaning
-        return
     index = kept_index(space, keep)
-    for given in examples:
-        check_training(reference, small, index, given)
+    untrained = [check_training(reference, small, index, given) for given in examples]
+    if any(untrained):
+        _check_runs(model, small, example, training=True)
     if isinstance(small, GraphNetwork):
         _check_precision(model, small, example)
         if small.in_training is not small.evaluating:
@@ -291,6 +292,7 @@ def _check_further(
                 check_training(reference, small, index, varied(example))
             except EquivalenceError:
                 small.hold_to(examples, batch=True)
+    return next(filter(None, untrained), "")
 
 
 def _check_precision(model: nn.Module, small: nn.Module, example: Example) -> None:
