@@ -52,7 +52,7 @@ def rows(name: str, model: torch.nn.Module, example: Example) -> list[tuple[str,
         plan = Plan(model, example, method, prunus.Target(macs=asked))
         unit = dearest(plan)
         try:
-            keep = plan.decide(model, torch.Generator(), plan.removed)
+            keep = plan.decide(model, torch.Generator(), plan.removed).keep
         except TargetError as error:
             found.append((name, f"{asked:g}", "refused", f"{unit:.3%}", f"told: {error}"))
             continue

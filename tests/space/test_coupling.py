@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from networks import Concatenate, Residual, Shuffle
+from prunus.errors import UntraceableError
 from prunus.space import Space, trace
 from prunus.space.shrink import shrink
 
@@ -195,3 +196,20 @@ def test_an_inverted_bottleneck_is_written_by_one_layer_only() -> None:
     (group,) = trace(net, IMAGE).groups
 
     assert group.coupled == ("0",)
+
+
+@pytest.mark.parametrize("view", [lambda weight: weight, lambda weight: weight.t()])
+def test_parameters_that_share_memory_without_being_one_are_refused(view: Any) -> None:
+    net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+    net[2].weight = nn.Parameter(view(net[0].weight.data))
+
+    with pytest.raises(UntraceableError, match=r"'0.weight' and '2.weight' share memory"):
+        trace(net, torch.randn(2, 8))
+
+
+def test_parameters_beside_each_other_in_one_storage_are_not() -> None:
+    flat = torch.randn(64 + 64)
+    net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+    net[0].weight, net[2].weight = (nn.Parameter(x.view(8, 8)) for x in flat.split(64))
+
+    assert len(trace(net, torch.randn(2, 8)).groups) == 2

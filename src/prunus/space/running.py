@@ -2,9 +2,10 @@
 
 import copy
 import random
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,30 @@ def held_tensors(model: nn.Module) -> list[Tensor]:
         if name not in own
         for tensor in tensors_in(value)
     ]
+
+
+def refuse_shared_memory(parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+    """Refuse parameters of which one is a view of another: a mask of one would mask the other.
+
+    Raises:
+        UntraceableError: Two share memory without being one parameter.
+    """
+    spans: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
+    for name, x in parameters:
+        if x.numel() and x.layout == torch.strided and not x.is_meta:
+            last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+            begin, size = x.storage_offset(), x.element_size()
+            span = begin * size, (begin + last + 1) * size, name
+            spans[x.untyped_storage().data_ptr()].append(span)
+    for shared in spans.values():
+        for (_, end, name), (begin, _, other) in pairwise(sorted(shared)):
+            if begin < end:
+                raise UntraceableError(
+                    f"the parameters {name!r} and {other!r} share memory without being one: what "
+                    "is removed from one would stay in the other. Tie them as one parameter "
+                    "(b.weight = a.weight), or read the one where the other is needed "
+                    "(F.linear(x, a.weight.t()))."
+                )
 
 
 def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:

@@ -21,7 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from prunus.space.attributes import bare_norms, sized_dims, sizes
 from prunus.space.labels import Atoms, Label, Labels
-from prunus.space.running import held_tensors, tensors_in
+from prunus.space.running import held_tensors, refuse_shared_memory, tensors_in
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,13 @@ class Tracer:
         return bool(self.slots or self.sizes)
 
     def adopt(self, model: nn.Module) -> None:
-        """Give every dimension of every parameter and buffer its atoms; tied tensors share."""
+        """Give every dimension of every parameter and buffer its atoms; tied tensors share.
+
+        Raises:
+            UntraceableError: Two parameters share memory.
+        """
         named = [*model.named_parameters(), *model.named_buffers()]
+        refuse_shared_memory(model.named_parameters())
         self._memory = {self._storage(p): name for name, p in model.named_parameters()}
         self.parameters = {name for name, _ in model.named_parameters()}
         for name, tensor in named:
