@@ -7,6 +7,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -636,3 +637,32 @@ def test_operators_of_python_are_calls_of_a_graph(what: str, tmp_path: Path) -> 
 
     assert result.report.form == "rewritten graph"
     assert apart(outputs(load(tmp_path / "small.safetensors"), X), outputs(result.model, X)) == 0
+
+
+def test_an_attribute_that_a_graph_no_longer_reads_is_warned_of() -> None:
+    class Tempered(Middle):
+        temperature = 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) / self.temperature
+
+    small, _ = recorded(randomised(Tempered(), 1), X)
+
+    small.note = "mine"  # the forward has never read it
+    with pytest.warns(UserWarning, match="'temperature' is set on a graph of Tempered"):
+        small.temperature = 2.0
+
+
+def test_other_threads_go_on_as_ever_while_a_model_is_recorded() -> None:
+    lengths: list[int] = []
+
+    class Threaded(Middle):
+        def forward(self, x: Tensor) -> Tensor:
+            thread = Thread(target=lambda: lengths.append(len(torch.ones(4))))
+            thread.start()
+            thread.join()
+            return super().forward(x)
+
+    recorded(randomised(Threaded(), 1), X)
+
+    assert {type(length) for length in lengths} == {int}

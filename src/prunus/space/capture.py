@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Any
 from unittest import mock
 
@@ -75,6 +76,7 @@ class GraphRecorder(TorchFunctionMode):
         self._asked: list[tuple[fx.Node, bool]] = []
         self._unknown = 0
         self._nodes: Any = WeakIdKeyDictionary()
+        self._thread = get_ident()  # others go on meanwhile, with what is replaced below
         self._paths = {id(module): name for name, module in model.named_modules()}
         self._names = {
             id(tensor): name for name, tensor in (*model.named_buffers(), *model.named_parameters())
@@ -192,12 +194,16 @@ class GraphRecorder(TorchFunctionMode):
     @contextmanager
     def _wholes(self) -> Iterator[None]:
         """Take layers, and functions with a backward of their own, as one call each."""
+
+        def elsewhere() -> bool:
+            return get_ident() != self._thread
+
         run_module = nn.Module.__call__
         applied = inspect.getattr_static(torch.autograd.Function, "apply")
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             path = self._paths.get(id(module))  # empty for the model itself
-            if self._inside or not path or not is_layer(module):
+            if elsewhere() or self._inside or not path or not is_layer(module):
                 return run_module(module, *args, **kwargs)
 
             def add() -> fx.Node:
@@ -207,7 +213,7 @@ class GraphRecorder(TorchFunctionMode):
 
         def apply(function: Any, *args: Any) -> Any:
             run = applied.__get__(None, function)
-            if self._inside:
+            if elsewhere() or self._inside:
                 return run(*args)
 
             def add() -> fx.Node:
@@ -218,14 +224,16 @@ class GraphRecorder(TorchFunctionMode):
         plain_len = len
 
         def length(value: Any) -> int:
-            return self._sizes(value)[0] if isinstance(value, Tensor) else plain_len(value)
+            if isinstance(value, Tensor) and not elsewhere():
+                return self._sizes(value)[0]
+            return plain_len(value)
 
         def forward(plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             """A function with a backward of its own that was taken before `apply` was replaced.
 
             What it gives is then of unknown origin, so that no graph is made without its backward.
             """
-            if self._inside:
+            if elsewhere() or self._inside:
                 return plain(*args, **kwargs)
             self._inside = True
             try:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
@@ -157,6 +158,20 @@ def written(only: Iterable[Iterable[Any]]) -> str:
     return " or ".join(dict.fromkeys(ways))
 
 
+def _plain_attributes(model: nn.Module) -> frozenset[str]:
+    """Return the names of the numbers, texts and flags that a model or its class has."""
+    known = {name for kind in type(model).__mro__ for name in vars(kind)} | {*vars(model)}
+    own = known - {*dir(nn.Module()), "training"}
+    return frozenset(
+        name
+        for name in own
+        if not name.startswith("__") and isinstance(inspect.getattr_static(model, name), _PLAIN)
+    )
+
+
+_PLAIN = (bool, int, float, str)
+
+
 def _fits(shape: tuple[int, ...], held: tuple[int | None, ...]) -> bool:
     return len(shape) == len(held) and all(b in (None, a) for a, b in zip(shape, held, strict=True))
 
@@ -184,7 +199,10 @@ class GraphNetwork(nn.Module):
     Attributes:
         only: Shapes of the inputs that it is right for, in one or several alternatives, None for
             any size; None for any shapes.
+        held: Plain attributes of the model, whose values are constants of the graphs.
     """
+
+    held: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -210,6 +228,7 @@ class GraphNetwork(nn.Module):
         self.gone = gone
         self.evaluating_always = evaluating_always
         self.only: tuple[tuple[tuple[int | None, ...], ...], ...] | None = None
+        self.held = model.held if isinstance(model, GraphNetwork) else _plain_attributes(model)
         for name, tensor in constants.items():
             self.register_buffer(name, tensor, persistent=False)
         self._take_signature()
@@ -226,6 +245,17 @@ class GraphNetwork(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._take_signature()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; warn where the original's forward would have read it."""
+        super().__setattr__(name, value)
+        if name in self.held:
+            warnings.warn(
+                f"{name!r} is set on a graph of {self.origin}, which goes on with the value that "
+                "it was recorded with; set it on the dense network and prune again, or make it a "
+                "buffer.",
+                stacklevel=2,
+            )
 
     @property
     def looks(self) -> bool:
