@@ -21,7 +21,7 @@ import prunus
 from prunus.errors import CheckpointError, EquivalenceError
 from prunus.space import trace
 from prunus.space.check import apply_mask
-from prunus.space.in_training import Settled
+from prunus.space.settled import Settled
 from prunus.space.shrink import Shrunk, shrink
 
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -689,3 +689,28 @@ def test_whole_number_arithmetic_follows_the_size(after: Any) -> None:
 
     for length in (4, 7, 9, 33):
         agree(model, small, torch.randn(2, length, 8))
+
+
+@pytest.mark.parametrize(
+    "between", [lambda h: F.dropout(h, 0.5, training=True), lambda h: h + torch.randn_like(h)]
+)
+@pytest.mark.parametrize("written", [False, True])
+def test_numbers_drawn_in_eval_mode_are_settled_too(between: Any, written: bool) -> None:
+    class Drawing(Wide):
+        def forward(self, x: Tensor) -> Tensor:
+            h = between(self.first(x).relu())
+            return self.last(h.view(-1, 16) if written else h)
+
+    report = pruned(Drawing(between)).report
+
+    assert report.form == ("rewritten graph" if written else "original classes")
+
+
+def test_a_choice_by_chance_in_eval_mode_is_not_frozen_into_a_graph() -> None:
+    class Choosing(Wide):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x).relu().view(-1, 16)
+            return self.last(h if torch.rand(1).item() < 0.5 else h * 2)
+
+    with pytest.raises(EquivalenceError, match="rewritten graph: outputs differ"):
+        pruned(Choosing(lambda h, x: h))

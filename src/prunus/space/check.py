@@ -18,6 +18,7 @@ from prunus.space.graph_network import GraphNetwork
 from prunus.space.inputs import cloned, random_inputs, resized
 from prunus.space.redrawn import Index, redrawn
 from prunus.space.running import copied, output_tensors, preserved
+from prunus.space.settled import LEVELS, Settled
 from prunus.space.statistics import OverRemaining
 from prunus.types import Example, Mask, call_arguments
 
@@ -116,6 +117,7 @@ class Reference:
 
     Attributes:
         lowered: Whether it computes in less than float64 although it is given that.
+        draws: Whether it draws random numbers in eval mode, too, as with dropout that stays.
     """
 
     def __init__(
@@ -133,6 +135,8 @@ class Reference:
             raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype}.")
         self.averages = averages
         self.lowered = False
+        self.draws = False
+        self._level = LEVELS[0]
         self._required = 1 + len(also)
         self._network: nn.Module | None = None
         self._copied: tuple[nn.Module, nn.Module] | None = None
@@ -219,6 +223,10 @@ class Reference:
                     raise EquivalenceError(str(error)) from error
                 continue
             compared.append((given, expected))
+        if self.draws:  # what a draw decides must not have been frozen into the small network
+            given, self._level = self.inputs[0], LEVELS[1]
+            worst = max(worst, difference(self._run(given), self._candidate(small, given)))
+            self._level = LEVELS[0]
         return self._verdict(worst, compared)
 
     def compare_redrawn(self, small: nn.Module, index: Index) -> Verification | None:
@@ -298,7 +306,7 @@ class Reference:
 
     def _candidate(self, small: nn.Module, given: Example) -> list[Tensor]:
         try:
-            with self.casts():
+            with self.casts(), Settled(self._level):
                 return _outputs(self.candidate(small), given)
         except Refused:
             raise
@@ -320,8 +328,10 @@ class Reference:
             if self.averages:
                 modes.enter_context(OverRemaining(self.averages))
             watch = modes.enter_context(self.casts())
+            settled = modes.enter_context(Settled(self._level))
             found = _outputs(self.network, example)
         self.lowered |= watch.lowered
+        self.draws |= settled.used or bool(settled.drawn)
         return found
 
     @torch.no_grad()

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from prunus.errors import EquivalenceError
@@ -25,78 +24,17 @@ from prunus.space.check import Reference
 from prunus.space.decisions import Refused
 from prunus.space.difference import difference
 from prunus.space.inputs import cloned, varied
-from prunus.space.recorder import schema
 from prunus.space.redrawn import Index
 from prunus.space.remove import sliced
-from prunus.space.running import output_tensors, preserved, tensors_in
+from prunus.space.running import output_tensors, preserved
+from prunus.space.settled import LEVELS, Settled
 from prunus.space.statistics import OverRemaining
 from prunus.types import Example, call_arguments
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 """Largest relative difference of outputs; gradients and statistics are held to ten times that."""
 
-_LEVELS = (0.3, 0.7)  # what stands for a uniform number in [0, 1)
 _SEEDS = range(10)  # of Python and NumPy, where they are asked: their choices must not be frozen
-
-
-class Settled(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gives random operations values that depend on no shape: dropout keeps everything.
-
-    Attributes:
-        used: Whether there was any.
-        drawn: Those that have no such value, with the shapes of what they are given. They draw from
-            the state that they find, and alike in both networks only where the shapes are alike.
-    """
-
-    def __init__(self, level: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._level = level
-        self.used = False
-        self.drawn: list[tuple[str, list[torch.Size]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func`, or give its settled value."""
-        kwargs = kwargs or {}
-        name = func._schema.name.removeprefix("aten::")
-        if name != "rrelu_with_noise" and torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
-        known = schema(func).defaults
-        if "dropout_p" in known:  # fused attention, which draws nothing where no dropout is asked
-            given = known | dict(zip(known, args, strict=False)) | kwargs
-            self.used |= given["dropout_p"] > 0
-            return func(**(given | {"dropout_p": 0.0}))
-        self.used = True
-        return self._value(name, func, args, kwargs)
-
-    def _value(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        known = schema(func).defaults
-        given = known | dict(zip(known, args, strict=False)) | kwargs
-        level, base = self._level, name.rstrip("_")
-        if base == "native_dropout":
-            return given["input"].clone(), torch.ones_like(given["input"], dtype=torch.bool)
-        if base == "rrelu_with_noise":
-            x, noise = given["self"], given["noise"]
-            noise.copy_(torch.where(x <= 0, (given["lower"] + given["upper"]) / 2, 1.0))
-            return x * noise
-        if name == "bernoulli_":
-            return given["self"].copy_(torch.as_tensor(given["p"]))
-        if name == "bernoulli":
-            share = given.get("p")
-            return given["self"].clone() if share is None else torch.full_like(given["self"], share)
-        if base == "randperm":
-            return torch.arange(given["n"], device=given.get("device")).roll(1)
-        with torch.random.fork_rng():
-            out = func(*args, **kwargs)
-        if base in ("rand", "rand_like"):
-            return out.fill_(level)
-        if base in ("randn", "randn_like", "normal", "exponential", "log_normal", "cauchy"):
-            return out.fill_(level)
-        if base == "uniform":
-            return out.fill_(given["from"] * (1 - level) + given["to"] * level)
-        if base in ("randint", "randint_like", "random"):
-            return out.fill_(given.get("low") or given.get("from") or 0)
-        self.drawn.append((base, [x.shape for x in tensors_in([args, kwargs])]))
-        return out
 
 
 @dataclass(frozen=True)
@@ -159,8 +97,8 @@ def _check_trained(
     small: nn.Module,
     index: Index,
 ) -> str:
-    ways = [(level, int(level * 10)) for level in _LEVELS[: 1 + expected.random]]
-    ways += [(_LEVELS[0], seed) for seed in _SEEDS if expected.asked]
+    ways = [(level, int(level * 10)) for level in LEVELS[: 1 + expected.random]]
+    ways += [(LEVELS[0], seed) for seed in _SEEDS if expected.asked]
     for k, (level, seed) in enumerate(ways):
         further = k > 0  # its gradients are those that were compared already
         how: dict[str, Any] = {"level": level, "seed": seed, "backward": not further}
@@ -186,8 +124,8 @@ def _train(
     network: nn.Module,
     index: Index,
     *,
-    level: float = _LEVELS[0],
-    seed: int = int(_LEVELS[0] * 10),
+    level: float = LEVELS[0],
+    seed: int = int(LEVELS[0] * 10),
     backward: bool = True,
 ) -> _Trained:
     """Train a network, which stays as it was, and return what is left of it in `index`."""
