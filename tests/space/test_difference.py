@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from prunus.space.difference import difference
+from prunus.space.inputs import random_inputs
 
 
 def numbers(count: int, seed: int = 0) -> Tensor:
@@ -72,3 +73,15 @@ def test_equal_entries_are_compared_with_each_other() -> None:
     assert difference([a], [a + 1e-9]) > 1e-10
     assert difference([torch.zeros(3)], [torch.zeros(3)]) == 0
     assert difference([torch.zeros(3)], [torch.full((3,), 1e-3)]) > 1e-4
+
+
+def test_random_inputs_keep_to_the_range_of_the_example():
+    example = {"ids": torch.tensor([[3, 5], [4, 9]]), "x": 2 + torch.rand(2, 50), "flag": True}
+
+    same, more = random_inputs(example)
+
+    assert {*same["ids"].flatten().tolist()} <= {3, 4, 5, 9}
+    assert more["ids"].shape == (3, 2)
+    assert more["ids"].min() >= 3 and more["ids"].max() <= 9
+    assert more["x"].min() >= 0 and abs(more["x"].mean() - 2.5) < 0.3
+    assert more["flag"] is True

@@ -55,20 +55,34 @@ def _noise(x: Tensor, rows: int, generator: torch.Generator) -> Tensor:
 def random_inputs(example: Example, seed: int = 0) -> Iterator[Example]:
     """Yield a random input of the example's shape, and one with a batch larger by one.
 
-    Floating-point values are normal with the example's spread, others are its rows drawn anew.
+    The first has normal numbers of the example's spread, and the example's own rows of other types,
+    drawn anew. The second keeps to the example's range: numbers with its mean, without a sign where
+    it has none, and whole numbers between its smallest and its largest.
     """
     generator = torch.Generator().manual_seed(seed)
-    for more in (0, 1):
 
-        def draw(x: Any, more: int = more) -> Any:
-            if not isinstance(x, Tensor) or x.ndim == 0:
-                return x
-            rows = torch.randint(len(x), (len(x) + more,), generator=generator)
-            if not x.is_floating_point():
-                return x[rows.to(x.device)]
-            return _noise(x, len(rows), generator)
+    def draw(x: Any) -> Any:
+        if not isinstance(x, Tensor) or x.ndim == 0:
+            return x
+        if x.is_floating_point():
+            return _noise(x, len(x), generator)
+        return x[torch.randint(len(x), (len(x),), generator=generator).to(x.device)]
 
-        yield tree_map(draw, example)
+    def draw_more(x: Any) -> Any:
+        if not isinstance(x, Tensor) or x.ndim == 0:
+            return x
+        rows = len(x) + 1
+        if x.is_floating_point():
+            drawn = _noise(x, rows, generator)
+            drawn = drawn + x.detach().double().mean().to(x) if x.numel() else drawn
+            return drawn.abs() if x.numel() and x.min() >= 0 else drawn
+        if x.dtype == torch.bool or x.is_complex() or not x.numel():
+            return x[torch.randint(len(x), (rows,), generator=generator).to(x.device)]
+        low, high = int(x.min()), int(x.max())
+        return torch.randint(low, high + 1, (rows, *x.shape[1:]), generator=generator).to(x)
+
+    yield tree_map(draw, example)
+    yield tree_map(draw_more, example)
 
 
 def resized(example: Example, ratios: Iterable[float] = (), seed: int = 0) -> Iterator[Example]:
