@@ -99,7 +99,8 @@ class GraphRecorder(TorchFunctionMode):
         if self._stopped:
             return None
         try:
-            return work(*args)
+            with torch._C.DisableTorchFunction():  # what it looks at is not looked at by the model
+                return work(*args)
         except Exception as error:
             self._stopped = True
             self._fail(str(error) or type(error).__name__)

@@ -1,6 +1,7 @@
 """A recorded graph and what was seen while it was recorded."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -115,7 +116,11 @@ class Recording:
     def ratios(self) -> list[float]:
         """Return how many times as large other inputs may have to be to go another way."""
         found = {ratio for decision in self.sizes() for ratio in decision.ratios()}
-        return sorted(found.union(FURTHER if self.escapes else ()))
+        return sorted(found.union(self.unseen_ratios()))
+
+    def unseen_ratios(self) -> Sequence[float]:
+        """Return the same of ways about which a graph does not ask again."""
+        return FURTHER if self.escapes else ()
 
     def ways(self) -> list[str]:
         """Return what decided the way that the forward took: values, sizes and plain inputs."""

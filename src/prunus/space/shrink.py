@@ -275,8 +275,10 @@ def _check_further(
         EquivalenceError: The small network is wrong in train mode, or for other sizes.
     """
     examples = [example, *space.also] if isinstance(small, GraphNetwork) else [example]
-    if isinstance(small, GraphNetwork) or space.recording.reads_sizes:
-        matter = reference.sizes_that_matter(small, space.recording.ratios())
+    graph, recording = isinstance(small, GraphNetwork), space.recording
+    if graph or recording.reads_sizes:
+        ratios = recording.unseen_ratios() if graph else recording.ratios()
+        matter = reference.sizes_that_matter(small, ratios)
         if matter and isinstance(small, GraphNetwork):
             small.hold_to(examples, batch=matter == "batch")
         elif matter:
