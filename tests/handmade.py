@@ -430,6 +430,20 @@ class ChannelShuffle(nn.Module):
         return self.head(F.relu(self.third(x)))
 
 
+class ShuffledGroups(nn.Module):
+    """ShuffleNet's first version: PyTorch's shuffle between two grouped convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = ConvBlock(3, 12), PooledHead(12)
+        self.first, self.second = (nn.Conv2d(12, 12, 1, groups=3) for _ in range(2))
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.channel_shuffle(F.relu(self.first(self.stem(x))), 3)
+        return self.head(F.relu(self.second(self.depthwise(x))))
+
+
 class ShuffleUnit(nn.Module):
     """ShuffleNet V2: one half passes through, then the channels are interleaved."""
 
@@ -618,6 +632,7 @@ ORDER: Networks = {
         image(),
     ),
     "channel_shuffle": lambda: (ChannelShuffle(), image()),
+    "shuffled_groups": lambda: (ShuffledGroups(), image()),
     "shuffle_unit": lambda: (ShuffleUnit(), image()),
     "swapped_halves": lambda: (SwappedHalves(), image()),
     "strided_channels": lambda: (StridedChannels(), image()),

@@ -101,6 +101,8 @@ _OPERATIONS: dict[str, Rule] = {
     "glu": shape.glu,
     "pixel_shuffle": shape.pixel_shuffle,
     "pixel_unshuffle": shape.pixel_unshuffle,
+    "channel_shuffle": shape.channel_shuffle,
+    "native_channel_shuffle": shape.channel_shuffle,
 }
 
 RULES = Rules(
