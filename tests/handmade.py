@@ -2795,6 +2795,21 @@ class Ranking(nn.Module):
         return self.out(kept), best
 
 
+class MaskedAssignment(nn.Module):
+    """An activation written as an assignment, and another after what a second layer says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.ask, self.conv = ConvBlock(3, 10), nn.Conv2d(3, 10, 1), ConvBlock(10, 12)
+        self.head = PooledHead(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x) - 0.2
+        h[h < 0] = 0.1
+        h[self.ask(x) > 0.5] = 0
+        return self.head(self.conv(h))
+
+
 class CastLayer(nn.Module):
     """One layer computes in double precision, from its own weights cast each time."""
 
@@ -2828,6 +2843,7 @@ FORMS: Networks = {
     "time_distributed": lambda: (TimeDistributed(), torch.randn(2, 3, 3, 8, 8)),
     "coordinate_conv": lambda: (CoordinateConv(), image()),
     "ranking": lambda: (Ranking(), sequence(6, 8)),
+    "masked_assignment": lambda: (MaskedAssignment(), image()),
     "cast_layer": lambda: (CastLayer(), torch.randn(2, 8)),
 }
 
