@@ -129,12 +129,12 @@ def test_every_rule_has_a_row_that_notices_its_flaws() -> None:
 def test_values_that_differ_by_the_count_of_those_chosen_before_are_not_followed() -> None:
     chosen = I([[True, False], [True, True]])
 
-    for given, run in {
+    for words, run in {
         "2 2, 3 -> 2 2": lambda x, y: where(x, chosen, y),
         "3 2 2, 3 3 -> 3 2 2": lambda x, y: where(x, chosen, y, 1),
         "2 2 3, 3 3 -> 2 2 3": lambda x, y: where(x, chosen, y),
     }.items():
-        assert worked(row(given, run)) == "no rule for index_put_"
+        assert worked(row(words, run)) == "no rule for index_put_"
 
 
 @st.composite

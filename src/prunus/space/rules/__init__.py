@@ -16,6 +16,7 @@ from prunus.space.rules import (
     reduction,
     shape,
     window,
+    written,
     zero,
 )
 from prunus.space.tracer import Rule, Rules
@@ -51,7 +52,6 @@ _OPERATIONS: dict[str, Rule] = {
     "native_group_norm": normalisation.group_norm,
     "_fused_rms_norm": normalisation.rms_norm,
     "rms_norm": normalisation.rms_norm,
-    "_weight_norm": normalisation.weight_norm,
     "_weight_norm_interface": normalisation.weight_norm,
     **dict.fromkeys(reduction.REDUCED, reduction.reduction),
     "_softmax": reduction.softmax,
@@ -106,7 +106,12 @@ _OPERATIONS: dict[str, Rule] = {
 }
 
 RULES = Rules(
-    operations=_OPERATIONS,
-    functions={**recurrent.FUNCTIONS, **attention.FUNCTIONS, **contraction.FUNCTIONS},
+    operations=written.each_written(_OPERATIONS),
+    functions={
+        **recurrent.FUNCTIONS,
+        **attention.FUNCTIONS,
+        **contraction.FUNCTIONS,
+        **normalisation.FUNCTIONS,
+    },
     keeps_zero=zero.keeps_zero,
 )

@@ -26,8 +26,8 @@ REDUCED = (
 )
 """Operations over one dimension, several, or all."""
 
-ADDING = ("sum", "linalg_vector_norm", "norm")
-"""Reductions to which a position that is zero adds nothing."""
+NORMS = ("linalg_vector_norm", "norm")
+"""Roots of sums of powers, of zeros zero as long as the power is positive."""
 
 
 def reduction(tracer: Tracer, call: Call) -> None:
@@ -38,8 +38,7 @@ def reduction(tracer: Tracer, call: Call) -> None:
     if call.name in OPERATIONS:
         tracer.average(call, sorted(gone), f"is averaged over by aten.{call.name}")
     else:
-        order = call.arguments.get("ord", call.arguments.get("p"))
-        adding = call.name in ADDING and (order is None or order >= 0)
+        adding = call.name == "sum" or (call.name in NORMS and is_adding(call))
         for dim in gone:
             tracer.ends.append(labels[dim])
             if not (adding and tracer.is_zero(source, dim)):
@@ -59,6 +58,12 @@ def reduction(tracer: Tracer, call: Call) -> None:
             tracer.assign(out, kept)
             if origin is not None:
                 tracer.set_origin(out, slots)
+
+
+def is_adding(call: Call) -> bool:
+    """Say whether a position that is zero adds nothing to a norm."""
+    order = call.arguments.get("ord", call.arguments.get("p"))
+    return order is None or order >= 0
 
 
 def reduced(call: Call) -> set[int]:

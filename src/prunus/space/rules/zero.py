@@ -6,14 +6,31 @@ something else of zero, such as a sigmoid. A sum over zeros loses nothing when t
 
 from torch import Tensor
 
-from prunus.space.rules.reduction import reduced
+from prunus.space.rules.reduction import NORMS, is_adding, reduced
 from prunus.space.rules.shape import factor_groups, swapped
 from prunus.space.tracer import Call, Tracer
 from prunus.space.zeros import ALONG, REGROUPED, VALUE_BY_VALUE
 
 
 def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
-    """Return the dimensions of the output along which removed positions are zero."""
+    """Return the dimensions of the output along which removed positions are zero.
+
+    Of what is written into other memory nothing is said, nor where zeros of that memory are lost:
+    others may see it.
+    """
+    if isinstance(call.arguments.get("out"), Tensor):
+        return frozenset()
+    zero = _kept(tracer, call)
+    if call.mutates and zero:
+        target, written = call.tensors[0], call.tensors[-1]
+        ahead = target.ndim - written.ndim
+        fixed = {d + ahead for d, x in enumerate(tracer.of(written)) if isinstance(x, str)}
+        if tracer.zero(target) - zero - fixed:
+            return frozenset()
+    return zero
+
+
+def _kept(tracer: Tracer, call: Call) -> frozenset[int]:
     name, tensors = call.name.rstrip("_") or call.name, call.tensors
     if not tensors or not isinstance(call.out, Tensor | list | tuple):
         return frozenset()
@@ -60,7 +77,7 @@ def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
         return _aligned(tracer, first, tensors[0])
     if name == "mul":
         return frozenset().union(*(_aligned(tracer, first, tensor) for tensor in tensors))
-    if name in ("sum", "mean", "amax", "amin"):
+    if name in ("sum", "mean", "amax", "amin") or (name in NORMS and is_adding(call)):
         gone = reduced(call)
         left = [d for d in range(tensors[0].ndim) if d not in gone or call.arguments.get("keepdim")]
         return frozenset(k for k, d in enumerate(left) if d in zero - gone)
