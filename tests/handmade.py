@@ -2810,6 +2810,24 @@ class MaskedAssignment(nn.Module):
         return self.head(self.conv(h))
 
 
+class Quantised(nn.Module):
+    """Made ready for training with quantisation: ranges are known, of weights one per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 10, 3, padding=1), nn.Conv2d(10, 12, 3, padding=1)
+        self.head = PooledHead(12)
+        self.register_buffer("scale", torch.rand(10) * 0.02 + 0.01)
+        self.register_buffer("point", torch.zeros(10, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.stem.weight.float(), self.scale.float(), self.point, 0, -128, 127
+        weight = torch.fake_quantize_per_channel_affine(*given).to(x.dtype)
+        h = F.relu(F.conv2d(x, weight, self.stem.bias, padding=1))
+        h = torch.fake_quantize_per_tensor_affine(h, 0.05, 0, 0, 255)
+        return self.head(F.relu(self.conv(h)))
+
+
 class CastLayer(nn.Module):
     """One layer computes in double precision, from its own weights cast each time."""
 
@@ -2844,6 +2862,7 @@ FORMS: Networks = {
     "coordinate_conv": lambda: (CoordinateConv(), image()),
     "ranking": lambda: (Ranking(), sequence(6, 8)),
     "masked_assignment": lambda: (MaskedAssignment(), image()),
+    "quantised": lambda: (Quantised(), image()),
     "cast_layer": lambda: (CastLayer(), torch.randn(2, 8)),
 }
 

@@ -63,6 +63,9 @@ ROWS = [
     row("ab 3, *ab 1 -> ~ab 3", weight_norm(0)),
     row("ab ~cd, *ab 1 -> ~ab ~cd", weight_norm(0)),
     row("*ab cd, *ab 1 -> ab ~cd, ab 1", lambda v, g: torch._weight_norm_interface(v, g, 0)),
+    row("*ab cd ef -> ~ab ~cd ~ef", lambda x: torch.renorm(x, 2, 0, 0.5)),
+    row("2 ab 2 -> 2 ab 2", lambda x: torch.renorm(x, 1, -2, 0.5)),
+    row("!2 ab ~cd -> 2 ab ~cd", lambda x: torch.renorm(x, 3, 1, 0.5)),
     row("*3 ab -> 3 ~ab", lambda v: v / v.norm(dim=1, keepdim=True)),
 ]
 
@@ -81,7 +84,7 @@ def test_every_rule_has_a_row_that_notices_its_flaws() -> None:
 def norms(draw: Callable) -> Case:
     """A norm of a (batch, channels, ...) or (..., channels) tensor, with and without weights."""
     number = st.integers
-    kind = draw(st.sampled_from(["batch", "instance", "group", "layer", "rms", "weight"]))
+    kind = draw(st.sampled_from(["batch", "instance", "group", "layer", "rms", "weight", "renorm"]))
     rest = tuple(draw(st.lists(number(1, 3), max_size=2)))
     affine = draw(st.booleans())
     if kind == "weight":
@@ -89,6 +92,10 @@ def norms(draw: Callable) -> Case:
         dim = draw(number(-1, len(shape) - 1))
         own = tuple(size if d == dim else 1 for d, size in enumerate(shape)) if dim >= 0 else ()
         return Case(weight_norm(dim), (draw(inputs(shape)), Input(own, True)))
+    if kind == "renorm":
+        shape = (draw(number(1, 4)), draw(number(1, 4)), *rest)
+        dim, power = draw(number(0, len(shape) - 1)), draw(st.sampled_from([0.5, 1, 2]))
+        return Case(lambda x: torch.renorm(x, power, dim, 0.7), (draw(inputs(shape)),))
     if kind in ("layer", "rms"):
         shape = (*rest, draw(number(1, 3)), draw(number(2, 4)))
         over = draw(number(1, len(shape)))

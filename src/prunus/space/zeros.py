@@ -15,7 +15,7 @@ VALUE_BY_VALUE = (
 ALONG = (
     *("max_pool2d_with_indices", "avg_pool2d", "slice", "roll", "flip"),
     *("split", "split_with_sizes", "_fft_c2c", "_fft_r2c", "_fft_c2r"),
-    *("channel_shuffle", "native_channel_shuffle"),
+    *("channel_shuffle", "native_channel_shuffle", "renorm"),
 )
 """Of other positions too, in the same dimensions."""
 

@@ -136,6 +136,16 @@ def _put_where(tracer: Tracer, call: Call) -> bool:
     return True
 
 
+def index_fill(tracer: Tracer, call: Call) -> None:
+    """Write one value at places along a dimension, which stays."""
+    labels = tracer.of(call["self"])
+    for label in (*labels[call["dim"] :][:1], *tracer.of(call["index"])):
+        tracer.labels.freeze(label, "is written by index")
+    if labels:
+        labels[call["dim"]] = "is written by index"
+    tracer.assign(call.out, labels)
+
+
 def scatter(tracer: Tracer, call: Call) -> None:
     """scatter, scatter_add, index_add: values are written along one dimension by index."""
     target = call["self"]

@@ -113,6 +113,20 @@ def whole_weight_norm(tracer: Tracer, out: Tensor, v: Tensor, g: Tensor, dim: in
 FUNCTIONS = {"_weight_norm": whole_weight_norm}
 
 
+def renorm(tracer: Tracer, call: Call) -> None:
+    """Scale down what is too long along one dimension, by its norm over all others."""
+    source = call["self"]
+    labels, dim = tracer.of(source), call["dim"] % source.ndim
+    for over in set(range(source.ndim)) - {dim}:
+        tracer.ends.append(labels[over])
+        if not tracer.is_zero(source, over):
+            tracer.labels.freeze(labels[over], "is inside the norms of aten.renorm")
+    tracer.assign(call.out, labels)
+    origin = tracer.origin(source)
+    if origin is not None:
+        tracer.set_origin(call.out, origin)
+
+
 def _affine(tracer: Tracer, call: Call, dims: list[int]) -> None:
     labels = tracer.of(call["input"])
     for name in ("weight", "bias"):

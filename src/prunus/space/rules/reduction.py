@@ -30,6 +30,10 @@ NORMS = ("linalg_vector_norm", "norm")
 """Roots of sums of powers, of zeros zero as long as the power is positive."""
 
 
+MIXED = ("linalg_matrix_exp", "linalg_householder_product", "_linalg_solve_ex")
+"""Functions of whole matrices."""
+
+
 def reduction(tracer: Tracer, call: Call) -> None:
     """Freeze the dimensions reduced over, pass the others through."""
     source = call["self"]
@@ -71,6 +75,11 @@ def reduced(call: Call) -> set[int]:
     ndim, dims = call["self"].ndim, call.arguments.get("dim")
     dims = [dims] if isinstance(dims, int) else list(dims or range(ndim))
     return {dim % ndim for dim in dims} if ndim else set()
+
+
+def mixed(tracer: Tracer, call: Call) -> None:
+    """Every entry depends on all others, so nothing of them goes."""
+    tracer.freeze_inputs(call, f"is mixed with all others by aten.{call.name}")
 
 
 def softmax(tracer: Tracer, call: Call) -> None:

@@ -6,6 +6,7 @@ something else of zero, such as a sigmoid. A sum over zeros loses nothing when t
 
 from torch import Tensor
 
+from prunus.space.rules import quantisation
 from prunus.space.rules.reduction import NORMS, is_adding, reduced
 from prunus.space.rules.shape import factor_groups, swapped
 from prunus.space.tracer import Call, Tracer
@@ -71,6 +72,10 @@ def _kept(tracer: Tracer, call: Call) -> frozenset[int]:
         return zero if isinstance(exponent, int | float) and exponent > 0 else frozenset()
     if name == "masked_scatter":
         return _everywhere(tracer, first, [call["self"], call["source"]]) & {first.ndim - 1}
+    if name == "polar":
+        return _aligned(tracer, first, call["abs"])
+    if name in (*quantisation.ROUNDED, quantisation.OBSERVED):
+        return zero if quantisation.keeps_zero(call) else frozenset()
     if name == "copy":
         return _everywhere(tracer, first, tensors[1:2])
     if name == "div":
