@@ -35,12 +35,12 @@ def observed(tracer: Tracer, call: Call) -> None:
 def _round(tracer: Tracer, call: Call, axis: int | None, names: tuple[str, ...]) -> None:
     source = call["self"]
     labels = tracer.of(source)
-    for name in names if axis is not None else ():
-        if call[name].ndim == 1 and len(call[name]) == source.shape[axis]:
-            tracer.labels.join(tracer.of(call[name])[0], labels[axis])
-        else:
-            tracer.labels.freeze(labels[axis], "has a scale of another size")
     if axis is not None:
+        for name in names:
+            if call[name].ndim == 1 and len(call[name]) == source.shape[axis]:
+                tracer.labels.join(tracer.of(call[name])[0], labels[axis])
+            else:
+                tracer.labels.freeze(labels[axis], "has a scale of another size")
         slots = tracer.origin(call["scale"]) or [None]
         tracer.unmasked.update(slot for slot in slots if slot is not None)  # it divides by it
     origin = tracer.origin(source)
