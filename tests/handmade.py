@@ -430,6 +430,20 @@ class ChannelShuffle(nn.Module):
         return self.head(F.relu(self.third(x)))
 
 
+class ShuffledGroups(nn.Module):
+    """ShuffleNet's first version: PyTorch's shuffle between two grouped convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = ConvBlock(3, 12), PooledHead(12)
+        self.first, self.second = (nn.Conv2d(12, 12, 1, groups=3) for _ in range(2))
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.channel_shuffle(F.relu(self.first(self.stem(x))), 3)
+        return self.head(F.relu(self.second(self.depthwise(x))))
+
+
 class ShuffleUnit(nn.Module):
     """ShuffleNet V2: one half passes through, then the channels are interleaved."""
 
@@ -618,6 +632,7 @@ ORDER: Networks = {
         image(),
     ),
     "channel_shuffle": lambda: (ChannelShuffle(), image()),
+    "shuffled_groups": lambda: (ShuffledGroups(), image()),
     "shuffle_unit": lambda: (ShuffleUnit(), image()),
     "swapped_halves": lambda: (SwappedHalves(), image()),
     "strided_channels": lambda: (StridedChannels(), image()),
@@ -2780,6 +2795,39 @@ class Ranking(nn.Module):
         return self.out(kept), best
 
 
+class MaskedAssignment(nn.Module):
+    """An activation written as an assignment, and another after what a second layer says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.ask, self.conv = ConvBlock(3, 10), nn.Conv2d(3, 10, 1), ConvBlock(10, 12)
+        self.head = PooledHead(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x) - 0.2
+        h[h < 0] = 0.1
+        h[self.ask(x) > 0.5] = 0
+        return self.head(self.conv(h))
+
+
+class Quantised(nn.Module):
+    """Made ready for training with quantisation: ranges are known, of weights one per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 10, 3, padding=1), nn.Conv2d(10, 12, 3, padding=1)
+        self.head = PooledHead(12)
+        self.register_buffer("scale", torch.rand(10) * 0.02 + 0.01)
+        self.register_buffer("point", torch.zeros(10, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.stem.weight.float(), self.scale.float(), self.point, 0, -128, 127
+        weight = torch.fake_quantize_per_channel_affine(*given).to(x.dtype)
+        h = F.relu(F.conv2d(x, weight, self.stem.bias, padding=1))
+        h = torch.fake_quantize_per_tensor_affine(h, 0.05, 0, 0, 255)
+        return self.head(F.relu(self.conv(h)))
+
+
 class CastLayer(nn.Module):
     """One layer computes in double precision, from its own weights cast each time."""
 
@@ -2813,6 +2861,8 @@ FORMS: Networks = {
     "time_distributed": lambda: (TimeDistributed(), torch.randn(2, 3, 3, 8, 8)),
     "coordinate_conv": lambda: (CoordinateConv(), image()),
     "ranking": lambda: (Ranking(), sequence(6, 8)),
+    "masked_assignment": lambda: (MaskedAssignment(), image()),
+    "quantised": lambda: (Quantised(), image()),
     "cast_layer": lambda: (CastLayer(), torch.randn(2, 8)),
 }
 

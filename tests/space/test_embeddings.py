@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunus import Pruner, Target, prune, zoo
+from prunus.errors import UntraceableError
 from prunus.methods import gradual, magnitude
 from prunus.space import Unstructured, trace
 from prunus.space.space import Weight
@@ -110,3 +111,21 @@ def test_the_language_model_of_the_paper_is_pruned_nearly_whole():
     sizes = [sum(g.size for g in Unstructured(embeddings=e).groups(space)) for e in (False, True)]
     assert sizes == [2_640_000, 4_640_000]
     assert sum(p.numel() for p in model.parameters()) - sizes[1] == 10_000 + 2 * 8 * 200
+
+
+def test_an_embedding_that_scales_itself_is_refused_with_a_way_out_that_works():
+    net = nn.Sequential(nn.Embedding(7, 6, max_norm=1.0), nn.Flatten(), nn.Linear(30, 7)).eval()
+    before = net[0].weight.detach().clone()
+    with pytest.raises(UntraceableError, match="set its max_norm to None"):
+        trace(net, TOKENS)
+    assert torch.equal(before, net[0].weight)
+
+    with torch.no_grad():
+        net[0].weight.copy_(torch.renorm(before, net[0].norm_type, 0, net[0].max_norm))
+    net[0].max_norm = None
+    found = net(TOKENS)
+    net[0].max_norm = 1.0
+
+    assert torch.allclose(found, net(TOKENS), atol=1e-6)
+    net[0].max_norm = None
+    assert trace(net, TOKENS).groups

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from labelled import Case, Input, check_brute, few, row, unnoticed, worked
+from labelled import Case, Input, check_brute, few, inputs, row, unnoticed, worked
 from prunus.space.rules import indexing
 
 I = torch.tensor  # noqa: E741
@@ -45,6 +45,13 @@ def masked_rows(x: Tensor) -> Tensor:
     return x
 
 
+def where(x: Tensor, mask: Tensor, values: Any = 0.5, ahead: int = 0) -> Tensor:
+    """Write the same wherever a mask over some dimensions, after `ahead` others, is true."""
+    x = x.clone()
+    x[(*[slice(None)] * ahead, mask)] = values
+    return x
+
+
 def filled_in(x: Tensor, y: Tensor) -> Tensor:
     rows = (torch.arange(15).view(3, 5) % 4 == 0)[..., None]
     return x.masked_scatter(rows.expand_as(x), y)
@@ -71,6 +78,19 @@ WRITTEN = [
     row("3 ab, !2 ab -> 3 ab", lambda x, y: put(x, y, True)),
     row("3 2, !2 !2 -> 3 2", put),
     row("3 ab -> 3 ab", masked_rows),
+    row("ab cd ef -> ab cd ef", lambda x: where(x, x < 0)),
+    row("ab cd ef, ab cd ef -> ab cd ef", lambda x, y: where(x, y > 0)),
+    row("ab cd ef, ab cd -> ab cd ef", lambda x, y: where(x, y > 0)),
+    row("ab cd ef, ab cd, ef -> ab cd ef", lambda x, y, z: where(x, y > 0, z)),
+    row("ab cd ef, ab cd, () -> ab cd ef", lambda x, y, z: where(x, y > 0, z)),
+    row("ab cd ef, cd -> ab cd ef", lambda x, y: where(x, y > 0, ahead=1)),
+    row("ab cd ef, cd, ab 1 ef -> ab cd ef", lambda x, y, z: where(x, y > 0, z, 1)),
+    row("ab cd ef, cd, ab 1 1 -> ab cd ef", lambda x, y, z: where(x, y > 0, z, 1)),
+    row("ab cd ef gh, cd ef, ab 1 gh -> ab cd ef gh", lambda x, y, z: where(x, y > 0, z, 1)),
+    row("ab 2 cd -> ab 2 cd", lambda x: where(x, I([True, False]), ahead=1)),
+    row("ab 3 cd -> ab 3 cd", lambda x: x.index_fill(1, I([0, 2]), 0.5)),
+    row("ab cd 3 -> ab cd 3", lambda x: x.clone().index_fill_(-1, I([1]), I(2.0))),
+    row("3 ab, 2 -> 3 ab", lambda x, y: x.index_fill(0, 1 + (y > 0), 0.5)),
     row("3 ab, 2 ab -> 3 ab", lambda x, y: x.scatter(0, columns(x, [0, 2]), y)),
     row("3 ab, 2 ab -> 3 ab", lambda x, y: x.scatter_add(0, columns(x, [0, 0]), y)),
     row("ab 3 -> ab 3", lambda x: x.scatter(1, I([[0]]).expand(len(x), -1), 1.0)),
@@ -107,6 +127,36 @@ def test_labels_as_worked_out_and_by_brute_force(case: Case) -> None:
 
 def test_every_rule_has_a_row_that_notices_its_flaws() -> None:
     assert unnoticed(indexing, ROWS) == set()
+
+
+def test_values_that_differ_by_the_count_of_those_chosen_before_are_not_followed() -> None:
+    chosen = I([[True, False], [True, True]])
+
+    for words, run in {
+        "2 2, 3 -> 2 2": lambda x, y: where(x, chosen, y),
+        "3 2 2, 3 3 -> 3 2 2": lambda x, y: where(x, chosen, y, 1),
+        "2 2 3, 3 3 -> 2 2 3": lambda x, y: where(x, chosen, y),
+    }.items():
+        assert worked(row(words, run)) == "no rule for index_put_"
+
+
+@st.composite
+def masks(draw: Callable) -> Case:
+    """A tensor written where a mask over some of its dimensions is true."""
+    number = st.integers
+    shape = tuple(draw(st.lists(number(1, 4), min_size=1, max_size=4)))
+    ahead = draw(number(0, len(shape) - 1))
+    until = draw(number(ahead + 1, len(shape)))
+    wide = (*shape[:ahead], 1, *shape[until:])
+    own = tuple(n if draw(st.booleans()) else 1 for n in wide)[draw(number(0, len(wide))) :]
+    given = [draw(inputs(shape)), draw(inputs(shape[ahead:until])), draw(inputs(own))]
+    return Case(lambda x, y, z: where(x, y > 0, z, ahead), tuple(given))
+
+
+@few
+@given(case=masks(), seed=st.integers(0, 99))
+def test_writing_by_a_mask_by_brute_force(case: Case, seed: int) -> None:
+    check_brute(case, seed)
 
 
 KINDS = (

@@ -78,6 +78,8 @@ MET = [
     row("!2 ~ab -> 2 ~ab", lambda x: x.pow(2)),
     row("!2 ~ab -> 2 ab", lambda x: x.pow(0)),
     row("!2 ~ab -> 2 ~ab", lambda x: F.rrelu(x)),
+    row("ab ~cd, ab cd -> ab ~cd", lambda x, y: torch.view_as_real(torch.polar(x, y)).sum(-1)),
+    row("ab cd, ab ~cd -> ab cd", lambda x, y: torch.view_as_real(torch.polar(x, y)).sum(-1)),
 ]
 ROWS = [*(row("ab cdef gh -> ab cdef gh", run) for run in ONE.values()), *MET]
 

@@ -57,6 +57,9 @@ def rows(name: str) -> list[Case]:
 
 
 OTHERS = [
+    row("3 3 -> 3 3", torch.linalg.matrix_exp),
+    row("4 3, 2 -> 4 3", torch.linalg.householder_product),
+    row("3 3, 3 2 -> 3 2", torch.linalg.solve),
     row("!2 ~abc -> 2", lambda x: x.sum(1)),
     row("!2 ~abc -> 2", lambda x: torch.linalg.vector_norm(x, dim=1)),
     row("!2 3 -> 2", lambda x: x.mean(1)),

@@ -63,6 +63,9 @@ ROWS = [
     row("!2 aaaabbbb 3 3 -> 2 ab 6 6", lambda x: F.pixel_shuffle(x, 2)),
     row("!2 ab 4 4 -> 2 aaaabbbb 2 2", lambda x: F.pixel_unshuffle(x, 2)),
     row("!2 abab -> 2 aabb", lambda x: x.view(2, 2, -1).transpose(1, 2).reshape(2, -1)),
+    row("!2 abab cd -> 2 aabb cd", lambda x: F.channel_shuffle(x, 2)),
+    row("ef ~ababab cd !2 -> ef ~aaabbb cd 2", lambda x: torch.native_channel_shuffle(x, 3)),
+    row("!2 6 cd -> 2 6 cd", lambda x: F.channel_shuffle(x, 2) + torch.arange(6.0)[:, None]),
     row("ab cd -> ab cd", lambda x: x.as_strided(x.shape, (x.shape[1], 1))),
     row("*ab cd -> ~cd ~ab", lambda x: x.t().contiguous()),
 ]
@@ -162,4 +165,28 @@ def _factors(draw: Callable, total: int) -> list[int]:
 @few
 @given(case=moves(), seed=st.integers(0, 99))
 def test_moves_by_brute_force(case: Case, seed: int) -> None:
+    check_brute(case, seed)
+
+
+@st.composite
+def shuffles(draw: Callable) -> Case:
+    """A channel shuffle, or two of them, between which the channels may meet a weight."""
+    number = st.integers
+    groups, width = draw(number(1, 4)), draw(number(1, 4))
+    shape = (draw(number(1, 3)), groups * width, *draw(st.sampled_from([(2,), (1, 2)])))
+    twice = draw(st.booleans())
+
+    def run(x: Tensor, *weights: Tensor) -> Tensor:
+        x = F.channel_shuffle(x, groups)
+        for weight in weights:
+            x = x * weight
+        return torch.native_channel_shuffle(x, groups) if twice else x
+
+    weights = (draw(inputs((1, *shape[1:]))),) * draw(number(0, 1))
+    return Case(run, (draw(inputs(shape)), *weights))
+
+
+@few
+@given(case=shuffles(), seed=st.integers(0, 99))
+def test_channel_shuffles_by_brute_force(case: Case, seed: int) -> None:
     check_brute(case, seed)

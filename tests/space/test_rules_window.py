@@ -37,7 +37,16 @@ def regions(pool: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda x: pool(x, boxes, 2)
 
 
+def fractional(x: Tensor, numbers: Tensor) -> Tensor:
+    pool = F.fractional_max_pool3d if x.ndim == 5 else F.fractional_max_pool2d
+    return pool(x, 2, output_size=3, _random_samples=numbers.sigmoid())
+
+
 ROWS = [
+    row("ab cd 6 6, ab cd 2 -> ab cd 3 3", fractional),
+    row("2 cd 6 6, 3 cd 2 -> 2 cd 3 3", fractional),
+    row("ab cd 6 6 6, ab cd 3 -> ab cd 3 3 3", fractional),
+    row("cd 6 6, 1 cd 2 -> cd 3 3", fractional),
     row("ab cd 4 -> ab cd 2", lambda x: F.max_pool1d(x, 2)),
     row("ab cd 4 4 -> ab cd 2 2", lambda x: F.max_pool2d(x, 2)),
     row("ab cd 4 4 4 -> ab cd 2 2 2", lambda x: F.max_pool3d(x, 2)),

@@ -42,6 +42,13 @@ def schema(func: OpOverload) -> Schema:
     return Schema(known.name.removeprefix("aten::"), defaults, known.is_mutable)
 
 
+_WAYS_OUT = {
+    "aten::embedding_renorm_": "an embedding with max_norm scales its rows in every forward. Scale "
+    "them once, weight.copy_(torch.renorm(weight, norm_type, 0, max_norm)) without gradients, and "
+    "set its max_norm to None",
+}
+"""What to do instead of an operation that writes into a parameter."""
+
 _READS = ("numpy", "tolist", "__array__", "__dlpack__", "apply_", "map_", "map2_")
 """Calls that hand all entries of a tensor to something else than PyTorch."""
 
@@ -107,8 +114,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 name = self.tracer.owner(value) if self.tracer.origin(value) is not None else None
                 if name is not None:
                     raise UntraceableError(
-                        f"its forward writes into the parameter {name!r} ({func._schema.name}); do "
-                        "that outside of forward."
+                        f"its forward writes into the parameter {name!r} ({func._schema.name}); "
+                        f"{_WAYS_OUT.get(func._schema.name, 'do that outside of forward')}."
                     )
 
 

@@ -198,7 +198,8 @@ class Tracer:
             return None
         if self.origin(tensor) is None:
             return None
-        places = tensor.tolist()
+        with torch._C.DisableTorchFunction():  # the forward does not read it
+            places = tensor.tolist()
         return np.array(places, dtype=np.int64) if len(set(places)) == len(places) else None
 
     def set_origin(self, tensor: Tensor, origin: Sequence[tuple[str, int] | None]) -> None:

@@ -15,6 +15,7 @@ VALUE_BY_VALUE = (
 ALONG = (
     *("max_pool2d_with_indices", "avg_pool2d", "slice", "roll", "flip"),
     *("split", "split_with_sizes", "_fft_c2c", "_fft_r2c", "_fft_c2r"),
+    *("channel_shuffle", "native_channel_shuffle", "renorm"),
 )
 """Of other positions too, in the same dimensions."""
 
@@ -32,5 +33,6 @@ LAYERS = (
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.ReLU, nn.ReLU6),
     *(nn.GELU, nn.SiLU, nn.Tanh, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Flatten, nn.Upsample),
     *(nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.PixelShuffle, nn.PixelUnshuffle),
+    nn.ChannelShuffle,
 )
 """Layers without parameters that do."""

@@ -91,7 +91,11 @@ def index_put(tracer: Tracer, call: Call) -> None:
     target, values = call["self"], call["values"]
     labels = tracer.of(target)
     rest = labels[len(call["indices"]) :]
-    if any(i is None for i in call["indices"]):
+    masks = [i is not None and i.dtype in (torch.bool, torch.uint8) for i in call["indices"]]
+    if any(masks) and _put_where(tracer, call):
+        return
+    mixed = any(m and i.ndim != 1 for m, i in zip(masks, call["indices"], strict=True))
+    if mixed or any(i is None for i in call["indices"]):
         raise NotImplementedError
     for dim, i in enumerate(call["indices"]):
         for label in (labels[dim], *tracer.of(i)):
@@ -102,6 +106,43 @@ def index_put(tracer: Tracer, call: Call) -> None:
             tracer.labels.join(rest[-1 - k], other)
         else:
             tracer.labels.freeze(other, _REASON)
+    tracer.assign(call.out, labels)
+
+
+def _put_where(tracer: Tracer, call: Call) -> bool:
+    """x[mask] = y where all chosen positions get the same of y: each is written by itself.
+
+    Slices may stand before the mask; what it does not cover, the values may have too.
+
+    Returns:
+        Whether it is so; otherwise which value is whose depends on how many were chosen before.
+    """
+    *ahead, mask = call["indices"]
+    target, values = call["self"], call["values"]
+    first, behind = len(ahead), target.ndim - len(ahead) - mask.ndim
+    chosen = values.ndim - 1 - behind  # the dimension of the values over those that were chosen
+    if any(i is not None for i in ahead) or (chosen >= 0 and values.shape[chosen] != 1):
+        return False
+    labels = tracer.of(target)
+    for dim, label in enumerate(tracer.of(mask), start=first):
+        tracer.labels.join(labels[dim], label)
+    for dim, label in enumerate(tracer.of(values)):
+        at = dim - chosen + (first if dim < chosen else first + mask.ndim - 1)
+        if dim != chosen and values.shape[dim] == target.shape[at]:
+            tracer.labels.join(labels[at], label)
+        else:
+            tracer.labels.freeze(label, "is broadcast over others")
+    tracer.assign(call.out, labels)
+    return True
+
+
+def index_fill(tracer: Tracer, call: Call) -> None:
+    """Write one value at places along a dimension, which stays."""
+    labels = tracer.of(call["self"])
+    for label in (*labels[call["dim"] :][:1], *tracer.of(call["index"])):
+        tracer.labels.freeze(label, "is written by index")
+    if labels:
+        labels[call["dim"]] = "is written by index"
     tracer.assign(call.out, labels)
 
 

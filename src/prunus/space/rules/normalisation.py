@@ -77,24 +77,54 @@ def rms_norm(tracer: Tracer, call: Call) -> None:
 
 
 def weight_norm(tracer: Tracer, call: Call) -> None:
-    """V * g / |v|, the norm over all dimensions but one.
+    """V * g / |v|, the norm over all dimensions but one, or over all where g is a number.
 
     A removed input channel is zero in v, so it adds nothing to the norm. A removed output channel
     is zero in g and left as it is in v, which the masked network divides by.
     """
     v, g = call["v"], call["g"]
     labels, dim = tracer.of(v), call["dim"] % v.ndim
-    tracer.labels.join(tracer.of(g)[dim], labels[dim])
+    own = {dim} if g.ndim else set()
+    for over in set(range(v.ndim)) - own:
+        tracer.ends.append(labels[over])
+        if not tracer.is_zero(v, over):
+            tracer.labels.freeze(labels[over], "is inside the norm of a weight")
+    origin = tracer.origin(v)
+    for kept in own:
+        tracer.labels.join(tracer.of(g)[kept], labels[kept])
+        if origin is not None and origin[kept] is not None:
+            tracer.unmasked.add(origin[kept])
+        elif kept in tracer.zero(v):
+            tracer.labels.freeze(labels[kept], "would be divided by where it is zero")
     first, *norms = [leaf for leaf in tree_leaves(call.out) if isinstance(leaf, Tensor)]
     tracer.assign(first, labels)
-    tracer.set_zero(first, tracer.zero(v) | {dim} & tracer.zero(g))
+    tracer.set_zero(first, (tracer.zero(v) - own) | own & tracer.zero(g))
     for norm in norms:
         tracer.assign(norm, tracer.of(g))
-    origin = tracer.origin(v)
     if origin is not None:
         tracer.set_origin(first, origin)
-        if origin[dim] is not None:
-            tracer.unmasked.add(origin[dim])
+
+
+def whole_weight_norm(tracer: Tracer, out: Tensor, v: Tensor, g: Tensor, dim: int = 0) -> None:
+    """Take it as one operation, which PyTorch does for the first and the last dimension only."""
+    weight_norm(tracer, Call("_weight_norm", {"v": v, "g": g, "dim": dim}, out, mutates=False))
+
+
+FUNCTIONS = {"_weight_norm": whole_weight_norm}
+
+
+def renorm(tracer: Tracer, call: Call) -> None:
+    """Scale down what is too long along one dimension, by its norm over all others."""
+    source = call["self"]
+    labels, dim = tracer.of(source), call["dim"] % source.ndim
+    for over in set(range(source.ndim)) - {dim}:
+        tracer.ends.append(labels[over])
+        if not tracer.is_zero(source, over):
+            tracer.labels.freeze(labels[over], "is inside the norms of aten.renorm")
+    tracer.assign(call.out, labels)
+    origin = tracer.origin(source)
+    if origin is not None:
+        tracer.set_origin(call.out, origin)
 
 
 def _affine(tracer: Tracer, call: Call, dims: list[int]) -> None:

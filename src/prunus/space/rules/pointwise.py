@@ -16,6 +16,7 @@ UNTAGGED = (
     "floor_divide",
     "hardswish",
     "normal",
+    "polar",
     "_prelu_kernel",
     "random",
     "rrelu_with_noise",

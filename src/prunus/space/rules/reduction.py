@@ -26,8 +26,12 @@ REDUCED = (
 )
 """Operations over one dimension, several, or all."""
 
-ADDING = ("sum", "linalg_vector_norm", "norm")
-"""Reductions to which a position that is zero adds nothing."""
+NORMS = ("linalg_vector_norm", "norm")
+"""Roots of sums of powers, of zeros zero as long as the power is positive."""
+
+
+MIXED = ("linalg_matrix_exp", "linalg_householder_product", "_linalg_solve_ex")
+"""Functions of whole matrices."""
 
 
 def reduction(tracer: Tracer, call: Call) -> None:
@@ -38,8 +42,7 @@ def reduction(tracer: Tracer, call: Call) -> None:
     if call.name in OPERATIONS:
         tracer.average(call, sorted(gone), f"is averaged over by aten.{call.name}")
     else:
-        order = call.arguments.get("ord", call.arguments.get("p"))
-        adding = call.name in ADDING and (order is None or order >= 0)
+        adding = call.name == "sum" or (call.name in NORMS and is_adding(call))
         for dim in gone:
             tracer.ends.append(labels[dim])
             if not (adding and tracer.is_zero(source, dim)):
@@ -61,11 +64,22 @@ def reduction(tracer: Tracer, call: Call) -> None:
                 tracer.set_origin(out, slots)
 
 
+def is_adding(call: Call) -> bool:
+    """Say whether a position that is zero adds nothing to a norm."""
+    order = call.arguments.get("ord", call.arguments.get("p"))
+    return order is None or order >= 0
+
+
 def reduced(call: Call) -> set[int]:
     """Return the dimensions that are reduced over."""
     ndim, dims = call["self"].ndim, call.arguments.get("dim")
     dims = [dims] if isinstance(dims, int) else list(dims or range(ndim))
     return {dim % ndim for dim in dims} if ndim else set()
+
+
+def mixed(tracer: Tracer, call: Call) -> None:
+    """Every entry depends on all others, so nothing of them goes."""
+    tracer.freeze_inputs(call, f"is mixed with all others by aten.{call.name}")
 
 
 def softmax(tracer: Tracer, call: Call) -> None:

@@ -340,6 +340,17 @@ def pixel_shuffle(tracer: Tracer, call: Call) -> None:
     tracer.assign(call.out, [*labels[:-3], channels, *_spatial(tracer, labels)])
 
 
+def channel_shuffle(tracer: Tracer, call: Call) -> None:
+    """Channel j of group i goes to place j * groups + i, so all groups lose the same channels."""
+    labels, groups = tracer.of(call["self"]), call["groups"]
+    channels = labels[1]
+    if not isinstance(channels, str):
+        table = channels.reshape(groups, -1)
+        tracer.labels.join(table, table[:1])
+        labels[1] = table.T.ravel()
+    tracer.assign(call.out, labels)
+
+
 def pixel_unshuffle(tracer: Tracer, call: Call) -> None:
     """Each input channel becomes factor squared adjacent output channels."""
     labels = tracer.of(call["self"])

@@ -49,6 +49,26 @@ def window(tracer: Tracer, call: Call) -> None:
             tracer.assign(out, [*labels[:-spatial], *fixed])
 
 
+def fractional(tracer: Tracer, call: Call) -> None:
+    """fractional_max_pool: windows begin where the random numbers of each channel say."""
+    source, samples = call["self"], call["random_samples"]
+    labels, numbers, spatial = tracer.of(source), tracer.of(samples), samples.shape[-1]
+    *batch, channels = labels[:-spatial]
+    if isinstance(numbers[1], str):
+        tracer.labels.freeze(channels, "has random numbers that are drawn for all channels at once")
+    tracer.labels.join(channels, numbers[1])
+    if batch and len(samples) == len(source):
+        tracer.labels.join(batch[0], numbers[0])
+    else:  # there may be numbers for more than are given
+        for label in (*batch, numbers[0]):
+            tracer.labels.freeze(label, "is one of a batch with more random numbers")
+    for label in (*labels[-spatial:], numbers[2]):
+        tracer.labels.freeze(label, "is a spatial position")
+    fixed: list[Label] = ["is a spatial position"] * spatial
+    for out in call.out:
+        tracer.assign(out, [*labels[:-spatial], *fixed])
+
+
 def unpool(tracer: Tracer, call: Call) -> None:
     """max_unpool2d: each channel goes to the places of the channel that was pooled."""
     data, places = tracer.of(call["self"]), tracer.of(call["indices"])

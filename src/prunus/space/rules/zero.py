@@ -6,14 +6,32 @@ something else of zero, such as a sigmoid. A sum over zeros loses nothing when t
 
 from torch import Tensor
 
-from prunus.space.rules.reduction import reduced
+from prunus.space.rules import quantisation
+from prunus.space.rules.reduction import NORMS, is_adding, reduced
 from prunus.space.rules.shape import factor_groups, swapped
 from prunus.space.tracer import Call, Tracer
 from prunus.space.zeros import ALONG, REGROUPED, VALUE_BY_VALUE
 
 
 def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
-    """Return the dimensions of the output along which removed positions are zero."""
+    """Return the dimensions of the output along which removed positions are zero.
+
+    Of what is written into other memory nothing is said, nor where zeros of that memory are lost:
+    others may see it.
+    """
+    if isinstance(call.arguments.get("out"), Tensor):
+        return frozenset()
+    zero = _kept(tracer, call)
+    if call.mutates and zero:
+        target, written = call.tensors[0], call.tensors[-1]
+        ahead = target.ndim - written.ndim
+        fixed = {d + ahead for d, x in enumerate(tracer.of(written)) if isinstance(x, str)}
+        if tracer.zero(target) - zero - fixed:
+            return frozenset()
+    return zero
+
+
+def _kept(tracer: Tracer, call: Call) -> frozenset[int]:
     name, tensors = call.name.rstrip("_") or call.name, call.tensors
     if not tensors or not isinstance(call.out, Tensor | list | tuple):
         return frozenset()
@@ -54,13 +72,17 @@ def keeps_zero(tracer: Tracer, call: Call) -> frozenset[int]:
         return zero if isinstance(exponent, int | float) and exponent > 0 else frozenset()
     if name == "masked_scatter":
         return _everywhere(tracer, first, [call["self"], call["source"]]) & {first.ndim - 1}
+    if name == "polar":
+        return _aligned(tracer, first, call["abs"])
+    if name in (*quantisation.ROUNDED, quantisation.OBSERVED):
+        return zero if quantisation.keeps_zero(call) else frozenset()
     if name == "copy":
         return _everywhere(tracer, first, tensors[1:2])
     if name == "div":
         return _aligned(tracer, first, tensors[0])
     if name == "mul":
         return frozenset().union(*(_aligned(tracer, first, tensor) for tensor in tensors))
-    if name in ("sum", "mean", "amax", "amin"):
+    if name in ("sum", "mean", "amax", "amin") or (name in NORMS and is_adding(call)):
         gone = reduced(call)
         left = [d for d in range(tensors[0].ndim) if d not in gone or call.arguments.get("keepdim")]
         return frozenset(k for k, d in enumerate(left) if d in zero - gone)
