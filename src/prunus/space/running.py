@@ -170,7 +170,7 @@ def refuse_shared_memory(parameters: Iterable[tuple[str, nn.Parameter]]) -> None
     for name, x in parameters:
         if x.numel() and x.layout == torch.strided and not x.is_meta:
             last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
-            begin, size = x.storage_offset(), x.element_size()
+            begin, size = int(x.storage_offset()), x.element_size()
             span = begin * size, (begin + last + 1) * size, name
             spans[x.untyped_storage().data_ptr()].append(span)
     for shared in spans.values():

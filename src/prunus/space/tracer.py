@@ -246,12 +246,20 @@ class Tracer:
     def set_zero(self, tensor: Tensor, dims: Iterable[int] | None = None) -> None:
         """Note along which dimensions (all by default) removed positions of a tensor are zero."""
         self._zero[tensor] = frozenset(range(tensor.ndim) if dims is None else dims)
-        if self._overwritten and self._zero[tensor]:
+        if self._overwritten and self._zero[tensor] and self._is_whole(tensor):
             self._overwritten.discard(self._storage(tensor))
 
     def overwrite(self, tensor: Tensor) -> None:
         """Note that something else than zeros was written into the memory of a tensor."""
         self._overwritten.add(self._storage(tensor))
+
+    @staticmethod
+    def _is_whole(tensor: Tensor) -> bool:
+        """Say whether a tensor is all that its memory holds, rather than a view of a part."""
+        try:
+            return tensor.untyped_storage().nbytes() <= tensor.numel() * tensor.element_size()
+        except NotImplementedError:  # sparse tensors have none
+            return False
 
     @staticmethod
     def _storage(tensor: Tensor) -> int:
