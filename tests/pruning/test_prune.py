@@ -281,6 +281,53 @@ def test_a_network_with_nan_weights_is_refused(method):
         prune(model, X, method=method, check=False)
 
 
+class Raised(nn.Module):
+    """Numbers of a large power of ten on the way, which cancels."""
+
+    def __init__(self, power):
+        super().__init__()
+        self.by = 10.0**power
+
+    def forward(self, x):
+        return x * self.by * self.by / self.by / self.by
+
+
+def raised(power):
+    model = build()
+    model[2] = Raised(power)
+    return model
+
+
+def holding(where, value):
+    """Return the network and an example of which one number is another."""
+    model, x = build(), X.clone()
+    with torch.no_grad():
+        (x if where == "x" else model.get_parameter(where)).view(-1)[5] = value
+    return model, x
+
+
+NO_NUMBERS = {
+    "the example itself holds NaN; pass one of finite": lambda: holding("x", float("nan")),
+    "the example holds inf; pass one of finite numbers": lambda: holding("x", float("inf")),
+    "'0.weight' holds inf; load finite weights": lambda: holding("0.weight", float("inf")),
+    "its weights and the example are finite, so": lambda: (raised(200), X),
+}
+
+
+@pytest.mark.parametrize("use", [prune, Pruner])
+@pytest.mark.parametrize("message", NO_NUMBERS)
+def test_what_gives_no_numbers_is_named_before_anything_is_decided(use, message):
+    model, x = NO_NUMBERS[message]()
+    method, target = (l1_filter(), HALF) if use is prune else ("gradual", Target(sparsity=0.5))
+    with pytest.raises(ValueError, match=f"outputs of .* contain NaN for the example.* {message}"):
+        use(model, x, method=method, target=target)
+
+
+def test_what_gives_numbers_in_float64_alone_is_pruned():
+    assert raised(30).eval()(X).isnan().any()
+    assert prune(raised(30), X, method=EXACT, target=HALF).report.verification.passed
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
@@ -296,7 +343,7 @@ def test_a_network_with_nan_weights_is_refused(method):
 )
 def test_a_single_nan_in_training_is_never_kept_in_silence(method, target):
     model = build()
-    with pytest.raises(ValueError, match=r"the scores of '.*' contain NaN"):
+    with pytest.raises(ValueError, match=r"the (scores|outputs) of .* contain NaN"):
         pruner = Pruner(model, X, method, target=target)
         with torch.no_grad():
             model[3].weight[2, 1, 0, 0] = float("nan")

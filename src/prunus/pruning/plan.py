@@ -28,6 +28,7 @@ from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, Verification, trace_for, verify
 from prunus.space.check import apply_mask
+from prunus.space.finite import refuse_nan
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced, kept_index, mend
 from prunus.space.shrink import inexpressible, shrink
@@ -86,6 +87,7 @@ class Plan:
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
         self.space = trace_for(granularity, model, example, also=also, exact=exact)
+        refuse_nan(model, (example, *also))
         self.stopwatch: Stopwatch | None = None
         if self.asked is not None and self.asked.timed:
             self.stopwatch = Stopwatch(model, example, self.asked.measuring)
