@@ -61,11 +61,15 @@ def scaled(h: Tensor) -> Tensor:
     return h.clamp(max=6.0 * (h.shape[1] // 32))
 
 
+def by_a_share(h: Tensor) -> Tensor:
+    return (h * (1 - 1 / h.shape[1])).clamp(max=6.0)
+
+
 def removed(model: nn.Module) -> Shrunk:
     return shrink(model, trace(model, X), {"a": UNEVEN}, X)
 
 
-@pytest.mark.parametrize("clip", [halves, written, narrowed, chunked, wide, scaled])
+@pytest.mark.parametrize("clip", [halves, written, narrowed, chunked, wide, scaled, by_a_share])
 def test_what_is_counted_anew_needs_a_graph(clip: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     model = Cut(clip)
@@ -90,8 +94,17 @@ def cut_at_a_value(h: Tensor) -> Tensor:
     return h.relu()[..., torch.tensor(h.shape[2] // 4) :, 1:]
 
 
-@pytest.mark.parametrize("clip", [F.relu, gated, reshaped, cut_at_a_value])
+def by_a_sum(h: Tensor) -> Tensor:
+    values = h.detach().tanh().permute(0, 2, 3, 1).flatten()
+    return h * float(values.sum())  # of fewer numbers it rounds otherwise
+
+
+FOLLOWING = [F.relu, gated, reshaped, cut_at_a_value, by_a_sum]
+
+
+@pytest.mark.parametrize("clip", FOLLOWING)
 def test_what_follows_the_channels_stays_the_users_own(clip: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
     assert removed(Cut(clip)).form == "original classes"
 
 
