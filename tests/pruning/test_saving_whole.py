@@ -240,6 +240,32 @@ def test_layers_of_each_kind_come_back(tmp_path, name):
         assert torch.equal(value, layer.state_dict()[key.removeprefix("0.")])
 
 
+class Calculated(nn.Module):
+    """Python's operators on tensors, from both sides and in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        h = 2 + self.a(x).relu()
+        h = 1 / h + 1 - 2 // h + 3 % h + 2**h + -h
+        h /= 2
+        h %= 5
+        h //= 0.1
+        whole = h.long()
+        whole ^= 3
+        return self.b(h + (1 ^ whole) + (1 << whole % 4) + (64 >> whole % 4) + +h)
+
+
+def test_operators_come_back(tmp_path):
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = Calculated().eval()
+    prunus.save(model, tmp_path / "s", x)
+    assert torch.equal(prunus.load(tmp_path / "s")(x), model(x))
+
+
 def described(path, change):
     """Rewrite what a file says of its network."""
     tensors, metadata = read_tensors(path)

@@ -50,8 +50,10 @@ _METHODS = (
 _OPERATORS = (
     *("abs", "add", "and", "eq", "floordiv", "ge", "getitem", "gt", "iadd", "iand", "imul"),
     *("invert", "ior", "isub", "itruediv", "le", "lshift", "lt", "matmul", "mod", "mul", "ne"),
-    *("neg", "or", "pow", "radd", "rand", "rfloordiv", "rmatmul", "rmod", "rmul", "ror", "rpow"),
-    *("rshift", "rsub", "rtruediv", "setitem", "sub", "truediv", "truth", "xor"),
+    *("neg", "or", "pos", "pow", "radd", "rand", "rfloordiv", "rmatmul", "rmod", "rmul", "ror"),
+    *("rpow", "rshift", "rsub", "rtruediv", "setitem", "sub", "truediv", "truth", "xor"),
+    *("rdiv", "rlshift", "rrshift", "rxor"),
+    *("idiv", "ifloordiv", "ilshift", "imod", "ipow", "irshift", "ixor"),
 )
 
 _ATTRIBUTES = ("T", "H", "mT", "mH", "real", "imag", "data", "dtype", "device", "ndim", "shape")
