@@ -3,6 +3,7 @@
 Numbers show no difference here: what the networks do wrongly happens for large inputs only.
 """
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comparison import difference
+from prunus.errors import EquivalenceError
 from prunus.space import trace
 from prunus.space.shrink import Shrunk, shrink
 
@@ -135,3 +137,18 @@ def test_a_way_that_only_the_masked_network_takes_is_followed(make: type[Either]
     model, x = make(), X.reshape(-1, 8)[:4]
     shrunk = shrink(model, trace(model, x), {"a": UNEVEN}, x)
     assert shrunk.form == "original classes"
+
+
+def by_many_numbers(h: Tensor) -> Tensor:
+    shares = [x / int(h.shape[1]) for x in h.detach().sum((0, 1)).flatten().tolist()]
+    return h * torch.tensor([1.0, 2.0, *shares]).sum()
+
+
+def test_of_many_numbers_those_that_differ_are_shown() -> None:
+    with pytest.raises(EquivalenceError) as raised:
+        removed(Cut(by_many_numbers))
+    shown = re.search(r"given (\[.*?\]) where the removal leaves (\[.*?\]);", str(raised.value))
+    assert shown is not None
+    found, wanted = (part.strip("[]").split(", ") for part in shown.groups())
+    assert found[:2] == wanted[:2] == ["1.0", "2.0"]
+    assert len(found) == len(wanted) == 7 and found[-1] == "'...'" and found[2] != wanted[2]

@@ -22,6 +22,8 @@ _DECIDED_BY_SHAPES = ("split", "split_with_sizes", "chunk", "tensor_split", "rep
 
 _ROUNDING, _NOTHING = 1e-6, 1e-12  # relative, and beside sums that come to 0
 
+_AROUND = 4  # what is given is shown so far on both sides of the first difference
+
 _NAMED = {
     "affine_grid": ("theta", "align_corners"),
     "narrow": ("input", "dim", "start", "length"),
@@ -54,6 +56,7 @@ def another_call(dense: Recording, after: After, small: Recording) -> str:
             return f"its {_text(target)} gives {found} where {wanted} is left of the dense one's"
         wanted, found = ours.given(node), theirs.given(other)
         if len(wanted) != len(found) or not all(map(_same, wanted, found)):
+            found, wanted = _shown(found, wanted)
             return f"its {_text(target)} is given {found} where the removal leaves {wanted}"
     return ""
 
@@ -153,6 +156,18 @@ def _same(wanted: Any, found: Any) -> bool:
         both_nan = math.isnan(wanted) and math.isnan(found)
         return both_nan or math.isclose(wanted, found, rel_tol=_ROUNDING, abs_tol=_NOTHING)
     return bool(wanted == found)
+
+
+def _shown(found: list[Any], wanted: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return what two calls are given, of long lists only what lies around the first difference."""
+    pairs = zip(wanted, found, strict=False)
+    shorter = min(len(wanted), len(found))
+    first = next((k for k, pair in enumerate(pairs) if not _same(*pair)), shorter)
+    start, stop = max(0, first - _AROUND), first + _AROUND
+    before = ["..."] * (start > 0)
+    return tuple(  # type: ignore[return-value]
+        [*before, *each[start:stop], *["..."] * (len(each) > stop)] for each in (found, wanted)
+    )
 
 
 def _text(target: Any) -> str:
