@@ -442,6 +442,7 @@ def test_an_optimizer_of_another_model_is_refused():
     ("arguments", "message"),
     [
         ((nn.Linear, torch.randn(1, 3)), "model must be an nn.Module, got type"),
+        ((build(), [X]), r"got a list; pass \(example,\) where .* \(\[image\],\), and tuple\("),
         ((build(), (1, 3, 8, 8)), r"got the numbers \(1, 3, 8, 8\); .* torch.randn\(1, 3, 8, 8\)"),
     ],
 )
