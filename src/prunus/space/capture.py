@@ -113,8 +113,9 @@ class GraphRecorder(TorchFunctionMode):
         ]
         if len(names) < len(given.arguments):
             names = [(f"input{k}", value) for k, value in enumerate(args)] + [*kwargs.items()]
-        elif all(p.kind not in _ANY_NUMBER for p in given.signature.parameters.values()):
-            self.recording.parameters = tuple(given.signature.parameters.values())
+        else:
+            named = given.signature.parameters.values()
+            self.recording.parameters = tuple(p for p in named if p.kind not in _ANY_NUMBER)
         for name, value in names:
             self._place(self.graph.placeholder(name), value)
             if isinstance(value, int | float | str | None):
@@ -336,7 +337,10 @@ class GraphRecorder(TorchFunctionMode):
             return node  # type: ignore[no-any-return]
         name = self._names.get(id(tensor))
         if name is None and id(tensor) not in self._held:
-            self._fail("it uses a tensor that no call of PyTorch's has made while it was recorded")
+            self._fail(
+                "it uses a tensor that no call of PyTorch's has made while it was recorded, such "
+                "as one from NumPy or a global; compute it with torch, or hold it as a buffer"
+            )
             name = f"_unknown{self._unknown}"
             self._unknown += 1
         elif name is None:

@@ -120,8 +120,8 @@ class Program:
         for name, value in (self.fixed | unseen).items():
             if given[name] is not value and not _equal(given[name], value):
                 raise Refused(
-                    f"{name}={given[name]!r} cannot be given: this network is a graph that was "
-                    f"recorded with {name}={value!r}. Prune with an example that has it."
+                    f"{name}={_shown(given[name])} cannot be given: this network is a graph that "
+                    f"was recorded with {name}={value!r}. Prune with an example that has it."
                 )
         for name, spec in self.nested.items():
             if tree_structure(given[name]) != spec:
@@ -159,6 +159,10 @@ def written(only: Iterable[Iterable[Any]]) -> str:
 
 def _fits(shape: tuple[int, ...], held: tuple[int | None, ...]) -> bool:
     return len(shape) == len(held) and all(b in (None, a) for a, b in zip(shape, held, strict=True))
+
+
+def _shown(value: Any) -> str:
+    return f"<tensor of {tuple(value.shape)}>" if isinstance(value, Tensor) else repr(value)
 
 
 def _equal(given: Any, value: Any) -> bool:
