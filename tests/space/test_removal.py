@@ -239,6 +239,21 @@ class Lambda(nn.Module):
         return self.function(x)
 
 
+class AlwaysDropping(nn.Sequential):
+    """Dropout in eval mode, too, as for Monte Carlo estimates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self[2](nn.functional.dropout(self[1](self[0](x)), training=True))
+        return found
+
+
+def test_a_network_that_is_random_in_eval_mode_is_said_to_be() -> None:
+    net = AlwaysDropping(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    said = r"outputs differ by .*, and it draws random numbers in eval mode \(\w+"
+    with pytest.raises(EquivalenceError, match=said):
+        shrink(net, trace(net, x := torch.randn(4, 8)), {"0": keep(*range(8), size=16)}, x)
+
+
 def test_of_layers_that_are_numbered_only_those_at_fault_stay_whole() -> None:
     layers: list[nn.Module] = [nn.Linear(4, 12)]
     for _ in range(6):

@@ -15,6 +15,7 @@ from prunus.space.check import Reference, Verification, apply_mask
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.in_training import check_training
 from prunus.space.inputs import cloned, doubled, varied
+from prunus.space.randomness import random_calls
 from prunus.space.remove import kept_index, remove
 from prunus.space.rewrite import rewrite, what_stays
 from prunus.space.running import copied, output_tensors, preserved
@@ -246,7 +247,9 @@ def _prove(
         verification = verification.worse(again or verification)
     if not verification.passed:
         difference = verification.max_relative_difference
-        raise EquivalenceError(f"outputs differ by {difference:.2g} of the largest output")
+        drawn = random_calls(model, example)
+        why = f", and it draws random numbers in eval mode ({', '.join(drawn)})" if drawn else ""
+        raise EquivalenceError(f"outputs differ by {difference:.2g} of the largest output{why}")
     return verification
 
 
