@@ -18,6 +18,7 @@ from unittest import mock
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_structure
 from torch.utils.weak import WeakIdKeyDictionary
@@ -317,6 +318,8 @@ class GraphRecorder(TorchFunctionMode):
             return {key: self._argument(part) for key, part in value.items()}
         if isinstance(value, list):
             return [self._argument(part) for part in value]
+        if isinstance(value, PackedSequence):
+            self._fail("a call is given a PackedSequence, which no graph can hold")
         if isinstance(value, tuple):
             return tuple(self._argument(part) for part in value)
         if isinstance(value, slice):
