@@ -34,6 +34,8 @@ _SPACES = {
 _FACTORIES = (
     *("arange", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "ones", "rand"),
     *("randint", "randn", "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices"),
+    *("empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like"),
+    *("zeros_like",),
     *("zeros", "as_tensor", "asarray", "complex", "polar", "hann_window", "hamming_window"),
 )
 """Of torch: functions that make a tensor of numbers."""
