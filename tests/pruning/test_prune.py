@@ -1,9 +1,12 @@
 """One call: the model stays bit-identical, the result equals the mask, and errors help."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
+import prunus
 from prunus import Pruner, Target, prune, verify
 from prunus.errors import EquivalenceError, TargetError, UntraceableError
 from prunus.methods import Method, drop, gradual, l0, l1_filter, rigl, sss
@@ -486,6 +489,32 @@ def test_further_inputs_couple_what_they_bring_together():
     assert result.report.verification.inputs == 4
     for given in ({"x": x}, both):
         assert verify(result.mask, result.model, given, model=model).passed
+
+
+class Sized(nn.Module):
+    """A large image goes through one layer more."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, o, 1) for i, o in ((3, 8), (8, 8), (8, 4)))
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.c(self.b(h) if x.shape[3] > 10 else h)
+
+
+def test_the_report_says_that_further_inputs_were_followed_and_a_file_is_of_one(tmp_path):
+    larger = torch.randn(2, 3, 12, 12)
+    result = prune(Sized(), X, method=EXACT, target=Target(params=0.6), also=[larger])
+    said = r"followed only the ways of the example and 1 further input, the example's, decided by "
+    assert re.search(said + r"x\.shape\[3\] > 10: False", str(result.report))
+    assert result.report.to_dict()["also"] == 1
+    for example, other in ((X, larger), (larger, X)):
+        prunus.save(result, tmp_path / "s", example)
+        small = prunus.load(tmp_path / "s")
+        assert torch.equal(small(example), result.model(example))
+        with pytest.raises(ValueError, match="Prune, or save, with an example of the size you ne"):
+            small(other)
 
 
 def test_further_inputs_must_be_taken_and_come_in_a_sequence():

@@ -332,6 +332,7 @@ class Plan:
             ],
             form=form,
             decisions=self._ways(small),
+            also=len(self.space.also),
             only=None if only is None else [[[*shape] for shape in way] for way in only],
             verification=verification,
             unknown=dict(self.space.unknown),
