@@ -505,7 +505,8 @@ class Sized(nn.Module):
 
 def test_the_report_says_that_further_inputs_were_followed_and_a_file_is_of_one(tmp_path):
     larger = torch.randn(2, 3, 12, 12)
-    result = prune(Sized(), X, method=EXACT, target=Target(params=0.6), also=[larger])
+    method = l1_filter(coupled=True, round_to=1)
+    result = prune(Sized(), X, method=method, target=Target(params=0.6), also=[larger])
     said = r"followed only the ways of the example and 1 further input, the example's, decided by "
     assert re.search(said + r"x\.shape\[3\] > 10: False", str(result.report))
     assert result.report.to_dict()["also"] == 1

@@ -121,7 +121,8 @@ class Program:
             if given[name] is not value and not _equal(given[name], value):
                 raise Refused(
                     f"{name}={_shown(given[name])} cannot be given: this network is a graph that "
-                    f"was recorded with {name}={value!r}. Prune, or save, with an example that has it."
+                    f"was recorded with {name}={value!r}. Prune, or save, with an example that "
+                    "has it."
                 )
         for name, spec in self.nested.items():
             if tree_structure(given[name]) != spec:
