@@ -9,7 +9,7 @@ from torch import nn
 import prunus
 from prunus import Pruner, Target, prune, verify
 from prunus.errors import EquivalenceError, TargetError, UntraceableError
-from prunus.methods import Method, drop, gradual, l0, l1_filter, rigl, sss
+from prunus.methods import Method, drop, gradual, l0, l1_filter, rigl, soft_filter, sss
 from prunus.space import trace
 from prunus.zoo import network
 
@@ -399,6 +399,33 @@ def test_a_pruner_in_a_loop_gives_a_network_that_trains_on():
     result.model(X).square().mean().backward()
     optimizer.step()
     assert any((p != b).any() for p, b in zip(result.model.parameters(), before, strict=True))
+
+
+class Annealed(nn.Module):
+    """A temperature falls as it is trained, and a size is written in the forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.tau = nn.Linear(8, 16), nn.Linear(16, 4), 1.0
+
+    def forward(self, x):
+        return self.b((self.a(x) / self.tau).tanh().view(-1, 16))
+
+
+def test_what_training_has_set_goes_into_the_graph_at_the_end():
+    torch.manual_seed(0)
+    model, x = Annealed(), torch.randn(4, 8)
+    pruner = Pruner(model, x, soft_filter(end="4it", every="1it"), target=Target(sparsity=0.5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(4):
+        model(x).square().sum().backward()
+        optimizer.step()
+        pruner.step(optimizer)
+        model.tau *= 0.8
+    result = pruner.finish(optimizer)
+    assert result.report.form == "rewritten graph" and result.report.verification.passed
+    again = prune(result.model, x, method=EXACT, target=Target(params=0.9))
+    assert again.report.verification.passed
 
 
 def test_every_layer_that_keeps_its_width_has_its_reason():

@@ -82,7 +82,7 @@ class Plan:
             self.method.check_target(self.asked)
             if self.asked.timed:
                 self.target = Target(macs=1.0)  # until `aim` knows better
-        self.example, self.calibration = example, calibration
+        self.example, self.calibration, self._exact = example, calibration, exact
         self.track: Track = untracked
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
@@ -135,6 +135,20 @@ class Plan:
             self.spare(inexpressible(model, self.space, keep, example))
             if not self.groups:
                 raise
+
+    def trace_again(self, model: nn.Module) -> bool:
+        """Follow the network as it is now: attributes that training sets may go into its graph.
+
+        Returns:
+            Whether its units are those that were decided on.
+        """
+        fresh = trace_for(
+            self.method.granularity, model, self.example, also=self.space.also, exact=self._exact
+        )
+        units = [[(x.name, x.size) for x in space.removable] for space in (self.space, fresh)]
+        if units[0] == units[1]:
+            self.space = fresh
+        return units[0] == units[1]
 
     def spare(self, groups: Mapping[str, str]) -> None:
         """Leave these groups whole from now on, for the reasons given."""
