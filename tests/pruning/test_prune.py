@@ -1,12 +1,15 @@
 """One call: the model stays bit-identical, the result equals the mask, and errors help."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
+import prunus
 from prunus import Pruner, Target, prune, verify
 from prunus.errors import EquivalenceError, TargetError, UntraceableError
-from prunus.methods import Method, drop, gradual, l0, l1_filter, rigl, sss
+from prunus.methods import Method, drop, gradual, l0, l1_filter, rigl, soft_filter, sss
 from prunus.space import trace
 from prunus.zoo import network
 
@@ -281,6 +284,53 @@ def test_a_network_with_nan_weights_is_refused(method):
         prune(model, X, method=method, check=False)
 
 
+class Raised(nn.Module):
+    """Numbers of a large power of ten on the way, which cancels."""
+
+    def __init__(self, power):
+        super().__init__()
+        self.by = 10.0**power
+
+    def forward(self, x):
+        return x * self.by * self.by / self.by / self.by
+
+
+def raised(power):
+    model = build()
+    model[2] = Raised(power)
+    return model
+
+
+def holding(where, value):
+    """Return the network and an example of which one number is another."""
+    model, x = build(), X.clone()
+    with torch.no_grad():
+        (x if where == "x" else model.get_parameter(where)).view(-1)[5] = value
+    return model, x
+
+
+NO_NUMBERS = {
+    "the example itself holds NaN; pass one of finite": lambda: holding("x", float("nan")),
+    "the example holds inf; pass one of finite numbers": lambda: holding("x", float("inf")),
+    "'0.weight' holds inf; load finite weights": lambda: holding("0.weight", float("inf")),
+    "its weights and the example are finite, so": lambda: (raised(200), X),
+}
+
+
+@pytest.mark.parametrize("use", [prune, Pruner])
+@pytest.mark.parametrize("message", NO_NUMBERS)
+def test_what_gives_no_numbers_is_named_before_anything_is_decided(use, message):
+    model, x = NO_NUMBERS[message]()
+    method, target = (l1_filter(), HALF) if use is prune else ("gradual", Target(sparsity=0.5))
+    with pytest.raises(ValueError, match=f"outputs of .* contain NaN for the example.* {message}"):
+        use(model, x, method=method, target=target)
+
+
+def test_what_gives_numbers_in_float64_alone_is_pruned():
+    assert raised(30).eval()(X).isnan().any()
+    assert prune(raised(30), X, method=EXACT, target=HALF).report.verification.passed
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
@@ -296,7 +346,7 @@ def test_a_network_with_nan_weights_is_refused(method):
 )
 def test_a_single_nan_in_training_is_never_kept_in_silence(method, target):
     model = build()
-    with pytest.raises(ValueError, match=r"the scores of '.*' contain NaN"):
+    with pytest.raises(ValueError, match=r"the (scores|outputs) of .* contain NaN"):
         pruner = Pruner(model, X, method, target=target)
         with torch.no_grad():
             model[3].weight[2, 1, 0, 0] = float("nan")
@@ -351,6 +401,33 @@ def test_a_pruner_in_a_loop_gives_a_network_that_trains_on():
     assert any((p != b).any() for p, b in zip(result.model.parameters(), before, strict=True))
 
 
+class Annealed(nn.Module):
+    """A temperature falls as it is trained, and a size is written in the forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.tau = nn.Linear(8, 16), nn.Linear(16, 4), 1.0
+
+    def forward(self, x):
+        return self.b((self.a(x) / self.tau).tanh().view(-1, 16))
+
+
+def test_what_training_has_set_goes_into_the_graph_at_the_end():
+    torch.manual_seed(0)
+    model, x = Annealed(), torch.randn(4, 8)
+    pruner = Pruner(model, x, soft_filter(end="4it", every="1it"), target=Target(sparsity=0.5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(4):
+        model(x).square().sum().backward()
+        optimizer.step()
+        pruner.step(optimizer)
+        model.tau *= 0.8
+    result = pruner.finish(optimizer)
+    assert result.report.form == "rewritten graph" and result.report.verification.passed
+    again = prune(result.model, x, method=EXACT, target=Target(params=0.9))
+    assert again.report.verification.passed
+
+
 def test_every_layer_that_keeps_its_width_has_its_reason():
     report = prune(
         network("resnet20"),
@@ -395,6 +472,7 @@ def test_an_optimizer_of_another_model_is_refused():
     ("arguments", "message"),
     [
         ((nn.Linear, torch.randn(1, 3)), "model must be an nn.Module, got type"),
+        ((build(), [X]), r"got a list; pass \(example,\) where .* \(\[image\],\), and tuple\("),
         ((build(), (1, 3, 8, 8)), r"got the numbers \(1, 3, 8, 8\); .* torch.randn\(1, 3, 8, 8\)"),
     ],
 )
@@ -438,6 +516,33 @@ def test_further_inputs_couple_what_they_bring_together():
     assert result.report.verification.inputs == 4
     for given in ({"x": x}, both):
         assert verify(result.mask, result.model, given, model=model).passed
+
+
+class Sized(nn.Module):
+    """A large image goes through one layer more."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, o, 1) for i, o in ((3, 8), (8, 8), (8, 4)))
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.c(self.b(h) if x.shape[3] > 10 else h)
+
+
+def test_the_report_says_that_further_inputs_were_followed_and_a_file_is_of_one(tmp_path):
+    larger = torch.randn(2, 3, 12, 12)
+    method = l1_filter(coupled=True, round_to=1)
+    result = prune(Sized(), X, method=method, target=Target(params=0.6), also=[larger])
+    said = r"followed only the ways of the example and 1 further input, the example's, decided by "
+    assert re.search(said + r"x\.shape\[3\] > 10: False", str(result.report))
+    assert result.report.to_dict()["also"] == 1
+    for example, other in ((X, larger), (larger, X)):
+        prunus.save(result, tmp_path / "s", example)
+        small = prunus.load(tmp_path / "s")
+        assert torch.equal(small(example), result.model(example))
+        with pytest.raises(ValueError, match="Prune, or save, with an example of the size you ne"):
+            small(other)
 
 
 def test_further_inputs_must_be_taken_and_come_in_a_sequence():

@@ -216,6 +216,86 @@ def test_what_has_no_place_in_a_file_is_said_when_it_is_saved_and_loaded(results
         describe(hooked)
 
 
+class Noisy(nn.Module):
+    """Draws in train mode only, as variational autoencoders do."""
+
+    def __init__(self, work=torch.randn_like):
+        super().__init__()
+        self.a, self.b, self.work = nn.Linear(8, 16), nn.Linear(16, 4), work
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.b(h + self.work(h) if self.training else h)
+
+
+def test_noise_in_training_comes_back(tmp_path):
+    x, model = torch.randn(4, 8), Noisy()
+    prunus.save(model, tmp_path / "s", x)
+    loaded = prunus.load(tmp_path / "s")
+    found = []
+    for each in (model, loaded):
+        torch.manual_seed(0)
+        found.append((each.train()(x), each.eval()(x)))
+    assert all(map(torch.equal, *found))
+    assert not torch.equal(*found[0])
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 8, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, False)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], True)[0]
+
+
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, images, targets=None):
+        if self.training and targets is None:
+            raise ValueError("targets should not be none")
+        return [self.b(self.a(image)) for image in images]
+
+
+class Outputs(Detector):
+    def forward(self, x):
+        return Given(self.b(self.a(x)))
+
+    def save_pretrained(self):
+        """Say that there is another way."""
+
+
+class Given:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+X = torch.randn(3, 8)
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "said"),
+    [
+        (Packed(), (torch.randn(2, 5, 6), torch.tensor([5, 3])), "given a PackedSequence, which"),
+        (Detector(), ([X],), r"of shape \(3, 8\): ValueError: targets .* in train mode\)"),
+        (
+            Outputs(),
+            X,
+            r"a Given.*transformers\.save_pretrained writes its folder; or save",
+        ),
+        (Noisy(lambda h: Doubled.apply(h)), X, r"it calls Doubled in train mode\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_reason_for_which_there_is_no_file_is_the_true_one(tmp_path, model, example, said):
+    with pytest.raises(ExportError, match=said):
+        prunus.save(model, tmp_path / "s", example)
+
+
 NEEDED = {
     **dict.fromkeys(("Linear", "LSTM", "GRU", "RNN", "RNNCell", "LSTMCell", "GRUCell"), (4, 3)),
     **{f"Conv{n}d": (4, 6, 3) for n in (1, 2, 3)},
@@ -238,6 +318,32 @@ def test_layers_of_each_kind_come_back(tmp_path, name):
     assert repr(loaded) == repr(nn.Sequential(layer))
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, layer.state_dict()[key.removeprefix("0.")])
+
+
+class Calculated(nn.Module):
+    """Python's operators on tensors, from both sides and in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        h = 2 + self.a(x).relu()
+        h = 1 / h + 1 - 2 // h + 3 % h + 2**h + -h
+        h /= 2
+        h %= 5
+        h //= 0.1
+        whole = h.long()
+        whole ^= 3
+        return self.b(h + (1 ^ whole) + (1 << whole % 4) + (64 >> whole % 4) + +h)
+
+
+def test_operators_come_back(tmp_path):
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = Calculated().eval()
+    prunus.save(model, tmp_path / "s", x)
+    assert torch.equal(prunus.load(tmp_path / "s")(x), model(x))
 
 
 def described(path, change):

@@ -24,6 +24,7 @@ from prunus.deploy import export_onnx
 from prunus.errors import EquivalenceError
 from prunus.methods import l1_filter
 from prunus.space import trace
+from prunus.space.decisions import Refused
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.shrink import Shrunk, shrink
 from prunus.types import Example, Mask
@@ -173,6 +174,21 @@ def test_defaults_stay() -> None:
     small, mask = recorded(net, {"x": X})
 
     assert apart([masked(net, mask)(X.double())], [small.double()(X.double())]) <= 1e-9
+
+
+class Further(Middle):
+    def forward(self, x: Tensor, shift: Tensor | None = None, **further: Any) -> Tensor:
+        h = self.first(x)
+        return self.last((h if shift is None else h + shift).view(-1, 6))
+
+
+def test_an_input_that_the_example_left_out_is_refused_with_the_way_out() -> None:
+    small, mask = recorded(net := randomised(Further(), 1), {"x": X})
+
+    assert apart([masked(net, mask)(X.double())], [small.double()(X.double())]) <= 1e-9
+    said = r"shift=<tensor of \(3, 1\)> cannot be given: .* with shift=None"
+    with pytest.raises(Refused, match=said):
+        small(X.double(), shift=torch.ones(3, 1).double())
 
 
 def test_inputs_that_hold_inputs_are_looked_into() -> None:
@@ -443,7 +459,7 @@ def test_a_tensor_from_outside_is_refused_with_the_reason() -> None:
     net = randomised(Middle(after=lambda y: y + OUTSIDE), 1)
     before = state(net)
 
-    with pytest.raises(EquivalenceError, match="uses a tensor that no call of PyTorch's has made"):
+    with pytest.raises(EquivalenceError, match="from NumPy or a global; compute it with torch, or"):
         every_other(net, X)
     assert same(before, state(net))
 

@@ -646,7 +646,7 @@ def test_another_way_for_larger_inputs_is_found(large: Callable[[int], Any]) -> 
 
     assert result.report.form == "rewritten graph"
     for side in (32, 40):
-        with pytest.raises(ValueError, match=r"Prune with an example of the size you need"):
+        with pytest.raises(ValueError, match="with an example of the size you need"):
             result.model(torch.randn(1, 3, side, side))
 
 
@@ -712,5 +712,6 @@ def test_a_choice_by_chance_in_eval_mode_is_not_frozen_into_a_graph() -> None:
             h = self.first(x).relu().view(-1, 16)
             return self.last(h if torch.rand(1).item() < 0.5 else h * 2)
 
-    with pytest.raises(EquivalenceError, match="rewritten graph: outputs differ"):
+    said = "rewritten graph: outputs differ .* and it draws random numbers in eval mode"
+    with pytest.raises(EquivalenceError, match=said):
         pruned(Choosing(lambda h, x: h))

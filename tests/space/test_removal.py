@@ -45,6 +45,30 @@ def test_the_small_network_has_the_users_classes_with_corrected_attributes() -> 
     assert small.state_dict().keys() == net.state_dict().keys()
 
 
+class Pair(nn.Module):
+    """Two inputs that one layer reads, and an activation with a weight for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(3, 16), nn.Linear(4, 8)
+        self.form, self.act, self.out = nn.Bilinear(16, 8, 12), nn.PReLU(12), nn.Linear(12, 2)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        found: Tensor = self.out(self.act(self.form(self.left(a).relu(), self.right(b).relu())))
+        return found
+
+
+def test_layers_of_several_inputs_and_learned_activations_say_their_new_sizes() -> None:
+    net, x = Pair(), (torch.randn(2, 3), torch.randn(2, 4))
+    decision = {"left": keep(0, 9, size=16), "right": keep(*range(5)), "form": keep(3, 7, size=12)}
+    small = shrink(net, trace(net, x), decision, x).model
+
+    form = small.form
+    assert (form.in1_features, form.in2_features, form.out_features) == (2, 5, 2)
+    assert tuple(form.weight.shape) == (2, 2, 5)
+    assert small.act.num_parameters == small.act.weight.numel() == 2
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kind", [parametrizations.spectral_norm, parametrizations.weight_norm])
 def test_parametrised_layers_of_a_new_network_are_corrected_and_not_run(

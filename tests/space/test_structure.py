@@ -3,6 +3,7 @@
 Numbers show no difference here: what the networks do wrongly happens for large inputs only.
 """
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comparison import difference
+from prunus.errors import EquivalenceError
 from prunus.space import trace
 from prunus.space.shrink import Shrunk, shrink
 
@@ -61,11 +63,15 @@ def scaled(h: Tensor) -> Tensor:
     return h.clamp(max=6.0 * (h.shape[1] // 32))
 
 
+def by_a_share(h: Tensor) -> Tensor:
+    return (h * (1 - 1 / h.shape[1])).clamp(max=6.0)
+
+
 def removed(model: nn.Module) -> Shrunk:
     return shrink(model, trace(model, X), {"a": UNEVEN}, X)
 
 
-@pytest.mark.parametrize("clip", [halves, written, narrowed, chunked, wide, scaled])
+@pytest.mark.parametrize("clip", [halves, written, narrowed, chunked, wide, scaled, by_a_share])
 def test_what_is_counted_anew_needs_a_graph(clip: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     model = Cut(clip)
@@ -90,8 +96,17 @@ def cut_at_a_value(h: Tensor) -> Tensor:
     return h.relu()[..., torch.tensor(h.shape[2] // 4) :, 1:]
 
 
-@pytest.mark.parametrize("clip", [F.relu, gated, reshaped, cut_at_a_value])
+def by_a_sum(h: Tensor) -> Tensor:
+    values = h.detach().tanh().permute(0, 2, 3, 1).flatten()
+    return h * float(values.sum())  # of fewer numbers it rounds otherwise
+
+
+FOLLOWING = [F.relu, gated, reshaped, cut_at_a_value, by_a_sum]
+
+
+@pytest.mark.parametrize("clip", FOLLOWING)
 def test_what_follows_the_channels_stays_the_users_own(clip: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
     assert removed(Cut(clip)).form == "original classes"
 
 
@@ -122,3 +137,18 @@ def test_a_way_that_only_the_masked_network_takes_is_followed(make: type[Either]
     model, x = make(), X.reshape(-1, 8)[:4]
     shrunk = shrink(model, trace(model, x), {"a": UNEVEN}, x)
     assert shrunk.form == "original classes"
+
+
+def by_many_numbers(h: Tensor) -> Tensor:
+    shares = [x / int(h.shape[1]) for x in h.detach().sum((0, 1)).flatten().tolist()]
+    return h * torch.tensor([1.0, 2.0, *shares]).sum()
+
+
+def test_of_many_numbers_those_that_differ_are_shown() -> None:
+    with pytest.raises(EquivalenceError) as raised:
+        removed(Cut(by_many_numbers))
+    shown = re.search(r"given (\[.*?\]) where the removal leaves (\[.*?\]);", str(raised.value))
+    assert shown is not None
+    found, wanted = (part.strip("[]").split(", ") for part in shown.groups())
+    assert found[:2] == wanted[:2] == ["1.0", "2.0"]
+    assert len(found) == len(wanted) == 7 and found[-1] == "'...'" and found[2] != wanted[2]

@@ -64,7 +64,7 @@ def prune(
         UntraceableError: The model fails on the example.
         TypeError: The target, method or example is of another type.
         ValueError: The method is unknown, needs training, or finds nothing to prune; or a weight
-            is NaN.
+            or an output is NaN.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
@@ -93,6 +93,8 @@ def prune(
     try:
         return plan.conclude(model, decision, example, optimizer, check=check)
     except EquivalenceError:
+        if not plan.method.structured:
+            raise
         culprits = inexpressible(model, plan.space, decision.keep, example)
         if not culprits or len(culprits) == len(plan.groups):
             raise

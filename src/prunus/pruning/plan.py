@@ -28,6 +28,7 @@ from prunus.pruning.result import Report, Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, Verification, trace_for, verify
 from prunus.space.check import apply_mask
+from prunus.space.finite import refuse_nan
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.remove import copy_sliced, kept_index, mend
 from prunus.space.shrink import inexpressible, shrink
@@ -81,11 +82,12 @@ class Plan:
             self.method.check_target(self.asked)
             if self.asked.timed:
                 self.target = Target(macs=1.0)  # until `aim` knows better
-        self.example, self.calibration = example, calibration
+        self.example, self.calibration, self._exact = example, calibration, exact
         self.track: Track = untracked
         self.spared: list[Frozen] = []
         granularity = self.method.granularity
         self.space = trace_for(granularity, model, example, also=also, exact=exact)
+        refuse_nan(model, (example, *also))
         self.stopwatch: Stopwatch | None = None
         if self.asked is not None and self.asked.timed:
             self.stopwatch = Stopwatch(model, example, self.asked.measuring)
@@ -133,6 +135,20 @@ class Plan:
             self.spare(inexpressible(model, self.space, keep, example))
             if not self.groups:
                 raise
+
+    def trace_again(self, model: nn.Module) -> bool:
+        """Follow the network as it is now: attributes that training sets may go into its graph.
+
+        Returns:
+            Whether its units are those that were decided on.
+        """
+        fresh = trace_for(
+            self.method.granularity, model, self.example, also=self.space.also, exact=self._exact
+        )
+        units = [[(x.name, x.size) for x in space.removable] for space in (self.space, fresh)]
+        if units[0] == units[1]:
+            self.space = fresh
+        return units[0] == units[1]
 
     def spare(self, groups: Mapping[str, str]) -> None:
         """Leave these groups whole from now on, for the reasons given."""
@@ -330,6 +346,7 @@ class Plan:
             ],
             form=form,
             decisions=self._ways(small),
+            also=len(self.space.also),
             only=None if only is None else [[[*shape] for shape in way] for way in only],
             verification=verification,
             unknown=dict(self.space.unknown),

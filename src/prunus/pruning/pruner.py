@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Calibration, Gathering
-from prunus.errors import CheckpointError, TargetError
+from prunus.errors import CheckpointError, EquivalenceError, TargetError
 from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
 from prunus.pruning.in_time import aim, stand_in
@@ -257,14 +257,18 @@ class Pruner:
                 "made; train on, or give the method an earlier end."
             )
         self._masking.detach()
-        result = self.plan.conclude(
-            self.model,
-            Decision(self.keep),
-            self.example,
-            optimizer,
+        conclude = partial(
+            self.plan.conclude,
+            *(self.model, Decision(self.keep), self.example, optimizer),
             check=check,
             learned=self._masking.scores(),
         )
+        try:
+            result = conclude()
+        except EquivalenceError:
+            if not self.plan.trace_again(self.model):
+                raise
+            result = conclude()
         self._finished = True
         self._masking = Hard(result.model)
         if not self.plan.method.structured:

@@ -34,6 +34,7 @@ class Report:
             calls that look at values ("item", "__bool__"), questions about sizes
             ("x.shape[3] > 64: False"), plain inputs ("reverse=False"). A graph holds that way only
             and refuses other answers about sizes, and other plain inputs.
+        also: How many further inputs were followed and proved; their ways are not in `decisions`.
         only: Shapes of the inputs that a graph takes (one list for the example, one for each of
             `also`), where its forward does something else for others; None for any size.
         verification: The comparison with the masked network; None where nothing was removed or
@@ -54,6 +55,7 @@ class Report:
     frozen: list[dict[str, Any]]
     form: str
     decisions: list[str]
+    also: int
     only: list[list[list[int | None]]] | None
     verification: Verification | None
     unknown: dict[str, int]
@@ -76,6 +78,7 @@ class Report:
             "frozen": self.frozen,
             "form": self.form,
             "decisions": self.decisions,
+            "also": self.also,
             "only": self.only,
             "verification": self.verification.to_dict() if self.verification else None,
             "unknown": self.unknown,
@@ -114,12 +117,13 @@ class Report:
             shapes = written(self.only)
             lines.append(f"  for inputs of shape {shapes} only: others take another way")
         if self.decisions:
-            graph = self.form == "rewritten graph"
+            what = "holds" if self.form == "rewritten graph" else "followed"
+            way = f"{what} only the way that the example took"
+            if self.also and what == "followed":
+                further = f"{self.also} further input" + "s" * (self.also > 1)
+                way = f"followed only the ways of the example and {further}, the example's"
             shown = [*self.decisions[:_SHOWN], *["..."] * (len(self.decisions) > _SHOWN)]
-            lines.append(
-                f"  {'holds' if graph else 'followed'} only the way that the example took, decided "
-                f"by {', '.join(shown)}"
-            )
+            lines.append(f"  {way}, decided by {', '.join(shown)}")
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -53,7 +53,7 @@ def describe(model: nn.Module) -> Network:
     if isinstance(model, GraphNetwork):
         same = model.in_training is model.evaluating
         programs = [model.evaluating] if same else [model.evaluating, model.in_training]
-        graphs = tuple(map(_called, programs))
+        graphs = tuple(map(_called, programs, ("", " in train mode")))
         called = {call[2] for each in graphs for call in each.calls if call[0] == "call_module"}
     persistent = set(model.state_dict(keep_vars=True))
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -76,9 +76,9 @@ def _evaluating(model: nn.Module) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*always, *now)))
 
 
-def _called(program: Program) -> Called:
+def _called(program: Program, mode: str) -> Called:
     if isinstance(program.calls, str):
-        raise Untold(program.calls)
+        raise Untold(program.calls + mode)
     try:
         return Called(
             calls=program.calls,
@@ -89,7 +89,7 @@ def _called(program: Program) -> Called:
             nested={name: _nesting_told(spec) for name, spec in program.nested.items()},
         )
     except ValueError as error:
-        raise Untold(str(error)) from error
+        raise Untold(f"{error}{mode}") from error
 
 
 def _parameter_told(parameter: inspect.Parameter) -> tuple[str, str, tuple[Any, ...]]:

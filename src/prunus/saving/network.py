@@ -81,10 +81,10 @@ def save(model: nn.Module | Result, path: Path | str, example: Example | None = 
 
 
 def _untold(module: nn.Module, error: Exception) -> str:
-    return (
-        f"{type(module).__name__} cannot be described in a file ({error}); save it without "
-        "example, and give prunus.load the dense network."
-    )
+    told = f"{type(module).__name__} cannot be described in a file ({str(error).rstrip('.')}); "
+    if hasattr(module, "save_pretrained"):
+        told += "prunus.integrations.transformers.save_pretrained writes its folder; or "
+    return told + "save it without example, and give prunus.load the dense network."
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:

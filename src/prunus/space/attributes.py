@@ -146,6 +146,14 @@ def _linear(module: nn.Linear) -> None:
     module.out_features, module.in_features = module.weight.shape
 
 
+def _bilinear(module: nn.Bilinear) -> None:
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape
+
+
+def _prelu(module: nn.PReLU) -> None:
+    module.num_parameters = module.weight.shape[0]
+
+
 def _batch_norm(module: _NormBase) -> None:
     tensor = module.weight if module.weight is not None else module.running_mean
     assert tensor is not None
@@ -186,6 +194,8 @@ ATTRIBUTES: dict[type[nn.Module], tuple[tuple[str, ...], Callable[..., None]]] =
     _ConvTransposeNd: (_CHANNELS, _transposed),
     _ConvNd: (_CHANNELS, _convolution),
     nn.Linear: (("in_features", "out_features"), _linear),
+    nn.Bilinear: (("in1_features", "in2_features", "out_features"), _bilinear),
+    nn.PReLU: (("num_parameters",), _prelu),
     _NormBase: (("num_features",), _batch_norm),
     nn.GroupNorm: (("num_channels", "num_groups"), _group_norm),
     nn.LayerNorm: (("normalized_shape",), _layer_norm),

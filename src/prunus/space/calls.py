@@ -34,6 +34,8 @@ _SPACES = {
 _FACTORIES = (
     *("arange", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "ones", "rand"),
     *("randint", "randn", "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices"),
+    *("empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like"),
+    *("zeros_like",),
     *("zeros", "as_tensor", "asarray", "complex", "polar", "hann_window", "hamming_window"),
 )
 """Of torch: functions that make a tensor of numbers."""
@@ -50,8 +52,10 @@ _METHODS = (
 _OPERATORS = (
     *("abs", "add", "and", "eq", "floordiv", "ge", "getitem", "gt", "iadd", "iand", "imul"),
     *("invert", "ior", "isub", "itruediv", "le", "lshift", "lt", "matmul", "mod", "mul", "ne"),
-    *("neg", "or", "pow", "radd", "rand", "rfloordiv", "rmatmul", "rmod", "rmul", "ror", "rpow"),
-    *("rshift", "rsub", "rtruediv", "setitem", "sub", "truediv", "truth", "xor"),
+    *("neg", "or", "pos", "pow", "radd", "rand", "rfloordiv", "rmatmul", "rmod", "rmul", "ror"),
+    *("rpow", "rshift", "rsub", "rtruediv", "setitem", "sub", "truediv", "truth", "xor"),
+    *("rdiv", "rlshift", "rrshift", "rxor"),
+    *("idiv", "ifloordiv", "ilshift", "imod", "ipow", "irshift", "ixor"),
 )
 
 _ATTRIBUTES = ("T", "H", "mT", "mH", "real", "imag", "data", "dtype", "device", "ndim", "shape")

@@ -19,6 +19,7 @@ from unittest import mock
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_structure
 from torch.utils.weak import WeakIdKeyDictionary
@@ -119,8 +120,9 @@ class GraphRecorder(TorchFunctionMode):
         ]
         if len(names) < len(given.arguments):
             names = [(f"input{k}", value) for k, value in enumerate(args)] + [*kwargs.items()]
-        elif all(p.kind not in _ANY_NUMBER for p in given.signature.parameters.values()):
-            self.recording.parameters = tuple(given.signature.parameters.values())
+        else:
+            named = given.signature.parameters.values()
+            self.recording.parameters = tuple(p for p in named if p.kind not in _ANY_NUMBER)
         for name, value in names:
             self._place(self.graph.placeholder(name), value)
             if isinstance(value, int | float | str | None):
@@ -338,6 +340,8 @@ class GraphRecorder(TorchFunctionMode):
             return {key: self._argument(part) for key, part in value.items()}
         if isinstance(value, list):
             return [self._argument(part) for part in value]
+        if isinstance(value, PackedSequence):
+            self._fail("a call is given a PackedSequence, which no graph can hold")
         if isinstance(value, tuple):
             return tuple(self._argument(part) for part in value)
         if isinstance(value, slice):
@@ -358,7 +362,10 @@ class GraphRecorder(TorchFunctionMode):
             return node  # type: ignore[no-any-return]
         name = self._names.get(id(tensor))
         if name is None and id(tensor) not in self._held:
-            self._fail("it uses a tensor that no call of PyTorch's has made while it was recorded")
+            self._fail(
+                "it uses a tensor that no call of PyTorch's has made while it was recorded, such "
+                "as one from NumPy or a global; compute it with torch, or hold it as a buffer"
+            )
             name = f"_unknown{self._unknown}"
             self._unknown += 1
         elif name is None:

@@ -166,6 +166,6 @@ def holds(text: str, question: str, answer: bool, *numbers: Any) -> None:
     if bool(getattr(operator, question)(*numbers)) is not answer:
         raise Refused(
             f"an input of this size cannot be given: this network is a graph that was recorded "
-            f"where {text}; here the numbers are {', '.join(map(str, numbers))}. Prune with an "
-            "example of the size you need."
+            f"where {text}; here the numbers are {', '.join(map(str, numbers))}. Prune, "
+            "or save, with an example of the size you need."
         )

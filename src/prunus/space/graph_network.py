@@ -121,15 +121,16 @@ class Program:
         for name, value in (self.fixed | unseen).items():
             if given[name] is not value and not _equal(given[name], value):
                 raise Refused(
-                    f"{name}={given[name]!r} cannot be given: this network is a graph that was "
-                    f"recorded with {name}={value!r}. Prune with an example that has it."
+                    f"{name}={_shown(given[name])} cannot be given: this network is a graph that "
+                    f"was recorded with {name}={value!r}. Prune, or save, with an example that "
+                    "has it."
                 )
         for name, spec in self.nested.items():
             if tree_structure(given[name]) != spec:
                 raise Refused(
                     f"{name} cannot be given with {tree_structure(given[name]).num_leaves} entries "
                     f"in this order or nesting: this network is a graph that was recorded with "
-                    f"{spec.num_leaves}. Prune with an example that has them."
+                    f"{spec.num_leaves}. Prune, or save, with an example that has them."
                 )
         return tree_unflatten(self.function(network, *(given[x] for x in self.inputs)), self.spec)
 
@@ -174,6 +175,10 @@ _PLAIN = (bool, int, float, str)
 
 def _fits(shape: tuple[int, ...], held: tuple[int | None, ...]) -> bool:
     return len(shape) == len(held) and all(b in (None, a) for a, b in zip(shape, held, strict=True))
+
+
+def _shown(value: Any) -> str:
+    return f"<tensor of {tuple(value.shape)}>" if isinstance(value, Tensor) else repr(value)
 
 
 def _equal(given: Any, value: Any) -> bool:
@@ -298,6 +303,6 @@ class GraphNetwork(nn.Module):
                 raise Refused(
                     f"inputs of shape {', '.join(map(str, shapes))} cannot be given: this network "
                     f"is a graph that is right for {held} only, since its forward does something "
-                    "else for other sizes. Prune with an example of the size you need."
+                    "else for other sizes. Prune, or save, with an example of the size you need."
                 )
         return (self.in_training if self.training else self.evaluating)(self, given)

@@ -115,13 +115,14 @@ def _in_training(model: nn.Module, example: Example, evaluating: Recording) -> R
 def _recorded(
     model: nn.Module, example: Example, *, training: bool = False, like: Tracer | None = None
 ) -> Recording:
+    failures: list[Exception] = []
     for given in (example, doubled(example)) if training else (example,):
         try:
             tracer = like and like.alike()
             return recorded(model, given, training=training, tracer=tracer).required()
         except (UntraceableError, EquivalenceError) as error:
-            failure = error
-    raise EquivalenceError(str(failure)) from failure
+            failures.append(error)
+    raise EquivalenceError(str(failures[0])) from failures[0]  # of the example as it was given
 
 
 def _without_values(

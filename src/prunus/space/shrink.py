@@ -251,7 +251,8 @@ def _prove(
         verification = replace(verification.worse(again or verification), untrained=untrained)
     if not verification.passed:
         difference = verification.max_relative_difference
-        raise EquivalenceError(f"outputs differ by {difference:.2g} of the largest output")
+        why = ", and it draws random numbers in eval mode" if reference.draws else ""
+        raise EquivalenceError(f"outputs differ by {difference:.2g} of the largest output{why}")
     return verification
 
 

@@ -389,4 +389,7 @@ def follow(node: Any, after: After) -> None:
         try:
             rewriting(node, after)
         except Exception as error:
-            raise EquivalenceError(f"its call {node.format_node()} cannot be rewritten.") from error
+            raise EquivalenceError(
+                f"its call of {name}, the graph's {node.name!r}, cannot be rewritten for what "
+                f"stays of its input ({type(error).__name__}: {error})."
+            ) from error

@@ -6,6 +6,7 @@ each must give the shapes that the labels leave over, and be given the numbers t
 graph would have.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,10 @@ from prunus.space.sizes import After, follow, subscripts
 
 _DECIDED_BY_SHAPES = ("split", "split_with_sizes", "chunk", "tensor_split", "repeat_interleave")
 """Calls whose numbers follow from the shapes of what they take and give."""
+
+_ROUNDING, _NOTHING = 1e-6, 1e-12  # relative, and beside sums that come to 0
+
+_AROUND = 4  # what is given is shown so far on both sides of the first difference
 
 _NAMED = {
     "affine_grid": ("theta", "align_corners"),
@@ -50,7 +55,8 @@ def another_call(dense: Recording, after: After, small: Recording) -> str:
         if wanted != found:
             return f"its {_text(target)} gives {found} where {wanted} is left of the dense one's"
         wanted, found = ours.given(node), theirs.given(other)
-        if wanted != found:
+        if len(wanted) != len(found) or not all(map(_same, wanted, found)):
+            found, wanted = _shown(found, wanted)
             return f"its {_text(target)} is given {found} where the removal leaves {wanted}"
     return ""
 
@@ -138,6 +144,30 @@ class _Calls:
 
     def _shape(self, seen: Seen) -> tuple[int, ...]:
         return seen.shape if self._after is None else self._after.shape(seen)
+
+
+def _same(wanted: Any, found: Any) -> bool:
+    """Say whether two things that a call is given are the same.
+
+    A fraction that was read from a tensor is so up to rounding: sums of what is left may be made in
+    another order. One that follows from sizes is apart by more.
+    """
+    if isinstance(wanted, float) and isinstance(found, float):
+        both_nan = math.isnan(wanted) and math.isnan(found)
+        return both_nan or math.isclose(wanted, found, rel_tol=_ROUNDING, abs_tol=_NOTHING)
+    return bool(wanted == found)
+
+
+def _shown(found: list[Any], wanted: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return what two calls are given, of long lists only what lies around the first difference."""
+    pairs = zip(wanted, found, strict=False)
+    shorter = min(len(wanted), len(found))
+    first = next((k for k, pair in enumerate(pairs) if not _same(*pair)), shorter)
+    start, stop = max(0, first - _AROUND), first + _AROUND
+    before = ["..."] * (start > 0)
+    return tuple(  # type: ignore[return-value]
+        [*before, *each[start:stop], *["..."] * (len(each) > stop)] for each in (found, wanted)
+    )
 
 
 def _text(target: Any) -> str:

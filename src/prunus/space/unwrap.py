@@ -24,9 +24,16 @@ def refuse_unready(model: nn.Module, example: Example) -> None:
     """Refuse what cannot be run.
 
     Raises:
+        TypeError: The example is a list, which may stand for inputs one by one or for one input.
         UntraceableError: A parameter has no values yet, the network is a script or was exported, or
             the example is empty.
     """
+    if isinstance(example, list):
+        raise TypeError(
+            "example must be a tensor, a tuple of positional inputs or a dict of keyword inputs, "
+            "got a list; pass (example,) where the model takes the list as one input, as detectors "
+            "take ([image],), and tuple(example) where it takes its parts one by one."
+        )
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise UntraceableError(
             "a network made by torch.jit.script or torch.jit.trace cannot be looked into; prune "
