@@ -1,5 +1,7 @@
 """What a user's model is under its wrappers, and whether it is ready."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
 from torch._dynamo.eval_frame import OptimizedModule
@@ -20,7 +22,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def refuse_unready(model: nn.Module, example: Example) -> None:
+def refuse_unready(model: nn.Module, example: Example | list[Any]) -> None:
     """Refuse what cannot be run.
 
     Raises:
