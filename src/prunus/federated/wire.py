@@ -1,11 +1,14 @@
 """How a masked network travels: the values of kept weights, and which they are when that changed.
 
-Values are one array, little-endian, tensor after tensor. A structure is one record per tensor,
-deflated together: a bitmap, or the places of the kept weights where fewer than one in 32 is kept.
+Values are one array, little-endian, tensor after tensor. A structure is one record per tensor, all
+deflated together. A record has the gaps before the rarer of kept and absent weights, in the code of
+Rice: the lowest k bits of all gaps as k bitmaps, the rest in unary. With k = 0 that is a bitmap.
 
-Source: the transfer format of Jiang et al., IEEE TNNLS 2022, arXiv:1909.12326, section V.
-Deviation: both are deflated, and places are written as steps from one to the next, low bytes first
-and high bytes apart, which deflates to within a tenth of their entropy.
+Source: Jiang et al., IEEE TNNLS 2022, arXiv:1909.12326, section V, send values alone while the mask
+stays as it is; Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
+Deviation: the authors write a bitmap, or indices where fewer than one weight in 32 is kept. Gaps
+take at most 3 % more than the entropy of a random mask of up to half the weights, and less than
+both.
 """
 
 import zlib
@@ -29,9 +32,8 @@ _DTYPES: dict[Precision, np.dtype[np.floating]] = {
     "fp32": np.dtype("<f4"),
     "fp16": np.dtype("<f2"),
 }
-_SPARSE = 32  # places take fewer bits than a bitmap below one weight in so many
-_WHOLE, _BITMAP, _PLACES = 0, 1, 2
-_WIDTHS = (1, 2, 4)  # bytes of a step between places
+_HEAD = 9  # bytes of a record before its gaps: k, how many gaps, bits in unary
+_ABSENT = 0x80  # beside k: the gaps are before absent weights, not before kept ones
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Layout:
         """
         records = []
         for name in self._names():
-            records.append(_record(mask[name].numpy().reshape(-1)) if name in mask else b"\0")
+            kept = mask[name].numpy().reshape(-1) if name in mask else np.ones(1, dtype=bool)
+            records.append(_record(kept))
         return zlib.compress(b"".join(records), 6)
 
     def mask(self, structure: bytes) -> Mask:
@@ -84,7 +87,7 @@ class Layout:
                 this network takes.
         """
         sizes = {name: prod(self.shapes[name]) for name in self._names()}
-        raw = _inflated(structure, sum(7 + size // 8 for size in sizes.values()))
+        raw = _inflated(structure, sum(_HEAD + -(-size // 8) for size in sizes.values()))
         mask, position = {}, 0
         for name, size in sizes.items():
             kept, position = _kept(raw, position, size)
@@ -163,47 +166,74 @@ def give(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _record(kept: NDArray[np.bool_]) -> bytes:
-    count = int(np.count_nonzero(kept))
-    if count == len(kept):
-        return bytes([_WHOLE])
-    if count * _SPARSE >= len(kept):
-        return bytes([_BITMAP]) + np.packbits(kept, bitorder="little").tobytes()
-    steps = np.diff(np.flatnonzero(kept), prepend=-1)
-    most = int(steps.max(initial=0))
-    width = next(width for width in _WIDTHS if most < 1 << 8 * width)
-    planes = steps.astype(f"<u{width}").view(np.uint8).reshape(count, width).T
-    return bytes([_PLACES, width]) + count.to_bytes(4, "little") + planes.tobytes()
+    """Write the gaps before the kept or the absent weights, whichever are fewer.
+
+    The k of fewest bits is compared with k = 0, which deflates better where a mask has a pattern.
+    """
+    absent = 2 * int(np.count_nonzero(kept)) > len(kept)
+    places = np.flatnonzero(~kept if absent else kept)
+    gaps = np.diff(places, prepend=-1) - 1
+    plain = _coded(gaps, 0, absent)
+    lengths = {k: _length(gaps, k) for k in range(1, max(1, len(kept)).bit_length())}
+    best = min(lengths, key=lambda k: lengths[k], default=0)
+    if not best or lengths[best] >= len(plain):
+        return plain
+    return min(plain, _coded(gaps, best, absent), key=lambda record: len(zlib.compress(record, 6)))
+
+
+def _length(gaps: NDArray[np.int64], k: int) -> int:
+    """Return the bytes of a record."""
+    unary = int((gaps >> k).sum()) + len(gaps)
+    return _HEAD + -(-unary // 8) + k * -(-len(gaps) // 8)
+
+
+def _coded(gaps: NDArray[np.int64], k: int, absent: bool) -> bytes:
+    ends = (gaps >> k).cumsum() + np.arange(len(gaps))
+    length = int(ends[-1]) + 1 if len(gaps) else 0
+    unary = np.zeros(length, dtype=bool)
+    unary[ends] = True
+    low = [_packed((gaps >> bit & 1).astype(bool)) for bit in range(k)]
+    head = bytes([k | _ABSENT * absent]) + len(gaps).to_bytes(4, "little")
+    return b"".join([head, length.to_bytes(4, "little"), _packed(unary), *low])
 
 
 def _kept(raw: bytes, position: int, size: int) -> tuple[NDArray[np.bool_], int]:
     """Read one record; return what is kept and where the next record begins."""
-    kind = raw[position] if position < len(raw) else -1
-    position += 1
-    if kind == _WHOLE:
-        return np.ones(size, dtype=bool), position
-    if kind == _BITMAP:
-        packed = _taken(raw, position, -(-size // 8))
-        bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
-        if bits[size:].any():
-            raise WireError(f"a bitmap of {size} weights has bits beyond them.")
-        return bits[:size].astype(bool), position + len(packed)
-    if kind != _PLACES:
-        raise WireError(f"a record of a structure begins with 0, 1 or 2, got {kind}.")
-    width, *rest = _taken(raw, position, 5)
-    count = int.from_bytes(bytes(rest), "little")
-    if width not in _WIDTHS:
-        raise WireError(f"steps between places take 1, 2 or 4 bytes, got {width}.")
-    if count * _SPARSE >= size and size:
-        raise WireError(f"{count} places of {size} weights are to be a bitmap.")
-    packed = _taken(raw, position + 5, count * width)
-    planes = np.frombuffer(packed, np.uint8).reshape(width, count)
-    steps = np.ascontiguousarray(planes.T).view(f"<u{width}").reshape(count).astype(np.int64)
-    places = steps.cumsum() - 1
-    if count and (not steps.all() or int(places[-1]) >= size):
-        raise WireError(f"places must rise and be below {size}.")
-    kept = np.zeros(size, dtype=bool)
-    kept[places] = True
-    return kept, position + 5 + len(packed)
+    head = _taken(raw, position, _HEAD)
+    k, absent = head[0] & ~_ABSENT, bool(head[0] & _ABSENT)
+    count, length = (int.from_bytes(head[start : start + 4], "little") for start in (1, 5))
+    if k >= max(1, size).bit_length():
+        raise WireError(f"gaps among {size} weights have no {k} low bits.")
+    if 2 * count > size or length > (size >> k) + count:
+        raise WireError(f"{size} weights cannot have {count} gaps of {length} bits in unary.")
+    position += _HEAD
+    unary, position = _unpacked(raw, position, length)
+    ends = np.flatnonzero(unary)
+    if len(ends) != count or (length and not unary[-1]):
+        raise WireError(f"{count} gaps must end as many times, got {len(ends)}.")
+    gaps = (np.diff(ends, prepend=-1) - 1) << k
+    for bit in range(k):
+        low, position = _unpacked(raw, position, count)
+        gaps |= low.astype(np.int64) << bit
+    places = (gaps + 1).cumsum() - 1
+    if count and int(places[-1]) >= size:
+        raise WireError(f"places must be below {size}, got {int(places[-1])}.")
+    kept = np.full(size, absent)
+    kept[places] = not absent
+    return kept, position
+
+
+def _packed(bits: NDArray[np.bool_]) -> bytes:
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def _unpacked(raw: bytes, position: int, count: int) -> tuple[NDArray[np.bool_], int]:
+    """Read so many bits; return them and where what follows begins."""
+    packed = _taken(raw, position, -(-count // 8))
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
+    if bits[count:].any():
+        raise WireError(f"a bitmap of {count} bits has bits beyond them.")
+    return bits[:count].astype(bool), position + len(packed)
 
 
 def _taken(raw: bytes, position: int, count: int) -> bytes:
