@@ -96,26 +96,36 @@ class Layout:
             raise WireError(f"a structure has {len(raw)} bytes, its records end at {position}.")
         return mask
 
-    def values(
-        self, tensors: Mapping[str, Tensor], mask: Mask, precision: Precision = "fp32"
-    ) -> bytes:
-        """Write down the kept values of all tensors.
+    def flat(self, tensors: Mapping[str, Tensor], mask: Mask) -> Tensor:
+        """Return the kept values of all tensors in a row, float32 (count,)."""
+        parts = []
+        for name, shape in self.shapes.items():
+            part = tensors[name].detach().reshape(-1).float()
+            kept = mask.get(name)
+            if kept is not None and int(kept.count_nonzero()) < prod(shape):
+                part = torch.from_numpy(part.numpy()[kept.numpy().reshape(-1)])
+            parts.append(part)
+        return torch.cat(parts)
 
-        Raises:
-            OverflowError: fp16 cannot hold one of them.
+    def spread(self, flat: Tensor, mask: Mask) -> dict[str, Tensor]:
+        """Return what `flat` put in a row as tensors again; what is not kept is zero.
+
+        Args:
+            flat: (count,), float32.
+            mask: By which it was taken.
         """
-        parts = [
-            (tensors[name][mask[name]] if name in mask else tensors[name]).detach().reshape(-1)
-            for name in self.shapes
-        ]
-        whole = torch.cat([part.float() for part in parts]).numpy()
-        with np.errstate(over="ignore"):
-            written = whole.astype(_DTYPES[precision])
-        if precision == "fp16" and np.isinf(written).sum() != np.isinf(whole).sum():
-            raise OverflowError(
-                "a value is beyond 65504, the largest in fp16; take precision 'fp32'."
-            )
-        return written.tobytes()
+        found, start = {}, 0
+        for name, shape in self.shapes.items():
+            kept, whole = mask.get(name), prod(shape)
+            size = whole if kept is None else int(kept.count_nonzero())
+            part, start = flat[start : start + size], start + size
+            if kept is None or size == whole:
+                found[name] = part.view(shape).clone()
+            else:
+                array = np.zeros(whole, dtype=np.float32)
+                array[kept.numpy().reshape(-1)] = part.numpy()
+                found[name] = torch.from_numpy(array).view(shape)
+        return found
 
     def count(self, mask: Mask) -> int:
         """Return how many values travel."""
@@ -124,10 +134,25 @@ class Layout:
             for name, shape in self.shapes.items()
         )
 
-    def tensors(
-        self, values: bytes, mask: Mask, precision: Precision = "fp32"
-    ) -> dict[str, Tensor]:
-        """Read values, which may come from anyone; what is not kept is zero.
+    def values(
+        self, tensors: Mapping[str, Tensor], mask: Mask, precision: Precision = "fp32"
+    ) -> bytes:
+        """Write down the kept values of all tensors.
+
+        Raises:
+            OverflowError: fp16 cannot hold one of them.
+        """
+        whole = self.flat(tensors, mask).numpy()
+        with np.errstate(over="ignore"):
+            written = whole.astype(_DTYPES[precision])
+        if precision == "fp16" and np.isinf(written).sum() != np.isinf(whole).sum():
+            raise OverflowError(
+                "a value is beyond 65504, the largest in fp16; take precision 'fp32'."
+            )
+        return written.tobytes()
+
+    def row(self, values: bytes, mask: Mask, precision: Precision = "fp32") -> Tensor:
+        """Read values, which may come from anyone; see `flat`.
 
         Raises:
             WireError: There are more or fewer than the mask keeps.
@@ -138,17 +163,17 @@ class Layout:
                 f"{count} values in {precision} are {count * dtype.itemsize} bytes, got "
                 f"{len(values)}."
             )
-        flat = torch.from_numpy(np.frombuffer(values, dtype).astype(np.float32))
-        found, start = {}, 0
-        for name, shape in self.shapes.items():
-            kept = mask.get(name)
-            size = prod(shape) if kept is None else int(kept.count_nonzero())
-            part, start = flat[start : start + size], start + size
-            if kept is None:
-                found[name] = part.view(shape).clone()
-            else:
-                found[name] = torch.zeros(shape).masked_scatter_(kept, part)
-        return found
+        return torch.from_numpy(np.frombuffer(values, dtype).astype(np.float32))
+
+    def tensors(
+        self, values: bytes, mask: Mask, precision: Precision = "fp32"
+    ) -> dict[str, Tensor]:
+        """Read values, which may come from anyone; what is not kept is zero.
+
+        Raises:
+            WireError: There are more or fewer than the mask keeps.
+        """
+        return self.spread(self.row(values, mask, precision), mask)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
