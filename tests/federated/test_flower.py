@@ -72,7 +72,8 @@ def identity(monkeypatch):
     monkeypatch.setattr(TaskIdentity, "_run_id", 1, raising=False)
     monkeypatch.setattr(TaskIdentity, "_node_id", 1, raising=False)
     monkeypatch.setattr(TaskIdentity, "_task_id", 1, raising=False)
-    client_app._client.cache_clear()
+    client_app._task.cache_clear()
+    client_app._every.cache_clear()
 
 
 def serve(grid, recipe, folder):
@@ -121,7 +122,7 @@ def test_a_packet_and_a_memory_survive_as_records():
 @pytest.mark.parametrize("config", [{}, {"client": "nobody"}, {"partition-id": 99}])
 def test_a_node_must_say_whose_data_it_has(recipe, config):
     told = recipe().model_dump_json(exclude_defaults=True)
-    chosen = tuple((key, str(value)) for key, value in config.items())
+    chosen = {key: str(value) for key, value in config.items()}
     with pytest.raises(RecipeError, match="a node's configuration must give"):
         client_app._client(told, chosen)
     assert json.loads(told)["name"] == "small"

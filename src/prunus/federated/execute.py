@@ -73,7 +73,7 @@ def federate(
         EquivalenceError: The network without what was pruned differs from the masked one.
         OSError: A file cannot be written.
     """
-    directory = Path(root) / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
+    directory = directory_of(recipe, root)
     result = directory / "result.json"
     if result.exists():
         for record in (found := read_json(result))["rounds"]:
@@ -89,6 +89,11 @@ def federate(
     write_federation(found, directory / "report.html")
     run.checkpoint.unlink(missing_ok=True)
     return Finished(directory, found)
+
+
+def directory_of(recipe: FederatedRecipe, root: Path | str) -> Path:
+    """Return where the files of a run lie."""
+    return Path(root) / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
 
 
 class _Run:
