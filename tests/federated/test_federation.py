@@ -240,11 +240,12 @@ def test_every_method_prunes_a_federation_to_its_target(run, name):
     short = {
         "prunefl": {"begin": "2it", "end": "4it", "every": "2it"},
         "iterative": {"end": "4it", "prunings": 2},
+        "online": {"begin": "1it", "end": "4it", "every": "1it"},
         "gradual": {"begin": "1it", "end": "4it", "every": "1it"},
         "filters": {"end": "4it", "every": "2it"},
         "synflow": {"rounds": 3},
     }
-    target = {} if name in ("prunefl", "dense") else {"target": {"density": 0.5}}
+    target = {} if name in ("prunefl", "online", "dense") else {"target": {"density": 0.5}}
     found = run(method={"name": name, **short.get(name, {})}, **target).document
     if target:
         assert found["report"]["target"]["reached"] == pytest.approx(0.5, abs=0.01)

@@ -20,7 +20,7 @@ from prunus.federated.federation import Server
 from prunus.federated.packet import Packet
 from prunus.federated.recipe import FederatedRecipe
 from prunus.federated.task import Task, data_of, network_of, server_data
-from prunus.files import read_json, write_json, write_tensors, write_text
+from prunus.files import alone, read_json, write_json, write_tensors, write_text
 from prunus.pruning import Pruner
 from prunus.report import write_federation
 from prunus.run.document import environment
@@ -30,6 +30,8 @@ from prunus.training.metrics import RecordLog, append_line
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Called with the record of each round, those of an earlier process first."""
+
+_ENDING = 60.0  # seconds for a server whose SuperLink is gone to notice
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def federate(
         TargetError: The target cannot be reached.
         TrainingError: No client can be asked, or the initial pruning failed.
         EquivalenceError: The network without what was pruned differs from the masked one.
+        BlockingIOError: Another process is at this run.
         OSError: A file cannot be written.
     """
     directory = directory_of(recipe, root)
@@ -79,13 +82,23 @@ def federate(
         for record in (found := read_json(result))["rounds"]:
             tell(record)
         return Finished(directory, found)
+    with alone(directory, seconds=_ENDING):
+        return _performed(recipe, directory, exchange, tell)
+
+
+def _performed(
+    recipe: FederatedRecipe,
+    directory: Path,
+    exchange: Callable[[Task], Exchange] | None,
+    tell: Tell,
+) -> Finished:
     write_text(directory / "recipe.toml", recipe.to_toml())
     task = Task.of(recipe)
     carried = exchange(task) if exchange is not None else InProcess(task, data_of(recipe))
     run = _Run(recipe, directory, task, carried)
     run.to_the_end(tell)
     found = run.conclude()
-    write_json(result, found)
+    write_json(directory / "result.json", found)
     write_federation(found, directory / "report.html")
     run.checkpoint.unlink(missing_ok=True)
     return Finished(directory, found)
