@@ -62,8 +62,7 @@ def same(ours, theirs):
 @contextmanager
 def counting(port):
     """Forward what comes to a port of its own; count the bytes in both directions."""
-    counts = Counter()
-    door = socket.create_server(("127.0.0.1", 0))
+    counts, ends, threads = Counter(), [], []
 
     def pump(source, sink, way):
         with suppress(OSError):
@@ -74,17 +73,28 @@ def counting(port):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
+    def begin(work, *arguments):
+        threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        threads[-1].start()
+
     def serve():
         with suppress(OSError):
             while True:
-                near, _ = door.accept()
-                far = socket.create_connection(("127.0.0.1", port))
-                for arguments in ((near, far, "up"), (far, near, "down")):
-                    threading.Thread(target=pump, args=arguments, daemon=True).start()
+                ends.append(near := door.accept()[0])
+                ends.append(far := socket.create_connection(("127.0.0.1", port)))
+                begin(pump, near, far, "up")
+                begin(pump, far, near, "down")
 
-    threading.Thread(target=serve, daemon=True).start()
-    yield door.getsockname()[1], counts
-    door.close()
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        begin(serve)
+        yield door.getsockname()[1], counts
+        for one in (door, *ends):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(10)
+        for one in ends:
+            one.close()
 
 
 def test_a_deployment_gives_what_one_process_gives_and_counts_its_bytes(tmp_path):
@@ -108,6 +118,7 @@ def test_a_deployment_gives_what_one_process_gives_and_counts_its_bytes(tmp_path
     assert found.document["rounds"] == expected.document["rounds"]
     assert 0.1 < found.document["density"] < 0.9
     same(found, expected)
+    print("through the counter", dict(travelled), "by the application", found.document["traffic"])
     for way in ("down", "up"):
         assert travelled[way] == pytest.approx(found.document["traffic"][way], rel=0.1)
     assert not left_over(tmp_path)
