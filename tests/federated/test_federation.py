@@ -235,7 +235,7 @@ def test_a_client_whose_training_diverges_is_refused(run):
     assert sum(refused.values()) == 6 and set(refused) <= {"failed", "not finite", "norm"}
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ticket"}))  # of a mask's size
 def test_every_method_prunes_a_federation_to_its_target(run, name):
     short = {
         "prunefl": {"begin": "2it", "end": "4it", "every": "2it"},

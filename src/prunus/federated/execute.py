@@ -17,6 +17,7 @@ from prunus.federated.conditions import Conditions
 from prunus.federated.document import document
 from prunus.federated.exchange import Exchange, InProcess
 from prunus.federated.federation import Server
+from prunus.federated.measuring import kept_or_measured
 from prunus.federated.packet import Packet
 from prunus.federated.recipe import FederatedRecipe
 from prunus.federated.task import Task, data_of, network_of, server_data
@@ -95,6 +96,8 @@ def _performed(
     write_text(directory / "recipe.toml", recipe.to_toml())
     task = Task.of(recipe)
     carried = exchange(task) if exchange is not None else InProcess(task, data_of(recipe))
+    if task.measures:
+        task = replace(task, measured=kept_or_measured(task, carried, directory / "time.json"))
     run = _Run(recipe, directory, task, carried)
     run.to_the_end(tell)
     found = run.conclude()

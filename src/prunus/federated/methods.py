@@ -7,7 +7,7 @@ from prunus.masking import Remember
 from prunus.methods import Method, gradual, magnitude, synflow
 from prunus.methods.prunefl import prunefl, time_model
 from prunus.schedules import Schedule, iterations
-from prunus.selectors import OnlineSize, TimeModel, TopK
+from prunus.selectors import Given, OnlineSize, TimeModel, TopK
 from prunus.selectors.topk import Scope
 from prunus.space import Structured, Unstructured
 from prunus.types import Target
@@ -121,6 +121,26 @@ def online(
     )
 
 
+def ticket(*, mask: str, shuffled: bool = False, skip: tuple[str, ...] = ()) -> Method:
+    """Begin with the mask of another run: is it a lottery ticket, and is it the mask or its size?
+
+    With the weights that the other run began with, where the recipe has its seed; `init` in the
+    recipe draws others. `shuffled` draws as many weights of every layer.
+
+    Args:
+        mask: The other run's `mask.safetensors`, on the machine of the server.
+        shuffled: Keep as many weights of every layer, at random.
+        skip: Shell patterns of parameter names to leave whole.
+    """
+    return Method(
+        name="ticket",
+        granularity=Unstructured(skip=skip),
+        criterion=Random(),
+        selector=Given(path=mask, shuffled=shuffled),
+        before_training=True,
+    )
+
+
 def filters(
     *,
     begin: str = "0it",
@@ -158,6 +178,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "gradual": gradual,
     "magnitude": magnitude,
     "random": random,
+    "ticket": ticket,
     "filters": filters,
 }
 """Methods of a federation: those that decide by the server's weights and what clients sum up."""
