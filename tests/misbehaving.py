@@ -10,9 +10,9 @@ from flwr.clientapp import ClientApp
 from prunus.federated import client_app
 from prunus.federated.flower import _RAW
 
-PLAN = {("0", 2): "nan", ("1", 3): "shape", ("2", 4): "late"}
+PLAN = {("0", 1): "nan", ("1", 1): "shape", ("2", 2): "late"}
 """Number of the client and round -> what is wrong with its update."""
-LATE = 100.0  # seconds
+LATE = 240.0  # seconds
 
 app = ClientApp()
 

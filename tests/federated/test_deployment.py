@@ -3,7 +3,6 @@
 import shutil
 import socket
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -124,8 +123,18 @@ def test_a_deployment_gives_what_one_process_gives_and_counts_its_bytes(tmp_path
     assert not left_over(tmp_path)
 
 
+def test_a_simulation_gives_what_one_process_gives(tmp_path):
+    pytest.importorskip("ray", reason="needs Ray: pip install '.[fed-sim]'")
+    told = parse(TABLES)
+    expected = federate(told, tmp_path / "alone")
+    found = superlink.simulate(told, tmp_path / "deployed")
+    assert found.document["rounds"] == expected.document["rounds"]
+    same(found, expected)
+    assert not left_over(tmp_path)
+
+
 def test_a_deployment_survives_what_clients_and_servers_do(tmp_path, monkeypatch):
-    told = parse(TABLES | {"rounds": {**TABLES["rounds"], "total": 10}})
+    told = parse(TABLES | {"rounds": {**TABLES["rounds"], "total": 7}})
 
     def write_misbehaving(recipe, folder, **given):
         path = write_app(recipe, folder, **given)
@@ -139,32 +148,31 @@ def test_a_deployment_survives_what_clients_and_servers_do(tmp_path, monkeypatch
 
     def tell(record):
         records[record["round"]] = record
-        if record["round"] == 5 and not killed:
+        print("round", record["round"], record["averaged"], "of", record["asked"], flush=True)
+        if record["round"] == 3 and not killed:
             killed.append("node0")
             there.kill("node0")
             there.start_node("node0", 0)
-        if record["round"] == 8 and len(killed) == 1:
+        if record["round"] == 5 and len(killed) == 1:
             killed.append("link")
             there.kill("link")
 
     with Loopback(tmp_path / "deployed") as there:
         with pytest.raises(TrainingError):
-            there.run(told, tmp_path / "served", seconds=misbehaving.LATE - 10, tell=tell)
-        assert killed == ["node0", "link"] and max(records) >= 8
+            there.run(told, tmp_path / "served", seconds=misbehaving.LATE - 20, tell=tell)
+        assert killed == ["node0", "link"] and max(records) >= 5
         before = dict(records)
         there.start_link()
-        time.sleep(15)  # nodes come back
-        found = there.run(told, tmp_path / "served", seconds=misbehaving.LATE - 10, tell=tell)
+        found = there.run(told, tmp_path / "served", seconds=misbehaving.LATE - 20, tell=tell)
     rounds = found.document["rounds"]
-    assert [record["round"] for record in rounds] == list(range(11))
-    assert all(rounds[number] == record for number, record in before.items() if number <= 8)
+    print("traffic", found.document["traffic"])
+    assert [record["round"] for record in rounds] == list(range(8))
+    assert all(rounds[number] == record for number, record in before.items() if number <= 5)
     averaged = [record["averaged"] for record in rounds]
-    assert averaged[1:5] == [3, 2, 2, 2]  # all, without the NaNs, the wrong shape, the late one
-    assert min(averaged[5:]) >= 2 and averaged[10] == 3  # a node that was killed is back
+    assert averaged[1:4] == [1, 2, 3]  # without NaNs and a wrong shape; without the late one; all
+    assert min(averaged[4:]) >= 2 and averaged[7] == 3  # the node that was killed is back
     traffic = found.document["traffic"]
     assert traffic["refused"] == {"not finite": 1, "shape": 1} and traffic["lost"] >= 1
-    assert all(
-        torch.isfinite(x).all()
-        for x in read_tensors(found.directory / "pruned.safetensors")[0].values()
-    )
+    pruned = read_tensors(found.directory / "pruned.safetensors")[0]
+    assert all(bool(x.isfinite().all()) for x in pruned.values())
     assert not left_over(tmp_path)
