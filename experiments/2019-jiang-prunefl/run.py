@@ -20,12 +20,19 @@ ALONE = ["initial.rounds=0"]
 ARMS: dict[str, list[str]] = {
     "prunefl": [],
     "dense": [*ALONE, "method={name='dense'}"],
+    "no_initial": ALONE,
     "iterative": [*ALONE, "method={name='iterative', end='25it', prunings=5}"],
     "snip": [*ALONE, "method={name='snip'}"],
     "random": [*ALONE, "method={name='random'}"],
     "synflow": [*ALONE, "method={name='synflow'}"],
+    "online": [*ALONE, "method={name='online', begin='5it', end='45it', every='5it'}"],
+    "ticket": [*ALONE, "method={name='ticket', mask='MASK'}"],
+    "reinit": [*ALONE, "method={name='ticket', mask='MASK'}", "init=1000"],
+    "shuffled": [*ALONE, "method={name='ticket', mask='MASK', shuffled=true}"],
 }
-"""Arm -> what it changes of the recipe; those after "dense" take PruneFL's final density."""
+"""Arm -> what it changes of the recipe. MASK is the one that PruneFL found with the same seed."""
+SIZED = ("iterative", "snip", "random", "synflow")
+"""Arms that are given PruneFL's final density."""
 LEVELS = (0.8, 0.9, 0.95)
 """Shares of the final accuracy of federated averaging, for which the time is told."""
 COLUMNS = (
@@ -54,11 +61,16 @@ def main() -> None:
 def run_seed(runs: Path, seed: int, arms: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """Return the result documents of one seed."""
     found: dict[str, Mapping[str, Any]] = {}
+    mask = Path()
     for arm in ("prunefl", "dense", *(arm for arm in arms if arm not in ("prunefl", "dense"))):
-        changes = [f"seed={seed}", f"name='{arm}'", *ARMS[arm]]
-        if arm not in ("prunefl", "dense"):
+        changes = [f"seed={seed}", f"name='{arm}'"]
+        changes += [change.replace("MASK", str(mask)) for change in ARMS[arm]]
+        if arm in SIZED:
             changes.append(f"target.density={found['prunefl']['density']:.6f}")
-        found[arm] = federate(load(HERE / "recipe.toml", changes), runs, tell=told(arm)).document
+        done = federate(load(HERE / "recipe.toml", changes), runs, tell=told(arm))
+        found[arm] = done.document
+        if arm == "prunefl":
+            mask = done.directory / "mask.safetensors"
     return found
 
 

@@ -1,5 +1,6 @@
 """Flower's programs: how they are found, spoken to and ended. Most of it needs no Flower."""
 
+import json
 import subprocess
 import sys
 import time
@@ -133,6 +134,42 @@ def test_the_command_says_what_is_wrong_before_anything_is_done(
     assert main(["federate", str(file), "--dir", str(tmp_path / "runs"), *more]) == 2
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "runs").rglob("rounds.jsonl"))
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Answer for Flower's command line: what `flwr run` and then each `flwr list` say."""
+    monkeypatch.setattr(programs, "needs_flower", lambda: None)
+    monkeypatch.setattr(superlink, "_ASK", 0.0)
+
+    def answer(*statuses):
+        left = [{"success": True, "run-id": "7"}]
+        left += [{"success": True, "runs": [{"run-id": "7", "status": s}]} for s in statuses]
+        monkeypatch.setattr(Programs, "call", lambda *given, **options: json.dumps(left.pop(0)))
+        return left
+
+    return answer
+
+
+def test_a_run_elsewhere_is_waited_for_and_its_result_left_there(recipe, tmp_path, capsys, answers):
+    left = answers("pending", "running", "finished:completed")
+    file = tmp_path / "small.toml"
+    file.write_text(recipe().to_toml())
+    arguments = ["federate", str(file), "--dir", str(tmp_path / "runs"), "--connect", "edge:81"]
+    assert main([*arguments, "--certificate", "ca.crt", "--nodes", "2", "--timeout", "9"]) == 0
+    assert not left and "the result lies on the SuperLink's machine" in capsys.readouterr().out
+    (app,) = (tmp_path / "runs").rglob("app/pyproject.toml")
+    assert "nodes = 2" in app.read_text() and "seconds = 9.0" in app.read_text()
+    (config,) = (tmp_path / "runs").rglob("config.toml")
+    assert "edge:81" in config.read_text() and "ca.crt" in config.read_text()
+
+
+def test_a_run_that_failed_elsewhere_is_an_error(recipe, tmp_path, answers):
+    answers("running", "finished:failed")
+    with pytest.raises(
+        TrainingError, match="ended as 'finished:failed' on the SuperLink at edge:8"
+    ):
+        superlink.connect(recipe(), "edge:80", tmp_path)
 
 
 def test_a_superlink_that_is_not_there_is_an_error(recipe, tmp_path, capsys):
