@@ -172,6 +172,19 @@ def test_a_run_that_failed_elsewhere_is_an_error(recipe, tmp_path, answers):
         superlink.connect(recipe(), "edge:80", tmp_path)
 
 
+def test_a_superlink_that_goes_away_is_an_error_after_a_while(recipe, tmp_path, answers):
+    left = answers("running", *["gone"] * 3)
+    for silent in left[2:]:
+        del silent["runs"]
+        silent |= {"success": False, "error-message": "no route"}
+    with pytest.raises(TrainingError, match="does not answer: no route"):
+        superlink.connect(recipe(), "edge:80", tmp_path)
+    left = answers("gone", "gone", "finished:completed")
+    for silent in left[1:3]:
+        del silent["runs"]
+    assert superlink.connect(recipe(), "edge:80", tmp_path) is None
+
+
 def test_a_superlink_that_is_not_there_is_an_error(recipe, tmp_path, capsys):
     pytest.importorskip("flwr", reason="needs Flower: pip install '.[fed]'")
     file = tmp_path / "small.toml"

@@ -21,6 +21,7 @@ from prunus.recipe import to_toml
 
 PORT = 8000
 """Where a SuperLink listens by default."""
+_SILENT = 2  # questions without an answer that are forgiven
 _NAME = "link"  # of the connection in Flower's configuration
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LOOK, _ASK = 0.5, 10.0  # seconds between looks at the rounds, and between questions to Flower
@@ -147,14 +148,24 @@ def run_of(said: str) -> str:
 
 
 def wait_for(programs: Programs, run: str, each: Callable[[], None]) -> str:
-    """Wait until a run has ended; return its status."""
+    """Wait until a run has ended; return its status.
+
+    Raises:
+        TrainingError: The SuperLink has not answered several times in a row.
+    """
+    silent = 0
     while True:
         said = programs.call("cli", "flwr", "list", _NAME, "--run-id", run, "--format", "json")
-        (found,) = _json(said)["runs"]
         next_time = time.monotonic() + _ASK  # to ask starts a process
         each()
-        if str(found["status"]).startswith("finished"):
-            return str(found["status"])
+        found = _json(said)
+        silent = 0 if found.get("runs") else silent + 1
+        if silent > _SILENT:
+            why = found.get("error-message", tail(said))
+            raise TrainingError(f"the SuperLink does not answer: {why}")
+        status = "" if silent else str(found["runs"][0]["status"])
+        if status.startswith("finished"):
+            return status
         while time.monotonic() < next_time:
             time.sleep(_LOOK)
             each()
