@@ -1,29 +1,66 @@
-"""What an experiment's page says is what its table holds."""
+"""What an experiment's page says is what its tables hold, and its recipes can be run."""
 
 import csv
+import re
+from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = sorted(Path(__file__).parents[1].glob("experiments/*/measured.csv"))
+from prunus.report.study import quality
+from prunus.study import load as load_study
+from prunus.study.arms import ARMS
+from prunus.study.statistics import mean
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+TABLES = sorted(EXPERIMENTS.glob("*/*measured.csv"))
+RECIPES = sorted(EXPERIMENTS.glob("*/*.toml"))
 
 
-FIGURES = ("accuracy_before", "accuracy_pruned", "accuracy_after", "speedup_median")
-"""Of networks that were pruned once."""
-FEDERATED = ("accuracy", "density", "seconds", "megabytes", "seconds_80", "seconds_90")
-"""Of federated runs, a line for each arm and seed."""
+def name_of(path):
+    return f"{path.parent.name}/{path.name}"
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.parent.name)
-def test_every_measured_figure_stands_in_the_readme(path):
+def lines_of(path):
+    """Return the rows of the page's tables, with their cells stripped."""
     text = (path.parent / "README.md").read_text(encoding="utf-8")
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            first, figures = (
-                (f"| {row['arm']} | {row['seed']} |", FEDERATED)
-                if "arm" in row
-                else (f"| {row['network'].replace('resnet', 'resnet-')}", FIGURES)
-            )
-            line = next(x for x in text.splitlines() if x.lower().startswith(first))
-            for key in figures:
-                assert row[key] in line
+    rows = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip().replace("\\", "") for cell in re.split(r"(?<!\\)\|", r)] for r in rows]
+
+
+def test_there_are_tables_and_recipes():
+    assert TABLES
+    assert RECIPES
+
+
+@pytest.mark.parametrize("path", TABLES, ids=name_of)
+def test_what_was_measured_stands_in_the_readme(path):
+    lines = lines_of(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    if "arm" not in rows[0]:
+        for row in rows:
+            values = {value for value in row.values() if value}
+            assert any(values <= {*line} for line in lines), row
+        return
+    groups = defaultdict(list)
+    for row in rows:
+        assert not row["failed"]
+        groups[row["method"], row["target_value"], row["arm"]].append(float(row["test"]))
+    for (method, target, arm), values in groups.items():
+        found = quality(asdict(mean(values, 1e-4)), "accuracy")
+        title = ARMS[arm].title
+        assert any(
+            line[0] == (method or "all")
+            and line[1].endswith(target)
+            and line[2].startswith(title)
+            and found in line
+            for line in lines
+        ), (method, target, title, found)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_its_recipes_can_be_read(path):
+    assert load_study(path).study.seeds >= 3

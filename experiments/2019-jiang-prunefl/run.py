@@ -16,6 +16,14 @@ from typing import Any
 from prunus.federated import federate, load
 
 HERE = Path(__file__).parent
+RECIPE = HERE.parents[1] / "recipes" / "prunefl-mnist.toml"
+SCALE = [
+    *("rounds.total=50", "rounds.evaluate_every=5", "rounds.judged=0"),
+    *("clients.per_round=5", "clients.held_out=0.0"),
+    *("initial.rounds=100", "initial.every=5", "initial.look=5"),
+    *("method.begin=5it", "method.end=45it", "method.every=5it", "method.halvings=0"),
+]
+"""A twentieth of the recipe's rounds, and everything that happens between them as much sooner."""
 ALONE = ["initial.rounds=0"]
 ARMS: dict[str, list[str]] = {
     "prunefl": [],
@@ -36,7 +44,7 @@ SIZED = ("iterative", "snip", "random", "synflow")
 LEVELS = (0.8, 0.9, 0.95)
 """Shares of the final accuracy of federated averaging, for which the time is told."""
 COLUMNS = (
-    *("arm", "seed", "rounds", "accuracy", "density", "seconds", "megabytes"),
+    *("method", "seed", "rounds", "accuracy", "density", "seconds", "megabytes"),
     *("seconds_alone", "seconds_80", "seconds_90", "seconds_95"),
 )
 
@@ -55,7 +63,9 @@ def main() -> None:
     with (HERE / "measured.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda one: (list(ARMS).index(one["arm"]), one["seed"])))
+        writer.writerows(
+            sorted(rows, key=lambda one: (list(ARMS).index(one["method"]), one["seed"]))
+        )
 
 
 def run_seed(runs: Path, seed: int, arms: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -63,11 +73,11 @@ def run_seed(runs: Path, seed: int, arms: Sequence[str]) -> dict[str, Mapping[st
     found: dict[str, Mapping[str, Any]] = {}
     mask = Path()
     for arm in ("prunefl", "dense", *(arm for arm in arms if arm not in ("prunefl", "dense"))):
-        changes = [f"seed={seed}", f"name='{arm}'"]
+        changes = [*SCALE, f"seed={seed}", f"name='{arm}'"]
         changes += [change.replace("MASK", str(mask)) for change in ARMS[arm]]
         if arm in SIZED:
             changes.append(f"target.density={found['prunefl']['density']:.6f}")
-        done = federate(load(HERE / "recipe.toml", changes), runs, tell=told(arm))
+        done = federate(load(RECIPE, changes), runs, tell=told(arm))
         found[arm] = done.document
         if arm == "prunefl":
             mask = done.directory / "mask.safetensors"
@@ -102,7 +112,7 @@ def row(
         )
     traffic = found["traffic"]
     return {
-        "arm": arm,
+        "method": arm,
         "seed": seed,
         "rounds": records[-1]["round"],
         "accuracy": f"{100 * found['accuracy']:.2f}",
