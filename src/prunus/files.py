@@ -1,8 +1,10 @@
 """Files that are either whole or absent: atomic writes, JSON and safetensors, never pickle."""
 
+import fcntl
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prunus.errors import CheckpointError
+
+_AGAIN = 0.2  # seconds between two looks at a lock
 
 
 def check_folder(folder: Path | str) -> None:
@@ -30,6 +34,35 @@ def check_folder(folder: Path | str) -> None:
         raise NotADirectoryError(f"{folder} must be a folder, but {there} is a file.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} cannot be written: {there} is read-only.")
+
+
+@contextmanager
+def alone(directory: Path, *, seconds: float = 0.0) -> Iterator[None]:
+    """Hold a folder for this process, and make it if it is missing.
+
+    Args:
+        directory: The folder.
+        seconds: How long to wait for another process that holds it.
+
+    Raises:
+        BlockingIOError: Another process holds it still.
+        OSError: It cannot be made.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + seconds
+    with (directory / ".lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    raise BlockingIOError(
+                        f"another process is at work in {directory}; wait for it, or give another "
+                        "folder."
+                    ) from error
+            time.sleep(_AGAIN)
+        yield
 
 
 @contextmanager

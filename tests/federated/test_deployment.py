@@ -1,12 +1,10 @@
-"""The commands of docs/how-to/edge.md on one machine: SuperLink, SuperNodes, TLS, node keys."""
+"""SuperLink, SuperNodes, TLS and node keys on one machine, as docs/how-to/edge.md has them."""
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,27 +12,28 @@ import torch
 
 pytest.importorskip("flwr", reason="needs Flower: pip install '.[fed]'")
 
-from prunus.federated import federate, parse
+import misbehaving
+from prunus.errors import TrainingError
+from prunus.federated import federate, parse, superlink
 from prunus.federated.app import write_app
-from prunus.files import read_json, read_tensors
+from prunus.federated.loopback import Loopback, make_key
+from prunus.files import read_tensors
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which("openssl") and shutil.which("ssh-keygen")), reason="needs openssl and ssh"
+    ),
+]
 
-BIN = Path(sys.executable).parent
 TABLES = {
     "name": "loopback",
     "model": {"name": "lenet300"},
-    "clients": {"data": "fashion-mnist-embedded", "count": 2, "batch_size": 16, "per_round": 2},
+    "clients": {"data": "fashion-mnist-embedded", "count": 3, "batch_size": 16, "per_round": 3},
     "train": {"length": "3it", "lr": 0.1, "momentum": 0.0, "channels_last": False},
-    "rounds": {"total": 3, "evaluate_every": 3, "judged": 0, "evidence": "all"},
-    "method": {"name": "prunefl", "begin": "2it", "end": "2it", "every": "1it"},
+    "rounds": {"total": 8, "evaluate_every": 2, "judged": 0, "evidence": "all"},
+    "method": {"name": "prunefl", "begin": "2it", "end": "6it", "every": "2it"},
 }
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
-CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-nodes")
 
 
 @pytest.fixture(autouse=True)
@@ -42,117 +41,140 @@ def tiny_data():
     """The data are the embedded images, as the nodes' own processes see them."""
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def left_over(folder):
+    """Return the processes that know of a folder by their arguments or environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            known = b"".join((process / name).read_bytes() for name in ("cmdline", "environ"))
+            if str(folder).encode() + b"/deployed" in known:
+                found.append(process.name)
+    return found
 
 
-def certificates(folder):
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
-    authority = ("-keyout", "ca.key", "-out", "ca.crt")
-    openssl("req", "-x509", *CURVE, "-days", "2", "-subj", "/CN=prunus", *authority)
-    openssl("req", *CURVE, "-subj", "/CN=server", "-keyout", "server.key", "-out", "server.csr")
-    signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-    names = ("-extfile", "names", "-out", "server.pem")
-    openssl("x509", "-req", "-in", "server.csr", *signed, *names)
-    for name in ("node0", "node1", "stranger"):
-        keygen = ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", name]
-        subprocess.run(keygen, cwd=folder, check=True)
+def same(ours, theirs):
+    for name in ("mask", "pruned"):
+        a, b = (read_tensors(each.directory / f"{name}.safetensors")[0] for each in (ours, theirs))
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.fixture
-def start(tmp_path):
-    """Start a program with a Flower home of its own; everything ends with the test."""
-    running = []
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # programs of Flower start others by name
+@contextmanager
+def counting(port):
+    """Forward what comes to a port of its own; count the bytes in both directions."""
+    counts, ends, threads = Counter(), [], []
 
-    def begin(name, *arguments):
-        home = tmp_path / f"home-{name}"
-        home.mkdir(exist_ok=True)
-        with (tmp_path / f"{name}.log").open("w") as log:
-            process = subprocess.Popen(
-                [BIN / arguments[0], *map(str, arguments[1:])],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=tmp_path,
-                env=os.environ | QUIET | {"FLWR_HOME": str(home), "PATH": path},
-                start_new_session=True,
-            )
-        running.append(process)
-        return process
+    def pump(source, sink, way):
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                counts[way] += len(data)
+                sink.sendall(data)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
-    yield begin
-    for process in running:
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, sign)
-            except ProcessLookupError:
-                break
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                continue
+    def begin(work, *arguments):
+        threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        threads[-1].start()
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                ends.append(near := door.accept()[0])
+                ends.append(far := socket.create_connection(("127.0.0.1", port)))
+                begin(pump, near, far, "up")
+                begin(pump, far, near, "down")
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        begin(serve)
+        yield door.getsockname()[1], counts
+        for one in (door, *ends):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(10)
+        for one in ends:
+            one.close()
 
 
-def logs(folder):
-    return "\n".join(f"== {p.name}\n{p.read_text()[-3000:]}" for p in folder.glob("*.log"))
-
-
-@pytest.mark.skipif(
-    not (shutil.which("openssl") and shutil.which("ssh-keygen")), reason="needs openssl and ssh"
-)
-def test_a_loopback_deployment_gives_what_one_process_gives(tmp_path, start):
+def test_a_deployment_gives_what_one_process_gives_and_counts_its_bytes(tmp_path):
     told = parse(TABLES)
     expected = federate(told, tmp_path / "alone")
-    certificates(tmp_path)
-    port = free_port()
-    link = (
-        *("flower-superlink", "--host", "127.0.0.1", "--port", port, "--enable-supernode-auth"),
-        *("--ssl-certfile", "server.pem", "--ssl-keyfile", "server.key"),
-        *("--ssl-ca-certfile", "ca.crt", "--disable-runtime-dependency-installation"),
-    )
-    start("link", *link)
-    home = tmp_path / "home-cli"
-    home.mkdir()
-    (home / "config.toml").write_text(
-        f'[superlink.edge]\naddress = "127.0.0.1:{port}"\n'
-        f'root-certificates = "{tmp_path / "ca.crt"}"\n'
-    )
-    registered = 0
-    end = time.monotonic() + 180
-    while registered < 2 and time.monotonic() < end:
-        made = start("cli", "flwr", "supernode", "register", f"node{registered}.pub", "edge")
-        registered += made.wait(180) == 0
-    assert registered == 2, logs(tmp_path)
+    with Loopback(tmp_path / "deployed", nodes=1) as there, counting(there.port) as (port, counts):
+        there.kill("node0")  # it comes again through the counter
+        for place in range(3):
+            if place:
+                make_key(there.folder, f"node{place}")
+                key = there.folder / f"node{place}.pub"
+                there.programs.call("cli", "flwr", "supernode", "register", key, "link")
+            there.start_node(f"node{place}", place, through=port)
+        make_key(there.folder, "stranger")  # its key is not registered
+        stranger = there.start_node("stranger", 1)
+        assert stranger.wait(120) != 0
+        there.nodes = 3
+        before = Counter(counts)
+        found = there.run(told, tmp_path / "served", seconds=300)
+        travelled = counts - before
+    assert found.document["rounds"] == expected.document["rounds"]
+    assert 0.1 < found.document["density"] < 0.9
+    same(found, expected)
+    print("through the counter", dict(travelled), "by the application", found.document["traffic"])
+    for way in ("down", "up"):
+        assert travelled[way] == pytest.approx(found.document["traffic"][way], rel=0.1)
+    assert not left_over(tmp_path)
 
-    def node(name, place):
-        return start(
-            name,
-            *("flower-supernode", "--superlink", f"127.0.0.1:{port}"),
-            *("--root-certificates", "ca.crt", "--auth-supernode-private-key", name),
-            *("--host", "127.0.0.1", "--port", free_port()),
-            *("--node-config", f"partition-id={place}"),
-        )
 
-    stranger = node("stranger", 1)
-    for place in range(2):
-        node(f"node{place}", place)
-    write_app(told, tmp_path / "app", state=tmp_path / "served", nodes=2, seconds=400)
-    run = start("cli", "flwr", "run", "app", "edge", "--stream")
-    deadline = time.monotonic() + 1200
-    while time.monotonic() < deadline and not list((tmp_path / "served").rglob("result.json")):
-        time.sleep(1)
-    found = list((tmp_path / "served").rglob("result.json"))
-    assert found, logs(tmp_path)
-    assert read_json(found[0])["rounds"] == expected.document["rounds"]
-    ours, theirs = (
-        read_tensors(place / "pruned.safetensors")[0]
-        for place in (found[0].parent, expected.directory)
-    )
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert stranger.wait(60) != 0  # its key was never registered
-    run.wait(120)
+def test_a_simulation_gives_what_one_process_gives(tmp_path):
+    pytest.importorskip("ray", reason="needs Ray: pip install '.[fed-sim]'")
+    told = parse(TABLES)
+    expected = federate(told, tmp_path / "alone")
+    found = superlink.simulate(told, tmp_path / "deployed")
+    assert found.document["rounds"] == expected.document["rounds"]
+    same(found, expected)
+    assert not left_over(tmp_path)
+
+
+def test_a_deployment_survives_what_clients_and_servers_do(tmp_path, monkeypatch):
+    told = parse(TABLES | {"rounds": {**TABLES["rounds"], "total": 7}})
+
+    def write_misbehaving(recipe, folder, **given):
+        path = write_app(recipe, folder, **given)
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("prunus.federated.client_app:app", "misbehaving:app"))
+        shutil.copy(misbehaving.__file__, folder)
+        return path
+
+    monkeypatch.setattr(superlink, "write_app", write_misbehaving)
+    records, killed, started = {}, [], []
+
+    def tell(record):
+        records[record["round"]] = record
+        print("round", record["round"], record["averaged"], "of", record["asked"], flush=True)
+        if record["round"] == 3 and not killed:
+            killed.append("node0")
+            there.kill("node0")
+            started.append(there.start_node("node0", 0))
+        elif started and started[-1].poll() is not None:  # not let in: it passed for present still
+            started.append(there.start_node("node0", 0))
+        if record["round"] == 5 and len(killed) == 1:
+            killed.append("link")
+            there.kill("link")
+
+    with Loopback(tmp_path / "deployed") as there:
+        with pytest.raises(TrainingError):
+            there.run(told, tmp_path / "served", seconds=misbehaving.LATE - 20, tell=tell)
+        assert killed == ["node0", "link"] and max(records) >= 5
+        before = dict(records)
+        there.start_link()
+        found = there.run(told, tmp_path / "served", seconds=misbehaving.LATE - 20, tell=tell)
+    rounds = found.document["rounds"]
+    print("traffic", found.document["traffic"], "starts of the node", len(started))
+    assert [record["round"] for record in rounds] == list(range(8))
+    assert all(rounds[number] == record for number, record in before.items() if number <= 5)
+    averaged = [record["averaged"] for record in rounds]
+    assert averaged[1:4] == [1, 2, 3]  # without NaNs and a wrong shape; without the late one; all
+    assert min(averaged[4:]) >= 2 and averaged[7] == 3  # the node that was killed is back
+    traffic = found.document["traffic"]
+    assert traffic["refused"] == {"not finite": 1, "shape": 1} and traffic["lost"] >= 1
+    pruned = read_tensors(found.directory / "pruned.safetensors")[0]
+    assert all(bool(x.isfinite().all()) for x in pruned.values())
+    assert not left_over(tmp_path)

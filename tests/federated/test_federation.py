@@ -235,16 +235,17 @@ def test_a_client_whose_training_diverges_is_refused(run):
     assert sum(refused.values()) == 6 and set(refused) <= {"failed", "not finite", "norm"}
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ticket"}))  # of a mask's size
 def test_every_method_prunes_a_federation_to_its_target(run, name):
     short = {
         "prunefl": {"begin": "2it", "end": "4it", "every": "2it"},
         "iterative": {"end": "4it", "prunings": 2},
+        "online": {"begin": "1it", "end": "4it", "every": "1it"},
         "gradual": {"begin": "1it", "end": "4it", "every": "1it"},
         "filters": {"end": "4it", "every": "2it"},
         "synflow": {"rounds": 3},
     }
-    target = {} if name in ("prunefl", "dense") else {"target": {"density": 0.5}}
+    target = {} if name in ("prunefl", "online", "dense") else {"target": {"density": 0.5}}
     found = run(method={"name": name, **short.get(name, {})}, **target).document
     if target:
         assert found["report"]["target"]["reached"] == pytest.approx(0.5, abs=0.01)
@@ -288,7 +289,7 @@ def test_fewer_weights_fewer_bytes_and_seconds(run):
     dense = run("dense", method={"name": "dense"}).document
     few = run("few", method={"name": "random"}, target={"density": 0.1}).document
     values = 0.1 * 266_200 + 410
-    structure = 266_200 / 8
+    structure = 266_200 * 0.469 / 8  # the entropy of one in ten
     ideal = 6 * 2 * 2 * 4 * values + 3 * structure
     got = few["traffic"]["down"] + few["traffic"]["up"]
     assert (

@@ -18,7 +18,10 @@ from prunus.federated.flower import from_records, recall, remember, to_records
 from prunus.federated.packet import Packet
 from prunus.files import read_json, read_tensors
 
-SETTINGS = {"clients": {"per_round": 3}, "rounds": {"total": 6, "evidence": "all"}}
+SETTINGS = {
+    "clients": {"per_round": 3},
+    "rounds": {"total": 8, "evaluate_every": 2, "evidence": "all"},
+}
 
 
 class LocalGrid(Grid):
@@ -72,7 +75,8 @@ def identity(monkeypatch):
     monkeypatch.setattr(TaskIdentity, "_run_id", 1, raising=False)
     monkeypatch.setattr(TaskIdentity, "_node_id", 1, raising=False)
     monkeypatch.setattr(TaskIdentity, "_task_id", 1, raising=False)
-    client_app._client.cache_clear()
+    client_app._task.cache_clear()
+    client_app._every.cache_clear()
 
 
 def serve(grid, recipe, folder):
@@ -100,7 +104,7 @@ def test_a_failing_node_is_lost_for_a_round_and_asked_again(recipe, tmp_path):
     # messages 1 to 3 ask who is there; 4, 5 and 6 are the first round
     grid = LocalGrid(told, {0: 11, 1: 22, 2: 33}, broken={(22, 5)})
     _, found = serve(grid, told, tmp_path)
-    assert [r["averaged"] for r in found["rounds"]] == [0, 2, 3, 3, 3, 3, 3]
+    assert [r["averaged"] for r in found["rounds"]] == [0, 2, 3, 3, 3, 3, 3, 3, 3]
     assert found["traffic"]["lost"] == 1
 
 
@@ -121,7 +125,7 @@ def test_a_packet_and_a_memory_survive_as_records():
 @pytest.mark.parametrize("config", [{}, {"client": "nobody"}, {"partition-id": 99}])
 def test_a_node_must_say_whose_data_it_has(recipe, config):
     told = recipe().model_dump_json(exclude_defaults=True)
-    chosen = tuple((key, str(value)) for key, value in config.items())
+    chosen = {key: str(value) for key, value in config.items()}
     with pytest.raises(RecipeError, match="a node's configuration must give"):
         client_app._client(told, chosen)
     assert json.loads(told)["name"] == "small"

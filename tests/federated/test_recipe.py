@@ -38,7 +38,7 @@ def test_recipes_of_the_repository_are_right_and_named_after_their_file(file):
         ({"method": {"name": "prunefl", "share": 1.5}}, r"share must be in \(0, 1\)"),
         ({"method": {"name": "prunefl", "time": "sundial"}}, "time 'sundial' is unknown"),
         ({"method": {"name": "iterative", "end": "6it", "prunings": 4}}, "divide the 6 rounds"),
-        ({"time": "sundial"}, "time must be one of by_macs"),
+        ({"time": "sundial"}, "time must be one of by_macs, raspberry_pi_conv2, measured"),
         ({"target": {"macs": 0.5}}, "macs is a cost of channels"),
         ({"clients": {"speeds": [0.0]}}, "above 0"),
         ({"clients": {"dropout": 1.0}}, "'clients.dropout' must be below 1"),

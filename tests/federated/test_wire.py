@@ -72,22 +72,57 @@ def test_what_is_not_masked_travels_whole_and_fp16_rounds():
         LAYOUT.values(tensors | {"0.bias": torch.full((6,), 1e6)}, mask, "fp16")
 
 
-@pytest.mark.parametrize(("kept", "kind", "size"), [(32, 1, 129), (31, 2, 37), (1024, 0, 1)])
-def test_places_are_sent_below_one_weight_in_32(kept, kind, size):
-    layout = Layout({"w": (1024,)}, {"w"})
-    raw = zlib.decompress(layout.structure({"w": torch.arange(1024) < kept}))
-    assert raw[0] == kind and len(raw) == size  # 1 + 1024 / 8; 6 + 31; the kind
+def entropy(size, count):
+    """Bytes that no code of a random mask can go below, on average."""
+    share = count / size
+    return size * -(share * log2(share) + (1 - share) * log2(1 - share)) / 8
 
 
-@pytest.mark.parametrize("density", [0.01, 0.02, 0.1, 0.3, 0.5])
-def test_values_and_structure_take_little_more_than_their_entropy(density):
-    size = 200_000
+def raw(mask):
+    return zlib.decompress(Layout({"w": (len(mask),)}, {"w"}).structure({"w": mask}))
+
+
+def test_gaps_are_written_as_worked_out_by_hand():
+    mask = torch.zeros(64, dtype=torch.bool)
+    mask[[5, 6, 40]] = True  # gaps of 5, 0 and 33: halves of 2, 0 and 16, odd, even, odd
+    unary = [0b1100, 0, 0b10000]
+    assert raw(mask) == bytes([1, 3, 0, 0, 0, 21, 0, 0, 0, *unary, 0b101])
+    assert raw(~mask) == bytes([0x81]) + raw(mask)[1:]  # the rarer side
+    assert raw(mask | True) == bytes([0x80, *bytes(8)])  # no weight is absent
+
+
+@given(
+    st.floats(0.03, 0.12),
+    st.integers(20_000, 100_000),
+    st.integers(0, 2**30),
+)
+def test_values_and_structure_take_two_per_cent_more_than_their_entropy(density, size, seed):
     layout = Layout({"w": (size,)}, {"w"})
+    kept = torch.rand(size, generator=torch.Generator().manual_seed(seed)) < density
+    count = int(kept.sum())
+    structure = layout.structure({"w": kept})
+    assert len(structure) + 4 * count < 1.02 * (entropy(size, count) + 4 * count)
+    assert len(structure) < 1.04 * entropy(size, count) + 24
+
+
+@pytest.mark.parametrize("density", [0.003, 0.01, 0.2, 0.3, 0.5, 0.7, 0.97])
+def test_other_densities_come_as_near_to_their_entropy(density):
+    size = 200_000
     kept = torch.rand(size, generator=torch.Generator().manual_seed(0)) < density
-    share = float(kept.float().mean())
-    entropy = size * -(share * log2(share) + (1 - share) * log2(1 - share)) / 8
-    values = 4 * int(kept.sum())
-    assert len(layout.structure({"w": kept})) + values < 1.03 * (entropy + values)
+    structure = Layout({"w": (size,)}, {"w"}).structure({"w": kept})
+    assert len(structure) < 1.04 * entropy(size, int(kept.sum()))
+
+
+@pytest.mark.parametrize("density", [0.01, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("pattern", ["rows", "columns", "blocks"])
+def test_a_mask_with_a_pattern_takes_no_more_than_its_deflated_bitmap(pattern, density):
+    chance = torch.Generator().manual_seed(0)
+    rows, columns = torch.rand(300, 1, generator=chance), torch.rand(1, 200, generator=chance)
+    drawn = {"rows": rows, "columns": columns, "blocks": torch.maximum(rows, columns)}
+    kept = (drawn[pattern] < density).expand(300, 200)
+    structure = Layout({"w": (300, 200)}, {"w"}).structure({"w": kept.contiguous()})
+    bitmap = np.packbits(kept.numpy().reshape(-1), bitorder="little").tobytes()
+    assert len(structure) <= len(zlib.compress(bitmap, 6)) + 16
 
 
 def test_a_structure_of_another_network_is_refused():
@@ -100,18 +135,26 @@ def test_a_structure_of_another_network_is_refused():
         LAYOUT.tensors(b"1234", masked_at(0.5))
 
 
+def record(k, count, length, *rest):
+    return bytes([k]) + count.to_bytes(4, "little") + length.to_bytes(4, "little") + bytes(rest)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "got -1"),
-        (b"\3", "got 3"),
-        (b"\1\xff", "ends inside"),
-        (b"\1\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "beyond them"),
-        (b"\2\3\1\0\0\0\5", "1, 2 or 4 bytes"),
-        (b"\2\1\4\0\0\0\1\1\1\1", "to be a bitmap"),
-        (b"\2\1\2\0\0\0\5\0", "must rise"),
-        (b"\2\1\2\0\0\0\5\x60", "must rise and be below"),
-        (b"\0\0", "end at 1"),
+        (b"", "ends inside"),
+        (b"\0\1", "ends inside"),
+        (record(7, 1, 1, 1), "no 7 low bits"),
+        (record(0x87, 1, 1, 1), "no 7 low bits"),
+        (record(0, 51, 51), "cannot have 51 gaps"),
+        (record(0, 1, 102), "of 102 bits in unary"),
+        (record(0, 2, 9, 0b11), "ends inside"),
+        (record(0, 2, 3, 0b1101), "bits beyond them"),
+        (record(0, 2, 3, 0b100), "must end as many times, got 1"),
+        (record(0, 2, 4, 0b0011), "must end as many times, got 2"),
+        (record(2, 1, 26, 0, 0, 0, 2, 0, 0), "below 100, got 100"),
+        (record(2, 1, 1, 1, 1), "ends inside"),
+        (record(0x80, 0, 0, 0), "end at 9"),
     ],
 )
 def test_damaged_records_are_refused(raw, message):

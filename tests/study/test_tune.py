@@ -213,7 +213,7 @@ def test_data_without_validation_samples(search, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_processes_do_not_search_in_one_folder(search, tmp_path, before_step):
     def second():
-        with pytest.raises(BlockingIOError, match="another process is at the search"):
+        with pytest.raises(BlockingIOError, match="another process is at work"):
             tune(search(trials=1), tmp_path)
 
     before_step[1] = second

@@ -23,9 +23,12 @@ def federate(
     app: Path | None = None,
     nodes: int = 1,
     timeout: float = 600.0,
+    connect: str | None = None,
+    certificate: Path | None = None,
+    simulate: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Train and prune one network on data that stay with their clients, all in this process.
+    """Train and prune one network on data that stay with their clients, by default in this process.
 
     What would travel is written and read as it would be, and counted; a clock shows what the rounds
     would take on the devices of a time model. A run that was stopped at any moment goes on when the
@@ -34,6 +37,8 @@ def federate(
     ```
     prunus federate recipes/prunefl-mnist.toml
     prunus federate recipes/prunefl-mnist.toml --set rounds.total=200 --set method.end=150it
+    prunus federate recipes/prunefl-mnist.toml --connect 10.0.0.5 --certificate ca.crt --nodes 3
+    prunus federate recipes/prunefl-mnist.toml --simulate    # by Ray
     prunus federate recipes/prunefl-mnist.toml --app edge --nodes 3    # over machines: docs/how-to
     ```
 
@@ -43,13 +48,21 @@ def federate(
         seed: Instead of the recipe's.
         directory: The run is kept in DIR/NAME-HASH/seed-N.
         app: Run nothing, but write the app that `flwr run` starts over several machines here.
-        nodes: With --app, for how many nodes the server waits at the beginning.
-        timeout: With --app, seconds that a node may take for a round.
+        nodes: With --connect and --app, for how many nodes the server waits at the beginning.
+        timeout: On Flower, seconds that a node may take for a round.
+        connect: Run on the nodes of the SuperLink at HOST or HOST:PORT (8000).
+        certificate: With --connect, of the authority that the SuperLink's certificate is by.
+        simulate: Run on Flower's simulation by Ray, every client a node; needs prunus[fed-sim].
         json: Print the result document as JSON.
     """
     from prunus.federated import federate as perform
     from prunus.federated import load
 
+    ways = [way is not None for way in (app, connect)] + [simulate]
+    if sum(ways) > 1:
+        raise ValueError("--app, --connect and --simulate are three ways; give one of them.")
+    if certificate is not None and connect is None:
+        raise ValueError("--certificate goes with --connect.")
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load(recipe, overrides)
     if app is not None:
@@ -59,7 +72,25 @@ def federate(
         print(f"app: {written.parent}, for `flwr run {written.parent}`")
         return
     with _progress(loaded.rounds.total, shown=not json) as tell:
-        done = perform(loaded, directory, tell=tell)
+        if connect is not None:
+            from prunus.federated.superlink import connect as perform_there
+
+            done = perform_there(
+                *(loaded, connect, directory),
+                certificate=certificate,
+                nodes=nodes,
+                seconds=timeout,
+                tell=tell,
+            )
+        elif simulate:
+            from prunus.federated.superlink import simulate as perform_simulated
+
+            done = perform_simulated(loaded, directory, seconds=timeout, tell=tell)
+        else:
+            done = perform(loaded, directory, tell=tell)
+    if done is None:
+        print(f"done; the result lies on the SuperLink's machine, below {directory.resolve()}.")
+        return
     if json:
         print_json(done.document)
         return

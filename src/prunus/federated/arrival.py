@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from prunus.errors import WireError
@@ -31,13 +31,13 @@ class Update:
     """A client's weights after a round.
 
     Attributes:
-        tensors: Name -> float32, zero where nothing is kept.
+        values: Of all that is kept, in a row as `Layout.flat` puts them.
         loss: Its mean loss while it trained.
         seconds: That took so long there.
         gathered: Parameter name -> what it has summed up; empty where it was not asked.
     """
 
-    tensors: Mapping[str, Tensor]
+    values: Tensor
     loss: float
     seconds: float
     gathered: Mapping[str, Tensor] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Inspector:
         layout: Of the network.
         mask: What is kept.
         version: Of the mask.
-        before: The values that were sent, the norm of which bounds the update's.
+        before: The values that were sent, in a row, the norm of which bounds the update's.
         precision: In which values are to come.
         bound: Most that an update may move: its L2 norm over that of `before`.
         sums: Of the sums that are to come with it; None for none.
@@ -61,7 +61,7 @@ class Inspector:
     layout: Layout
     mask: Mask
     version: int
-    before: Mapping[str, Tensor]
+    before: Tensor
     precision: Precision
     bound: float
     sums: Layout | None = None
@@ -76,7 +76,7 @@ class Inspector:
         try:
             version, precision = packet.get("version", int), packet.get("precision", str)
             loss, seconds = packet.get("loss", float), packet.get("seconds", float)
-            values = packet.part("values")
+            written = packet.part("values")
         except WireError as error:
             raise Refused("malformed", str(error)) from error
         if version != self.version:
@@ -84,24 +84,19 @@ class Inspector:
         if precision != self.precision:
             raise Refused("dtype", f"values must come in {self.precision}, got {precision!r}.")
         try:
-            tensors = self.layout.tensors(values, self.mask, self.precision)
+            values = self.layout.row(written, self.mask, self.precision)
             gathered = {} if self.sums is None else unsealed(packet, self.sums)
         except WireError as error:
             raise Refused("shape", str(error)) from error
-        if not all(bool(x.isfinite().all()) for x in (*tensors.values(), *gathered.values())):
+        if not all(bool(x.isfinite().all()) for x in (values, *gathered.values())):
             raise Refused("not finite", "a value is not finite.")
         if not self.signed and any(bool((x < 0).any()) for x in gathered.values()):
             raise Refused("malformed", "a sum of squares is negative.")
-        self._check_norm(tensors)
-        return Update(tensors, loss, seconds, gathered)
-
-    def _check_norm(self, tensors: Mapping[str, Tensor]) -> None:
-        moved = _norm({name: x - self.before[name] for name, x in tensors.items()})
-        most = self.bound * _norm(self.before)
+        moved, most = float((values - self.before).norm()), self.bound * self._norm
         if moved > most:
             raise Refused("norm", f"the weights moved by {moved:.3g}, at most {most:.3g} may be.")
+        return Update(values, loss, seconds, gathered)
 
-
-def _norm(tensors: Mapping[str, Tensor]) -> float:
-    squares = [x.double().square().sum() for x in tensors.values()]
-    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    @cached_property
+    def _norm(self) -> float:
+        return float(self.before.norm())

@@ -2,23 +2,23 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from prunus.criteria import Gathering
 from prunus.errors import TrainingError, WireError
+from prunus.federated.holding import Holding
 from prunus.federated.initial import prune_alone
+from prunus.federated.measuring import fitted, measure
 from prunus.federated.packet import Packet
 from prunus.federated.samples import OnlyTraining, sample_count
 from prunus.federated.sums import sealed
 from prunus.federated.task import Task
 from prunus.federated.wire import give, tensors_of
-from prunus.masking import Hard
 from prunus.training import Data, evaluate, fit
 from prunus.training.data import Split
 from prunus.types import Mask
@@ -55,37 +55,6 @@ class Memory:
         return cls(version, period, tensors["structure"].numpy().tobytes(), sums)
 
 
-class _Holding:
-    """Holds a mask while a client trains, and sums up gradients, masked weights' too."""
-
-    def __init__(self, model: nn.Module, mask: Mask, gathers: bool) -> None:
-        self._hard, self._gathers = Hard(model, lambda: gathers), gathers
-        self._hard.set(mask)
-        self._parameters = dict(model.named_parameters())
-        self.sums: dict[str, Tensor] = {}
-
-    def penalty(self) -> float:
-        return 0.0
-
-    @torch.no_grad()
-    def step(self, optimizer: Optimizer) -> None:
-        for name, parameter in self._parameters.items():
-            if self._gathers and parameter.grad is not None:
-                before = self.sums.get(name)
-                grad = parameter.grad.detach().float()
-                self.sums[name] = grad.clone() if before is None else before.add_(grad)
-        self._hard.apply()
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        pass
-
-    def done(self) -> None:
-        self._hard.detach()
-
-
 @dataclass(frozen=True)
 class Client:
     """One participant.
@@ -109,6 +78,8 @@ class Client:
         if packet.kind == "describe":
             samples = sample_count(self.data)
             return Packet({"kind": "described", "client": self.name, "samples": samples})
+        if packet.kind == "measure":
+            return measure(self.task, self.data)
         if packet.kind == "initial":
             return self._prune_alone(packet)
         version = packet.get("version", int)
@@ -144,7 +115,7 @@ class Client:
                 "checkpoint_every": f"{start + steps}it",
             }
         )
-        hook, data = _Holding(model, mask, gathers), OnlyTraining(self.data)
+        hook, data = Holding(model, mask, gathers), OnlyTraining(self.data)
         begin = time.perf_counter()
         history = fit(model, data, settings, seed=task.seed_of(round_, self.name), hook=hook)
         seconds = time.perf_counter() - begin
@@ -184,6 +155,8 @@ class Client:
 
     def _prune_alone(self, packet: Packet) -> Packet:
         task = self.task
+        if task.measures:  # what is worth its time on this device
+            task = replace(task, measured=fitted(task, [measure(task, self.data)]))
         values = packet.part("values")
         whole: Mask = {}
         give(task.model, task.layout.tensors(values, whole, task.precision))

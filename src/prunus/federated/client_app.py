@@ -4,7 +4,8 @@ A node knows its data by its configuration: `data`, a dataset or "folder:PATH" t
 device; or `client`, the name of one of the recipe's clients; or `partition-id`, its number.
 """
 
-from functools import cache
+from collections.abc import Mapping
+from functools import lru_cache
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -13,7 +14,7 @@ from prunus import zoo
 from prunus.errors import RecipeError
 from prunus.federated.client import Client
 from prunus.federated.flower import from_records, recall, remember, to_records
-from prunus.federated.recipe import FederatedRecipe, parse_json
+from prunus.federated.recipe import parse_json
 from prunus.federated.task import Task, data_of
 from prunus.training import Data
 
@@ -26,44 +27,49 @@ app = ClientApp()
 def answer(message: Message, context: Context) -> Message:
     """Do what a packet asks for; the node keeps its mask and sums in the context's state."""
     recipe = str(context.run_config["recipe"])
-    chosen = tuple(
-        (key, str(context.node_config[key]))
+    chosen = {
+        key: str(context.node_config[key])
         for key in ("data", "client", "partition-id")
         if key in context.node_config
-    )
+    }
     memory = recall(context.state)
     packet = _client(recipe, chosen).answer(from_records(message.content), memory)
     remember(context.state, memory)
     return Message(content=to_records(packet), reply_to=message)
 
 
-@cache
-def _client(recipe: str, chosen: tuple[tuple[str, str], ...]) -> Client:
-    """Return the node's client; made anew only where the process is."""
-    told = parse_json(recipe)
-    name, data = _own(told, dict(chosen))
-    return Client(name, data, Task.of(told))
+@lru_cache(maxsize=1)
+def _task(recipe: str) -> Task:
+    """Return what clients do; made anew only where the process or the recipe is."""
+    return Task.of(parse_json(recipe))
 
 
-def _own(recipe: FederatedRecipe, chosen: dict[str, str]) -> tuple[str, Data]:
-    """Return the node's name among the clients, and its data.
+@lru_cache(maxsize=1)
+def _every(recipe: str) -> Mapping[str, Data]:
+    """Return the data of all of the recipe's clients; a node of a simulation may be any of them."""
+    return data_of(parse_json(recipe))
+
+
+def _client(recipe: str, chosen: Mapping[str, str]) -> Client:
+    """Return the node's client.
 
     Raises:
-        RecipeError: The node's configuration does not say which they are.
+        RecipeError: The node's configuration does not say which data it has.
     """
+    task = _task(recipe)
     if "data" in chosen:
-        batch = recipe.clients.batch_size
-        own = zoo.dataset(chosen["data"], batch_size=batch, seed=recipe.seed)
-        return chosen.get("client", chosen["data"]), own
-    every = data_of(recipe)
+        batch, name = task.recipe.clients.batch_size, chosen.get("client", chosen["data"])
+        own: Data = zoo.dataset(chosen["data"], batch_size=batch, seed=task.seed)
+        return Client(name, own, task)
+    every = _every(recipe)
     names = sorted(every)
-    name = chosen.get("client")
-    if name is None and chosen.get("partition-id", "").isdigit():
+    found = chosen.get("client", "")
+    if not found and chosen.get("partition-id", "").isdigit():
         place = int(chosen["partition-id"])
-        name = names[place] if place < len(names) else None
-    if name not in every:
+        found = names[place] if place < len(names) else ""
+    if found not in every:
         raise RecipeError(
             "a node's configuration must give data, client or partition-id, one of the recipe's "
-            f"{len(names)} clients such as {names[0]!r}; got {chosen or 'nothing'}."
+            f"{len(names)} clients such as {names[0]!r}; got {dict(chosen) or 'nothing'}."
         )
-    return name, every[name]
+    return Client(found, every[found], task)

@@ -58,17 +58,25 @@ class InProcess:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """Return what the clients keep."""
-        return {
-            f"{name}/{key}": value
-            for name, memory in self.memories.items()
-            for key, value in memory.tensors().items()
-        }
+        """Return what the clients keep; structures that many of them keep are there once."""
+        held: dict[str, Tensor] = {}
+        for name, memory in self.memories.items():
+            tensors = memory.tensors()
+            held[f"structures/{memory.version}"] = tensors.pop("structure")
+            held |= {f"{name}/{key}": value for key, value in tensors.items()}
+        return held
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Give the clients back what they kept."""
+        structures: dict[str, Tensor] = {}
         held: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             name, _, what = key.rpartition("/")
-            held.setdefault(name, {})[what] = value
-        self.memories = {name: Memory.of(tensors) for name, tensors in held.items()}
+            if name == "structures":
+                structures[what] = value
+            else:
+                held.setdefault(name, {})[what] = value
+        self.memories = {
+            name: Memory.of(own | {"structure": structures[str(int(own["version"]))]})
+            for name, own in held.items()
+        }

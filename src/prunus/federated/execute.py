@@ -17,10 +17,11 @@ from prunus.federated.conditions import Conditions
 from prunus.federated.document import document
 from prunus.federated.exchange import Exchange, InProcess
 from prunus.federated.federation import Server
+from prunus.federated.measuring import kept_or_measured
 from prunus.federated.packet import Packet
 from prunus.federated.recipe import FederatedRecipe
 from prunus.federated.task import Task, data_of, network_of, server_data
-from prunus.files import read_json, write_json, write_tensors, write_text
+from prunus.files import alone, read_json, write_json, write_tensors, write_text
 from prunus.pruning import Pruner
 from prunus.report import write_federation
 from prunus.run.document import environment
@@ -30,6 +31,8 @@ from prunus.training.metrics import RecordLog, append_line
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Called with the record of each round, those of an earlier process first."""
+
+_ENDING = 60.0  # seconds for a server whose SuperLink is gone to notice
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,42 @@ def federate(
         TargetError: The target cannot be reached.
         TrainingError: No client can be asked, or the initial pruning failed.
         EquivalenceError: The network without what was pruned differs from the masked one.
+        BlockingIOError: Another process is at this run.
         OSError: A file cannot be written.
     """
-    directory = Path(root) / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
+    directory = directory_of(recipe, root)
     result = directory / "result.json"
     if result.exists():
         for record in (found := read_json(result))["rounds"]:
             tell(record)
         return Finished(directory, found)
+    with alone(directory, seconds=_ENDING):
+        return _performed(recipe, directory, exchange, tell)
+
+
+def _performed(
+    recipe: FederatedRecipe,
+    directory: Path,
+    exchange: Callable[[Task], Exchange] | None,
+    tell: Tell,
+) -> Finished:
     write_text(directory / "recipe.toml", recipe.to_toml())
     task = Task.of(recipe)
     carried = exchange(task) if exchange is not None else InProcess(task, data_of(recipe))
+    if task.measures:
+        task = replace(task, measured=kept_or_measured(task, carried, directory / "time.json"))
     run = _Run(recipe, directory, task, carried)
     run.to_the_end(tell)
     found = run.conclude()
-    write_json(result, found)
+    write_json(directory / "result.json", found)
     write_federation(found, directory / "report.html")
     run.checkpoint.unlink(missing_ok=True)
     return Finished(directory, found)
+
+
+def directory_of(recipe: FederatedRecipe, root: Path | str) -> Path:
+    """Return where the files of a run lie."""
+    return Path(root) / f"{recipe.name}-{recipe.hash8}" / f"seed-{recipe.seed}"
 
 
 class _Run:

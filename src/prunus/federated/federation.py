@@ -101,12 +101,13 @@ class Server:
             "gathers": gathers,
             "sends": sends,
         }
-        before = self._sent()
+        own = {name: mask[name] for name in self.task.layout.shapes if name in mask}
+        before = self.task.layout.flat(tensors_of(self.model), own)
         gone = self.conditions.dropped(self.round) & weights.keys()
         answers, bytes_ = self._ask(header, [name for name in weights if name not in gone])
         inspector = Inspector(
             self.task.layout,
-            {name: mask[name] for name in self.task.layout.shapes if name in mask},
+            own,
             self.version,
             before,
             self.task.precision,
@@ -125,7 +126,8 @@ class Server:
         lost = len(weights) - len(answers)
         self.traffic.lost += lost
         self.simulated += self.conditions.round_seconds(taken, missing=lost > 0)
-        self._average({name: (weights[name], update) for name, update in updates.items()})
+        if updates:  # without any the network stays as it is
+            give(self.model, self.task.layout.spread(_mean(weights, updates), own))
         changed = self._prune(updates, sends)
         return {
             "round": self.round,
@@ -165,10 +167,11 @@ class Server:
             raise TrainingError(f"the initial pruning by {name or 'the server'} failed: {reason}.")
         layout = self.task.layout
         mask = layout.mask(answer.part("structure"))
-        found = Inspector(
-            layout, mask, 0, tensors_of(self.model), self.task.precision, bound=float("inf")
-        ).opened(answer)
-        give(self.model, found.tensors)
+        before = layout.flat(tensors_of(self.model), mask)
+        found = Inspector(layout, mask, 0, before, self.task.precision, bound=float("inf")).opened(
+            answer
+        )
+        give(self.model, layout.spread(found.values, mask))
         self.pruner.adopt(mask)
         self.version += 1
         if name is not None:
@@ -244,16 +247,6 @@ class Server:
                 self.traffic.refused[refused.reason] += 1
         return updates
 
-    def _average(self, weighed: Mapping[str, tuple[float, Update]]) -> None:
-        """Give the global network the weighed mean; without updates it stays as it is."""
-        total = sum(weight for weight, _ in weighed.values())
-        mean: dict[str, Tensor] = {}
-        for weight, update in weighed.values():
-            for name, value in update.tensors.items():
-                part = value.double() * (weight / total)
-                mean[name] = mean[name] + part if name in mean else part
-        give(self.model, mean)
-
     def _prune(self, updates: Mapping[str, Update], sends: bool) -> bool:
         """Count the round; say whether the mask changed."""
         gathering = self.pruner.gathering
@@ -285,8 +278,14 @@ class Server:
         past = (self.round - 1) // rounds.lr_every if rounds.lr_every else 0
         return float(rate * rounds.lr_gamma**past)
 
-    def _sent(self) -> dict[str, Tensor]:
-        return {name: x.float().clone() for name, x in tensors_of(self.model).items()}
+
+def _mean(weights: Mapping[str, float], updates: Mapping[str, Update]) -> Tensor:
+    """Return the weighed mean of what clients sent, float32 in a row."""
+    total = sum(weights[name] for name in updates)
+    mean = torch.zeros(len(next(iter(updates.values())).values), dtype=torch.float64)
+    for name, update in updates.items():
+        mean.add_(update.values, alpha=weights[name] / total)
+    return mean.float()
 
 
 def _mean_loss(weights: Mapping[str, float], updates: Mapping[str, Update]) -> float | None:

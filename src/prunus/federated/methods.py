@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from prunus.criteria import L1, GatheredConnection, Random
+from prunus.criteria import L1, GatheredConnection, Random, RiskReduction
+from prunus.masking import Remember
 from prunus.methods import Method, gradual, magnitude, synflow
-from prunus.methods.prunefl import prunefl
+from prunus.methods.prunefl import prunefl, time_model
 from prunus.schedules import Schedule, iterations
-from prunus.selectors import TopK
+from prunus.selectors import Given, OnlineSize, TimeModel, TopK
 from prunus.selectors.topk import Scope
 from prunus.space import Structured, Unstructured
 from prunus.types import Target
@@ -84,6 +85,62 @@ def random(*, scope: Scope = "layer", skip: tuple[str, ...] = ()) -> Method:
     )
 
 
+def online(
+    *,
+    begin: str = "50it",
+    end: str = "5000it",
+    every: str = "50it",
+    least: float = 0.01,
+    time: str | TimeModel = "by_macs",
+    skip: tuple[str, ...] = (),
+) -> Method:
+    """Learn the number of weights while training, by whether fewer would lower the loss faster.
+
+    As PruneFL is compared with; the size is an outcome, and a target the highest density.
+
+    Args:
+        begin: Round of the first decision.
+        end: Of the last one.
+        every: Rounds between decisions.
+        least: Smallest share of the weights, in (0, 1).
+        time: A name of `prunus.selectors.TIME_MODELS`, or a model of your own.
+        skip: Shell patterns of parameter names to leave whole.
+
+    Raises:
+        ValueError: A value is out of range, or there is no such time model.
+    """
+    first, last, between = map(iterations, (begin, end, every))
+    decisions = 1 + max(0, last - first) // between
+    return Method(
+        name="online",
+        granularity=Unstructured(skip=skip),
+        criterion=RiskReduction(),
+        selector=OnlineSize(time=time_model(time), decisions=decisions, least=least),
+        masking=Remember,
+        schedule=Schedule(curve="constant", begin=begin, end=end, every=every, initial=0.0),
+    )
+
+
+def ticket(*, mask: str, shuffled: bool = False, skip: tuple[str, ...] = ()) -> Method:
+    """Begin with the mask of another run: is it a lottery ticket, and is it the mask or its size?
+
+    With the weights that the other run began with, where the recipe has its seed; `init` in the
+    recipe draws others. `shuffled` draws as many weights of every layer.
+
+    Args:
+        mask: The other run's `mask.safetensors`, on the machine of the server.
+        shuffled: Keep as many weights of every layer, at random.
+        skip: Shell patterns of parameter names to leave whole.
+    """
+    return Method(
+        name="ticket",
+        granularity=Unstructured(skip=skip),
+        criterion=Random(),
+        selector=Given(path=mask, shuffled=shuffled),
+        before_training=True,
+    )
+
+
 def filters(
     *,
     begin: str = "0it",
@@ -117,9 +174,11 @@ METHODS: dict[str, Callable[..., Method]] = {
     "snip": snip,
     "synflow": synflow,
     "iterative": iterative,
+    "online": online,
     "gradual": gradual,
     "magnitude": magnitude,
     "random": random,
+    "ticket": ticket,
     "filters": filters,
 }
 """Methods of a federation: those that decide by the server's weights and what clients sum up."""

@@ -22,6 +22,10 @@ Division = Literal["writer", "alphabet", "role", "iid", "dirichlet"]
 """What makes a client: who made the data, or a division by chance."""
 
 
+MEASURED = "measured"
+"""The time that clients measure of themselves."""
+
+
 class Clients(Table):
     """Who takes part, and with what.
 
@@ -137,7 +141,10 @@ class FederatedRecipe(Table):
         method: The method and its arguments.
         target: How small; of "prunefl" the highest density.
         initial: Pruning by one party before; only of "prunefl".
-        time: A name of `prunus.selectors.TIME_MODELS`, for the simulated clock and for "prunefl".
+        init: Seed of the first weights; None for `seed`. With another, and the method "ticket",
+            a mask is tried on weights that it was not found with.
+        time: For the simulated clock and for "prunefl": a name of `prunus.selectors.TIME_MODELS`,
+            or "measured", fitted to what clients measure of themselves before the first round.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -149,12 +156,14 @@ class FederatedRecipe(Table):
     method: FederatedMethod
     target: Target | None = None
     initial: Initial | None = None
+    init: int | None = Field(None, ge=0)
     time: str = "by_macs"
 
     @model_validator(mode="after")
     def _is_complete(self) -> "FederatedRecipe":
-        if self.time not in TIME_MODELS:
-            raise ValueError(f"time must be one of {', '.join(TIME_MODELS)}, got {self.time!r}.")
+        if self.time not in (*TIME_MODELS, MEASURED):
+            known = ", ".join((*TIME_MODELS, MEASURED))
+            raise ValueError(f"time must be one of {known}, got {self.time!r}.")
         if not self.train.length.endswith("it") or iterations(self.train.length) < 1:
             raise ValueError(
                 "train.length is that of a client in one round and must be steps, such as '5it', "
@@ -190,11 +199,14 @@ class FederatedRecipe(Table):
         return self.initial is not None and self.initial.rounds > 0
 
     def build(self, time: TimeModel | None = None) -> Method:
-        """Return the method; "prunefl" reckons with `time`, or the time model named here."""
+        """Return the method; one that reckons with time does so with `time`, or by its name here.
+
+        Until clients have measured it, "measured" is taken for the time by multiply-accumulates.
+        """
         arguments = self.method.arguments
         takes = "time" in inspect.signature(METHODS[self.method.name]).parameters
         if takes and "time" not in arguments:
-            arguments["time"] = time or self.time
+            arguments["time"] = time or TIME_MODELS.get(self.time, TimeModel())
         return METHODS[self.method.name](**arguments)
 
     @property

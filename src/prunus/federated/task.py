@@ -11,7 +11,7 @@ from torch import nn
 from prunus import zoo
 from prunus.criteria.gathered import Form
 from prunus.errors import RecipeError
-from prunus.federated.recipe import FederatedRecipe, Initial
+from prunus.federated.recipe import MEASURED, FederatedRecipe, Initial
 from prunus.federated.wire import Layout, Precision, tensors_of
 from prunus.methods import Method
 from prunus.schedules import iterations
@@ -29,11 +29,13 @@ class Task:
         recipe: The federated run.
         model: The network that clients of this process train, one after the other.
         example: An input of it.
+        measured: The time that was measured, where the recipe asks for that.
     """
 
     recipe: FederatedRecipe
     model: nn.Module
     example: Example
+    measured: TimeModel | None = None
 
     @classmethod
     def of(cls, recipe: FederatedRecipe) -> "Task":
@@ -96,9 +98,15 @@ class Task:
 
     @cached_property
     def time(self) -> TimeModel:
-        """How long a round takes a client."""
+        """How long a round takes a client; by multiply-accumulates until it is measured."""
         batch = self.recipe.clients.batch_size
-        return replace(TIME_MODELS[self.recipe.time], steps=self.local_steps, samples=batch)
+        model = self.measured or TIME_MODELS.get(self.recipe.time, TimeModel())
+        return replace(model, steps=self.local_steps, samples=batch)
+
+    @property
+    def measures(self) -> bool:
+        """Whether clients are to measure their time."""
+        return self.recipe.time == MEASURED
 
     @cached_property
     def method(self) -> Method:
@@ -141,7 +149,7 @@ def network_of(recipe: FederatedRecipe) -> nn.Module:
     """Return the network as the recipe's seed draws it, or with the weights that it names."""
     model = recipe.model
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.seed if recipe.init is None else recipe.init)
         if model.factory is not None:
             network = zoo.user_network(model.factory, model.options)
         else:

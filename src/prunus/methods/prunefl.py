@@ -53,13 +53,6 @@ def prunefl(
     Raises:
         ValueError: A value is out of range, or there is no such time model.
     """
-    if isinstance(time, str):
-        if time not in TIME_MODELS:
-            raise ValueError(
-                f"time {time!r} is unknown; there are {', '.join(TIME_MODELS)}."
-                + did_you_mean(time, TIME_MODELS)
-            )
-        time = TIME_MODELS[time]
     if grown not in ("zero", "resume"):
         raise ValueError(f"grown must be 'zero' or 'resume', got {grown!r}.")
     if curve not in ("constant", "linear"):
@@ -68,7 +61,23 @@ def prunefl(
         name="prunefl",
         granularity=Unstructured(skip=skip),
         criterion=RiskReduction(),
-        selector=RatioGreedy(time=time, share=share, halvings=halvings),
+        selector=RatioGreedy(time=time_model(time), share=share, halvings=halvings),
         masking=Hard if grown == "zero" else Remember,
         schedule=Schedule(curve=curve, begin=begin, end=end, every=every, initial=initial),
     )
+
+
+def time_model(time: str | TimeModel) -> TimeModel:
+    """Return a time model by its name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if isinstance(time, TimeModel):
+        return time
+    if time not in TIME_MODELS:
+        raise ValueError(
+            f"time {time!r} is unknown; there are {', '.join(TIME_MODELS)}."
+            + did_you_mean(time, TIME_MODELS)
+        )
+    return TIME_MODELS[time]

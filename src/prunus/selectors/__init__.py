@@ -5,8 +5,10 @@ from prunus.selectors.base import Decision as Decision
 from prunus.selectors.base import Selector as Selector
 from prunus.selectors.drop import DropOutIn as DropOutIn
 from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
+from prunus.selectors.given import Given as Given
 from prunus.selectors.in_turn import InTurn as InTurn
 from prunus.selectors.lifted import Lifted as Lifted
+from prunus.selectors.online_size import OnlineSize as OnlineSize
 from prunus.selectors.policy import PolicyGradient as PolicyGradient
 from prunus.selectors.rank import lowest as lowest
 from prunus.selectors.rates import Rates as Rates

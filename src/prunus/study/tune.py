@@ -1,9 +1,7 @@
 """From the recipe of a search to the networks that are best, and their recipes."""
 
-import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,7 @@ from prunus.errors import (
     TargetError,
     TrainingError,
 )
-from prunus.files import write_json, write_text
+from prunus.files import alone, write_json, write_text
 from prunus.recipe import Recipe, dotted
 from prunus.report import write_search
 from prunus.run.document import environment
@@ -92,7 +90,7 @@ def tune(recipe: SearchRecipe, root: Path | str = Path("runs"), *, tell: Tell = 
     root = Path(root).resolve()
     directory = root / f"{recipe.name}-{recipe.hash8}"
     trials = recipe.tune.trials
-    with _alone(directory):
+    with alone(directory):
         sweep(directory)
         book = Trials(directory / "trials.jsonl", recipe.tune)
         write_text(directory / "recipe.toml", recipe.to_toml())
@@ -261,18 +259,3 @@ def _check_metric(search: SearchRecipe) -> None:
 
 def _said(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in values.items())
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Refuse to search where another process does."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"another process is at the search in {directory}; wait for it, or give another "
-                "folder."
-            ) from error
-        yield

@@ -16,7 +16,7 @@ from prunus.types import Example
 from prunus.zoo.frankle_conv import FrankleConv
 from prunus.zoo.lenet import LeNet5, LeNet300
 from prunus.zoo.mobilenet_v1 import MobileNetV1
-from prunus.zoo.prunefl import PruneFLConv2, PruneFLVGG11
+from prunus.zoo.prunefl import CharLstm, PruneFLConv2, PruneFLConv4, PruneFLVGG11
 from prunus.zoo.ptb_lstm import PtbLstm
 from prunus.zoo.resnet_cifar import CifarResNet
 from prunus.zoo.segmentation import FCN32s, SegNet
@@ -54,6 +54,8 @@ NETWORKS = {
     "vgg16": NetworkEntry(partial(CifarVGG, 16), (3, 32, 32)),
     "vgg19": NetworkEntry(partial(CifarVGG, 19), (3, 32, 32)),
     "prunefl_conv2": NetworkEntry(PruneFLConv2, (1, 28, 28)),
+    "prunefl_conv4": NetworkEntry(PruneFLConv4, (1, 28, 28)),
+    "char_lstm": NetworkEntry(CharLstm, (80,)),
     "mobilenet_v1": NetworkEntry(MobileNetV1, (3, 224, 224)),
     "segnet": NetworkEntry(SegNet, (3, 180, 240)),
     "fcn32s": NetworkEntry(FCN32s, (3, 180, 240)),
@@ -62,7 +64,7 @@ NETWORKS = {
 }
 """The networks of the papers, by name."""
 
-_WORDS = 100  # of the examples, few enough for any vocabulary
+_WORDS = 70  # of the examples, few enough for any vocabulary
 
 
 def network(name: str, **options: Any) -> nn.Module:

@@ -1,7 +1,8 @@
-"""The networks that PruneFL trains on FEMNIST and on CIFAR-10.
+"""The networks that PruneFL trains on FEMNIST, on CIFAR-10 and on CelebA, and LEAF on Shakespeare.
 
 Source: Jiang, Wang, Valls, Ko, Lee, Leung and Tassiulas, "Model Pruning Enables Efficient Federated
 Learning on Edge Devices", IEEE TNNLS 2022, arXiv:1909.12326, section VI; sizes as in their code.
+Caldas et al., "LEAF: A Benchmark for Federated Settings", 2018, arXiv:1812.01097, appendix.
 """
 
 import torch
@@ -62,3 +63,55 @@ class PruneFLVGG11(nn.Module):
         """Map images (batch, in_channels, 32, 32) to logits (batch, classes)."""
         logits: Tensor = self.classifier(torch.flatten(self.features(x), 1))
         return logits
+
+
+class PruneFLConv4(nn.Module):
+    """Four 3x3 convolutions of 32 filters, each with batch norm and pooling, and a linear layer.
+
+    36,306 parameters for the 242 characters of Omniglot.
+
+    Args:
+        classes: Outputs of the last layer.
+        in_channels: Channels of the images; 3 in CelebA.
+        side: Their height and width, at least 16; 84 in CelebA.
+    """
+
+    def __init__(self, classes: int = 242, in_channels: int = 1, side: int = 28) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(4):
+            layers += [nn.Conv2d(in_channels, 32, 3, padding=1), nn.BatchNorm2d(32)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+            in_channels = 32
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(32 * (side // 16) ** 2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (batch, in_channels, side, side) to logits (batch, classes)."""
+        logits: Tensor = self.classifier(torch.flatten(self.features(x), 1))
+        return logits
+
+
+class CharLstm(nn.Module):
+    """Characters of 8 numbers each, two LSTM layers and a linear layer.
+
+    819,125 parameters for 77 characters and 256 units.
+
+    Args:
+        classes: Size of the alphabet; 77 in Shakespeare's plays.
+        units: Of each LSTM layer.
+    """
+
+    def __init__(self, classes: int = 77, units: int = 256) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(classes, 8)
+        self.lstm1 = nn.LSTM(8, units, batch_first=True)
+        self.lstm2 = nn.LSTM(units, units, batch_first=True)
+        self.classifier = nn.Linear(units, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map characters (batch, time), int64, to logits (batch, classes, time)."""
+        x, _ = self.lstm1(self.embedding(tokens))
+        x, _ = self.lstm2(x)
+        logits: Tensor = self.classifier(x)
+        return logits.transpose(1, 2)

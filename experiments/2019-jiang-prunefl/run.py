@@ -1,0 +1,128 @@
+"""Run PruneFL and what it is compared with, and write measured.csv.
+
+python experiments/2019-jiang-prunefl/run.py --runs runs --seeds 3
+
+A run that was stopped goes on when the same command is given again, and what is done is not done
+again. Every seed begins with PruneFL, whose final density the other methods are given, and with
+federated averaging of the dense network, whose final accuracy says which levels are to be reached.
+"""
+
+import argparse
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prunus.federated import federate, load
+
+HERE = Path(__file__).parent
+RECIPE = HERE.parents[1] / "recipes" / "prunefl-mnist.toml"
+SCALE = [
+    *("rounds.total=50", "rounds.evaluate_every=5", "rounds.judged=0"),
+    *("clients.per_round=5", "clients.held_out=0.0"),
+    *("initial.rounds=100", "initial.every=5", "initial.look=5"),
+    *("method.begin=5it", "method.end=45it", "method.every=5it", "method.halvings=0"),
+]
+"""A twentieth of the recipe's rounds, and everything that happens between them as much sooner."""
+ALONE = ["initial.rounds=0"]
+ARMS: dict[str, list[str]] = {
+    "prunefl": [],
+    "dense": [*ALONE, "method={name='dense'}"],
+    "no_initial": ALONE,
+    "iterative": [*ALONE, "method={name='iterative', end='25it', prunings=5}"],
+    "snip": [*ALONE, "method={name='snip'}"],
+    "random": [*ALONE, "method={name='random'}"],
+    "synflow": [*ALONE, "method={name='synflow'}"],
+    "online": [*ALONE, "method={name='online', begin='5it', end='45it', every='5it'}"],
+    "ticket": [*ALONE, "method={name='ticket', mask='MASK'}"],
+    "reinit": [*ALONE, "method={name='ticket', mask='MASK'}", "init=1000"],
+    "shuffled": [*ALONE, "method={name='ticket', mask='MASK', shuffled=true}"],
+}
+"""Arm -> what it changes of the recipe. MASK is the one that PruneFL found with the same seed."""
+SIZED = ("iterative", "snip", "random", "synflow")
+"""Arms that are given PruneFL's final density."""
+LEVELS = (0.8, 0.9, 0.95)
+"""Shares of the final accuracy of federated averaging, for which the time is told."""
+COLUMNS = (
+    *("method", "seed", "rounds", "accuracy", "density", "seconds", "megabytes"),
+    *("seconds_alone", "seconds_80", "seconds_90", "seconds_95"),
+)
+
+
+def main() -> None:
+    """Run the arms that are asked for, then write the table of all that are done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    given = parser.parse_args()
+    rows = []
+    for seed in range(given.seeds):
+        found = run_seed(given.runs, seed, given.arms)
+        rows += [row(arm, seed, one, found["dense"]) for arm, one in found.items()]
+    with (HERE / "measured.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            sorted(rows, key=lambda one: (list(ARMS).index(one["method"]), one["seed"]))
+        )
+
+
+def run_seed(runs: Path, seed: int, arms: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the result documents of one seed."""
+    found: dict[str, Mapping[str, Any]] = {}
+    mask = Path()
+    for arm in ("prunefl", "dense", *(arm for arm in arms if arm not in ("prunefl", "dense"))):
+        changes = [*SCALE, f"seed={seed}", f"name='{arm}'"]
+        changes += [change.replace("MASK", str(mask)) for change in ARMS[arm]]
+        if arm in SIZED:
+            changes.append(f"target.density={found['prunefl']['density']:.6f}")
+        done = federate(load(RECIPE, changes), runs, tell=told(arm))
+        found[arm] = done.document
+        if arm == "prunefl":
+            mask = done.directory / "mask.safetensors"
+    return found
+
+
+def told(arm: str) -> Any:
+    """Return what prints a line for each evaluated round."""
+
+    def tell(record: Mapping[str, Any]) -> None:
+        if record.get("accuracy") is not None:
+            print(
+                f"{arm} round {record['round']}: {record['accuracy']:.2%}, density "
+                f"{record['density']:.3f}, {record['simulated_seconds']:,.0f} s",
+                flush=True,
+            )
+
+    return tell
+
+
+def row(
+    arm: str, seed: int, found: Mapping[str, Any], dense: Mapping[str, Any]
+) -> dict[str, str | int]:
+    """Return one line of the table; times are of the simulated clock, from its beginning."""
+    records = [one for one in found["rounds"] if one.get("accuracy") is not None]
+    times = {}
+    for level in LEVELS:
+        wanted = level * dense["accuracy"]
+        first = next((one for one in records if one["accuracy"] >= wanted), None)
+        times[f"seconds_{level * 100:.0f}"] = (
+            "" if first is None else f"{first['simulated_seconds']:.0f}"
+        )
+    traffic = found["traffic"]
+    return {
+        "method": arm,
+        "seed": seed,
+        "rounds": records[-1]["round"],
+        "accuracy": f"{100 * found['accuracy']:.2f}",
+        "density": f"{found['density']:.4f}",
+        "seconds": f"{found['simulated_seconds']:.0f}",
+        "megabytes": f"{(traffic['down'] + traffic['up']) / 1e6:.1f}",
+        "seconds_alone": f"{records[0]['simulated_seconds']:.0f}",
+        **times,
+    }
+
+
+if __name__ == "__main__":
+    main()

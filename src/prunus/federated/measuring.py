@@ -1,0 +1,133 @@
+"""A time model fitted to what clients measure of themselves, at several densities."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from prunus.errors import TrainingError, WireError
+from prunus.federated.holding import Holding
+from prunus.federated.packet import Packet
+from prunus.federated.samples import FirstBatches
+from prunus.federated.task import Task
+from prunus.files import read_json, write_json
+from prunus.selectors import TimeModel, fit_time_model
+from prunus.training import Data, fit
+
+if TYPE_CHECKING:
+    from prunus.federated.exchange import Exchange
+
+_FEW = 0.1  # density at which a layer is measured beside its whole
+_REPEATS = 3
+_LEAST = 1e-6  # seconds of a step whatever is kept, where the fit finds none
+
+
+def measure(task: Task, data: Data) -> Packet:
+    """Time local training with all weights, with few of each layer alone, and with few of all.
+
+    The first time is not counted; of each of the others the median of three is. The task's network
+    is changed.
+    """
+    densities = schedule(len(task.layers))
+    batches = FirstBatches(data, task.local_steps)
+    seconds = []
+    for row in [densities[0], *densities]:
+        seconds.append(median(_timed(task, batches, row) for _ in range(_REPEATS)))
+    found = {"densities": densities, "seconds": seconds[1:]}
+    return Packet({"kind": "measured"}, {"times": json.dumps(found).encode()})
+
+
+def schedule(layers: int) -> list[list[float]]:
+    """Return the densities of the layers in each measurement, enough to tell all layers apart."""
+    alone = [[_FEW if k == layer else 1.0 for k in range(layers)] for layer in range(layers)]
+    return [[1.0] * layers, *alone, [_FEW] * layers]
+
+
+def fitted(task: Task, answers: Sequence[Packet]) -> TimeModel:
+    """Return the model of the mean client: each is fitted alone, the coefficients are averaged.
+
+    Raises:
+        TrainingError: No answer is a measurement.
+    """
+    found, reasons = [], []
+    for answer in answers:
+        try:
+            found.append(fit_time_model(*_read(answer, len(task.layers))))
+        except WireError as error:
+            reasons.append(str(error))
+    if not found:
+        raise TrainingError(
+            f"no client has measured its time: {'; '.join(reasons) or 'none asked'}"
+        )
+    steps = task.local_steps
+    constant = float(np.mean([one[0] for one in found])) / steps
+    dense = np.mean([one[1] for one in found], axis=0) / steps
+    compute = {g.name: float(x) / g.size for g, x in zip(task.layers, dense, strict=True)}
+    return TimeModel(constant=max(_LEAST, constant), compute=compute)
+
+
+def kept_or_measured(task: Task, exchange: "Exchange", path: Path) -> TimeModel:
+    """Return the time model of a run: that of its file, or else measured now and written there.
+
+    Args:
+        task: What participants do.
+        exchange: Carries the question to as many clients as take part in a round.
+        path: The file, so that a run that was stopped goes on with the same model.
+
+    Raises:
+        TrainingError: No client has measured.
+    """
+    if not path.exists():
+        some = exchange.clients()[: task.recipe.clients.per_round]
+        answers = exchange.ask({address: Packet({"kind": "measure"}) for address in some})
+        told = [answer for answer in answers.values() if not isinstance(answer, str)]
+        write_json(path, asdict(fitted(task, told)))
+    held: Mapping[str, Any] = read_json(path)
+    return TimeModel(**held)
+
+
+def _timed(task: Task, batches: FirstBatches, densities: Sequence[float]) -> float:
+    """Return the seconds of a client's local steps with random masks."""
+    chance = torch.Generator().manual_seed(0)
+    mask = {}
+    for layer, density in zip(task.layers, densities, strict=True):
+        for name in layer.tensors:
+            shape = task.layout.shapes[name]
+            mask[name] = torch.rand(shape, generator=chance) < density
+    holding = Holding(task.model, mask, gathers=False)
+    length = f"{task.local_steps}it"
+    settings = task.train.model_copy(
+        update={"length": length, "eval_every": length, "checkpoint_every": length}
+    )
+    begin = time.perf_counter()
+    try:
+        fit(task.model, batches, settings, hook=holding)
+        return time.perf_counter() - begin
+    finally:
+        holding.done()
+
+
+def _read(answer: Packet, layers: int) -> tuple[list[list[float]], list[float]]:
+    """Return the densities and seconds of a measurement, which may come from anyone.
+
+    Raises:
+        WireError: It is none.
+    """
+    try:
+        found = json.loads(answer.part("times"))
+        seconds = [float(x) for x in found["seconds"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise WireError(f"a measurement cannot be read ({error}).") from error
+    expected = schedule(layers)
+    if found.get("densities") != expected or len(seconds) != len(expected):
+        raise WireError(f"a measurement must have {len(expected)} times, got {len(seconds)}.")
+    if not all(math.isfinite(x) and x > 0 for x in seconds):
+        raise WireError("a measured time must be above 0 s.")
+    return expected, seconds
