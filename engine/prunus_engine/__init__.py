@@ -1,0 +1,1 @@
+from prunus_engine import _engine
