@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t kPage = 4096, kHuge = std::size_t{2} << 20;
 constexpr std::size_t kSlack = 16;
+constexpr std::size_t kPiece = (std::size_t{4} << 20) - kSlack;  // floats: sixteen MiB in all
 
 const Kernels* chosen(const std::string& instructions) {
   if (instructions.empty()) return &best_kernels();
@@ -45,7 +46,6 @@ Memory::Memory(std::size_t floats) : size_(floats) {
 #ifdef __linux__
   if (page == kHuge) madvise(data_, whole, MADV_HUGEPAGE);
 #endif
-  std::memset(data_, 0, bytes);
 }
 
 Memory::~Memory() { std::free(data_); }
@@ -63,8 +63,14 @@ Program::Program(int threads, const std::string& instructions)
     : kernels_(chosen(instructions)), pool_(threads), scratch_(static_cast<std::size_t>(threads)) {}
 
 int Program::buffer(std::int64_t floats) {
-  owned_.emplace_back(static_cast<std::size_t>(floats));
-  data_.push_back(owned_.back().data());
+  // Each begins on a cache line of its own and ends with one to spare.
+  const std::size_t whole = (static_cast<std::size_t>(floats) + 2 * kSlack - 1) / kSlack * kSlack;
+  if (owned_.empty() || owned_.back().size() - used_ < whole) {
+    owned_.emplace_back(std::max(whole, kPiece));
+    used_ = 0;
+  }
+  data_.push_back(owned_.back().data() + used_);
+  used_ += whole;
   sizes_.push_back(floats);
   outside_.push_back(false);
   return static_cast<int>(data_.size()) - 1;

@@ -110,7 +110,9 @@ class Program {
 
   const Kernels* kernels_;
   ThreadPool pool_;
+  // Buffers lie in few large pieces of memory, which huge pages suit; `used_` of the last is taken.
   std::vector<Memory> owned_, scratch_;
+  std::size_t used_ = 0;
   std::vector<float*> data_;
   std::vector<std::int64_t> sizes_;
   std::vector<bool> outside_;
