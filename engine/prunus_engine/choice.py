@@ -155,7 +155,7 @@ def _dense_ms(graph: Graph, layer: Layer, threads: int) -> float:
     running.run()
     samples = []
     budget = _LONGEST
-    while budget > 0 and len(samples) < 4 * _REPEATS or len(samples) < 2:
+    while len(samples) < 2 or (budget > 0 and len(samples) < 4 * _REPEATS):
         begin = clock()
         running.run()
         samples.append(clock() - begin)
