@@ -308,30 +308,41 @@ void depthwise(const DepthwiseJob& job) {
   if (job.end.activation > Activation::clip) bend(job.y, job.count, job.end.activation);
 }
 
+// A square of a transpose; `high` of its rows and `wide` of its columns are there.
+PRUNUS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_stride, int high, int wide,
+                                    float* to, std::ptrdiff_t to_stride) {
+  constexpr int L = Vec::lanes;
+  Vec::T r[L];
+  if (high == L && wide == L) {
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) r[i] = Vec::load(from + i * from_stride);
+    Vec::transpose(r);
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) Vec::store(to + i * to_stride, r[i]);
+  } else {
+    for (int i = 0; i < L; ++i)
+      r[i] = i < high ? Vec::load_first(from + i * from_stride, wide) : Vec::zero();
+    Vec::transpose(r);
+    for (int i = 0; i < wide; ++i) Vec::store_first(to + i * to_stride, r[i], high);
+  }
+}
+
 void transpose(const float* from, std::ptrdiff_t from_stride, int rows, int columns, float* to,
                std::ptrdiff_t to_stride) {
   constexpr int L = Vec::lanes;
-  for (int row = 0; row < rows; row += L) {
-    const int high = rows - row < L ? rows - row : L;
-    for (int column = 0; column < columns; column += L) {
-      const int wide = columns - column < L ? columns - column : L;
-      const float* source = from + row * from_stride + column;
-      float* target = to + column * to_stride + row;
-      Vec::T r[L];
-      if (high == L && wide == L) {
-#pragma GCC unroll 16
-        for (int i = 0; i < L; ++i) r[i] = Vec::load(source + i * from_stride);
-        Vec::transpose(r);
-#pragma GCC unroll 16
-        for (int i = 0; i < L; ++i) Vec::store(target + i * to_stride, r[i]);
-      } else {
-        for (int i = 0; i < L; ++i)
-          r[i] = i < high ? Vec::load_first(source + i * from_stride, wide) : Vec::zero();
-        Vec::transpose(r);
-        for (int i = 0; i < wide; ++i) Vec::store_first(target + i * to_stride, r[i], high);
-      }
-    }
-  }
+  const auto square = [&](int row, int column) __attribute__((always_inline)) {
+    transpose_square(from + row * from_stride + column, from_stride, rows - row < L ? rows - row : L,
+                     columns - column < L ? columns - column : L, to + column * to_stride + row,
+                     to_stride);
+  };
+  // Along the rows of the matrix whose rows are further apart: going down it, lines would push each
+  // other out of the cache before they are full (five times as slow for rows of 4 KiB).
+  if (to_stride > from_stride)
+    for (int column = 0; column < columns; column += L)
+      for (int row = 0; row < rows; row += L) square(row, column);
+  else
+    for (int row = 0; row < rows; row += L)
+      for (int column = 0; column < columns; column += L) square(row, column);
 }
 
 void copy_where(const float* from, const std::uint8_t* bits, float* to, int count) {
