@@ -1,5 +1,6 @@
 """A network's plan: layers with zeros in sparse kernels, the rest in ONNX Runtime."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,15 @@ from numpy.typing import NDArray
 from prunus_engine._engine import Program
 from prunus_engine.choice import Choice, How, add, choose
 from prunus_engine.layers import Layer, find
-from prunus_engine.reading import Graph, read, reads
+from prunus_engine.reading import Graph, Shape, read, reads
 from prunus_engine.rest import Running, cut, edges
 
 _Item: TypeAlias = Layer | tuple[int, ...]
 """A layer that a kernel takes, or the nodes of one part."""
+
+
+_LINE = 16  # floats of a cache line
+_LARGE = 4096  # floats from which on a first line that is shared costs more than to avoid it
 
 
 class Plan:
@@ -66,6 +71,17 @@ class Plan:
         taken = _without_loose_views(graph, [one for one in layers if chosen[one.y].kernel])
         items = _schedule(graph, taken)
         self._graph = graph
+        self._returned = graph.outputs
+        self._constants = {n: v for n in graph.outputs if (v := graph.constant(n)) is not None}
+        self._inputs = {
+            name: (graph.shapes[name], onnx.helper.tensor_dtype_to_np_dtype(graph.types[name]))
+            for name in graph.inputs
+        }
+        self._outputs = {
+            name: graph.shapes[name]
+            for name in graph.outputs
+            if graph.is_float(name) and name not in {*graph.inputs, *self._constants}
+        }
         self._program = Program(threads, instructions)
         self._buffers = _Buffers(graph, self._program, items)
         self._fresh: list[tuple[str, Callable[[NDArray[Any]], None]]] = []
@@ -86,32 +102,20 @@ class Plan:
         Raises:
             ValueError: An input is missing, or has another shape or type.
         """
-        graph = self._graph
-        arrays: dict[str, NDArray[Any]] = {n: self._input(n, feeds) for n in graph.inputs}
-        for name in graph.outputs:
-            if (value := graph.constant(name)) is not None:
-                arrays[name] = value.copy()
-            elif name in self._buffers.fresh and name not in arrays:
-                arrays[name] = np.empty(graph.shapes[name], np.float32)
+        arrays = {name: _checked(name, feeds, *wanted) for name, wanted in self._inputs.items()}
+        for name, shape in self._outputs.items():
+            arrays[name] = _aligned(shape)
         values: dict[str, onnxruntime.OrtValue] = {}
         with self._lock:
             for name, bind in self._fresh:
                 bind(arrays[name])
-            for step in self._steps:
-                step(values)
-        return [arrays[n] if n in arrays else values[n].numpy() for n in graph.outputs]
-
-    def _input(self, name: str, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        if name not in feeds:
-            raise ValueError(f"input '{name}' is missing.")
-        wanted = onnx.helper.tensor_dtype_to_np_dtype(self._graph.types[name])
-        array = np.require(feeds[name], requirements=("C", "A", "W"))
-        if array.shape != self._graph.shapes[name] or array.dtype != wanted:
-            raise ValueError(
-                f"input '{name}' must have the shape {self._graph.shapes[name]} and type {wanted}, "
-                f"got {array.shape} and {array.dtype}; make a plan for other shapes."
-            )
-        return array
+            try:
+                for step in self._steps:
+                    step(values)
+            finally:
+                self._program.release()  # the arrays are the caller's from here on
+        arrays |= {name: value.numpy() for name, value in values.items() if name in self._returned}
+        return [arrays[n] if n in arrays else self._constants[n].copy() for n in self._returned]
 
     def _place(self, items: Sequence[_Item], chosen: Mapping[str, Choice], threads: int) -> None:
         begin = 0
@@ -166,6 +170,31 @@ class Plan:
                 values.update(running.outputs())
 
         return run
+
+
+def _checked(
+    name: str, feeds: Mapping[str, NDArray[Any]], shape: Shape, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return an input as memory that can be bound."""
+    if name not in feeds:
+        raise ValueError(f"input '{name}' is missing.")
+    array = feeds[name]
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(
+            f"input '{name}' must have the shape {shape} and type {dtype}, got {array.shape} and "
+            f"{array.dtype}; make a plan for other shapes."
+        )
+    return array if array.flags.carray else np.require(array, requirements=("C", "A", "W"))
+
+
+def _aligned(shape: Shape) -> NDArray[np.float32]:
+    """Return memory for an output that begins on a cache line, as kernels write whole lines."""
+    size = math.prod(shape)
+    if size < _LARGE:
+        return np.empty(shape, np.float32)
+    whole = np.empty(size + _LINE, np.float32)
+    begin = -(whole.ctypes.data // whole.itemsize) % _LINE
+    return whole[begin : begin + size].reshape(shape)
 
 
 def _kernels(

@@ -121,6 +121,7 @@ NB_MODULE(_engine, m) {
           },
           nb::arg("buffer"), nb::arg("array").noconvert(),
           "Let a buffer from outside be an array, which must live until the run is over.")
+      .def("release", &Program::release, "Forget the arrays that are bound.")
       .def(
           "conv",
           [](Program& self, int x, int residual, int y, const std::vector<std::int64_t>& geometry,

@@ -95,6 +95,11 @@ void Program::bind(int buffer, float* data) {
   data_[buffer] = data;
 }
 
+void Program::release() {
+  for (std::size_t buffer = 0; buffer < data_.size(); ++buffer)
+    if (outside_[buffer]) data_[buffer] = nullptr;
+}
+
 float* Program::data(int buffer) {
   check(buffer);
   return data_[buffer];

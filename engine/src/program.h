@@ -85,6 +85,7 @@ class Program {
   int buffer(std::int64_t floats);    // memory of the program's own
   int outside(std::int64_t floats);   // memory that is bound before each run
   void bind(int buffer, float* data);
+  void release();  // unbinds all memory from outside
   float* data(int buffer);
   std::int64_t size(int buffer) const;
 
