@@ -13,6 +13,7 @@ makes the table of docs/engine.md anew.
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -237,6 +238,7 @@ def main(options: argparse.Namespace) -> None:
     for name in options.cases or CASES:
         for threads in options.threads:
             with tempfile.TemporaryDirectory(prefix="prunus-") as folder:
+                os.environ["XDG_CACHE_HOME"] = folder  # every layer is measured anew
                 for row in measured(name, threads, options.rounds, options.int8, Path(folder)):
                     print(*row.key, f"{row.speedup:.2f}", asdict(row), flush=True)
                     rows.append(row)

@@ -264,6 +264,7 @@ class _Buffers:
     def __init__(self, graph: Graph, program: Program, items: Sequence[_Item]) -> None:
         self._graph, self._program = graph, program
         self._roots: dict[str, str] = {}
+        self._sums: dict[str, str] = {}  # what is made -> what is added to it
         self._numbers: dict[str, int] = {}
         self.fresh: set[str] = set(graph.inputs)
         lives = self._lives(items)
@@ -321,15 +322,28 @@ class _Buffers:
             for name in made:
                 if self._graph.is_float(name):
                     lives[name] = _Life(at, at)
+            if isinstance(item, Layer) and item.kind in ("conv", "depthwise") and item.residual:
+                self._sums[item.y] = self._root(item.residual)
         return lives
 
     def _share(self, lives: Mapping[str, _Life]) -> None:
-        """Give each name the smallest free buffer that holds it, or a new one."""
+        """Give each name the smallest free buffer that holds it, or a new one.
+
+        A sum takes the place of what is added, if nothing reads that later: memory that has just
+        been read is written faster.
+        """
         free: list[int] = []
         ends: list[tuple[int, int]] = []
         for name, life in sorted(lives.items(), key=lambda pair: pair[1].made):
             free += [number for end, number in ends if end < life.made]
             ends = [(end, number) for end, number in ends if end >= life.made]
+            added = self._sums.get(name)
+            if added in lives and lives[added].read == life.made:
+                number = self._numbers[added]
+                ends.remove((life.made, number))
+                self._numbers[name] = number
+                ends.append((life.read, number))
+                continue
             fits = [n for n in free if self._sizes(n) >= self._size(name)]
             number = min(fits, key=self._sizes) if fits else self._program.buffer(self._size(name))
             if fits:

@@ -36,6 +36,7 @@ class Conv final : public Step {
     check_bias(ending_, matrix_->rows());
   }
 
+  bool in_place() const override { return true; }
   std::int64_t reads() const override {
     return geometry_.batch * geometry_.channels * geometry_.height * geometry_.width;
   }
@@ -201,6 +202,7 @@ class Depthwise final : public Step {
     check_bias(ending_, geometry.channels * times_);
   }
 
+  bool in_place() const override { return true; }
   std::int64_t reads() const override {
     return geometry_.batch * geometry_.channels * geometry_.height * geometry_.width;
   }

@@ -359,7 +359,8 @@ void every_second(const float* from, const std::uint8_t* bits, float* to, int co
 }
 
 // The widest tile of a height that the registers hold: its sums, what it reads, and a value.
-constexpr int rows_at_once(int height) { return height == 16 && Vec::registers < 32 ? 8 : height; }
+// Sixteen rows would leave no registers for a second vector, with which a value is used twice.
+constexpr int rows_at_once(int height) { return height == 16 ? 8 : height; }
 constexpr int widest_of(int height) {
   const int rows = rows_at_once(height);
   const int most = (Vec::registers - 1) / (rows + 1);

@@ -123,7 +123,7 @@ int Program::add(std::unique_ptr<Step> step, int x, int residual, int y) {
   wants(x, step->reads(), "input");
   wants(y, step->writes(), "output");
   if (residual >= 0) wants(residual, step->writes(), "residual");
-  if (x == y || residual == y)
+  if (x == y || (residual == y && !step->in_place()))
     throw std::invalid_argument("a step cannot write into what it reads.");
   step->tune({}, *kernels_);
   steps_.push_back({std::move(step), x, residual, y});

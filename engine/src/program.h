@@ -48,6 +48,8 @@ class Step {
   virtual void run(const Context& context, const float* x, const float* residual, float* y) = 0;
   virtual void tune(const Tuning&, const Kernels&) {}
   virtual std::vector<Tuning> candidates(const Kernels&) const { return {}; }
+  // Whether the residual may be the memory that is written: each entry is read before.
+  virtual bool in_place() const { return false; }
   virtual std::size_t scratch() const { return 0; }  // floats per thread
   virtual std::int64_t reads() const = 0;            // floats of x, of y
   virtual std::int64_t writes() const = 0;

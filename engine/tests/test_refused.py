@@ -117,7 +117,7 @@ def test_steps_on_buffers_that_do_not_fit_are_refused():
     for x, residual, y in ((small, -1, large), (large, -1, small), (outside, small, large)):
         with pytest.raises(ValueError, match="floats, but buffer"):
             program.linear(x, residual, y, 1, matrix(), NO_BIAS)
-    for x, residual, y in ((large, -1, large), (outside, large, large)):
+    for x, residual, y in ((large, -1, large), (outside, large, large), (large, large, large)):
         with pytest.raises(ValueError, match="write into what it reads"):
             program.linear(x, residual, y, 1, matrix(), NO_BIAS)
     with pytest.raises(ValueError, match="no buffer 9"):
