@@ -20,12 +20,13 @@ from prunus_engine._engine import Program
 from prunus_engine.layers import Layer
 from prunus_engine.reading import Graph
 from prunus_engine.rest import Running, cut
-from prunus_engine.sparse import heights, pack
+from prunus_engine.sparse import HEIGHTS, heights, pack
 
 How = Literal["measure", "sparse", "dense"]
 """Measure which is faster, or take the kernels, or ONNX Runtime, wherever it can be."""
 
 _FORMAT = 1
+_CUTS = {"width", "near", "chunk", "packed"}  # what a tuning says
 _SPARSE_FROM = 0.3
 """Layers with a smaller share of zeros have never been faster; they are not measured."""
 _REPEATS = 5
@@ -153,7 +154,7 @@ def _dense_ms(graph: Graph, layer: Layer, threads: int) -> float:
         running.bind_output(name, np.empty(graph.shapes[name], np.float32))
     clock = time.process_time if threads == 1 else time.perf_counter
     running.run()
-    samples = []
+    samples: list[float] = []
     budget = _LONGEST
     while len(samples) < 2 or (budget > 0 and len(samples) < 4 * _REPEATS):
         begin = clock()
@@ -235,10 +236,9 @@ def _recall(cache: Path, key: str, names: set[str]) -> list[Choice] | None:
 
 def _choice(row: dict[str, Any]) -> Choice:
     choice = Choice(**row)
-    numbers = [choice.height, *choice.tuning.values()]
-    if not all(isinstance(number, int) and 0 <= number < 2**31 for number in numbers):
-        raise ValueError("no measurement of ours")
-    if set(choice.tuning) - {"width", "near", "chunk", "packed"}:
+    sound = choice.height in HEIGHTS and (not choice.tuning or set(choice.tuning) == _CUTS)
+    numbers = choice.tuning.values()
+    if not sound or not all(isinstance(n, int) and 0 <= n < 2**31 for n in numbers):
         raise ValueError("no measurement of ours")
     return choice
 

@@ -1,11 +1,11 @@
 """A network's plan: layers with zeros in sparse kernels, the rest in ONNX Runtime."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,14 +13,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from prunus_engine._engine import Program
+from prunus_engine.buffers import Buffers
 from prunus_engine.choice import Choice, How, add, choose
 from prunus_engine.layers import Layer, find
-from prunus_engine.reading import Graph, Shape, read, reads
-from prunus_engine.rest import Running, cut, edges
-
-_Item: TypeAlias = Layer | tuple[int, ...]
-"""A layer that a kernel takes, or the nodes of one part."""
-
+from prunus_engine.reading import Shape, read
+from prunus_engine.rest import Running, cut
+from prunus_engine.schedule import Item, schedule, without_loose_views
 
 _LINE = 16  # floats of a cache line
 _LARGE = 4096  # floats from which on a first line that is shared costs more than to avoid it
@@ -68,8 +66,8 @@ class Plan:
             graph, layers, how=how, threads=threads, instructions=instructions, cache=cache
         )
         chosen = {choice.layer: choice for choice in self.choices}
-        taken = _without_loose_views(graph, [one for one in layers if chosen[one.y].kernel])
-        items = _schedule(graph, taken)
+        taken = without_loose_views(graph, [one for one in layers if chosen[one.y].kernel])
+        items = schedule(graph, taken)
         self._graph = graph
         self._returned = graph.outputs
         self._constants = {n: v for n in graph.outputs if (v := graph.constant(n)) is not None}
@@ -83,7 +81,7 @@ class Plan:
             if graph.is_float(name) and name not in {*graph.inputs, *self._constants}
         }
         self._program = Program(threads, instructions)
-        self._buffers = _Buffers(graph, self._program, items)
+        self._buffers = Buffers(graph, self._program, items)
         self._fresh: list[tuple[str, Callable[[NDArray[Any]], None]]] = []
         self._steps: list[Callable[[dict[str, onnxruntime.OrtValue]], None]] = []
         self._place(items, chosen, threads)
@@ -117,7 +115,7 @@ class Plan:
         arrays |= {name: value.numpy() for name, value in values.items() if name in self._returned}
         return [arrays[n] if n in arrays else self._constants[n].copy() for n in self._returned]
 
-    def _place(self, items: Sequence[_Item], chosen: Mapping[str, Choice], threads: int) -> None:
+    def _place(self, items: Sequence[Item], chosen: Mapping[str, Choice], threads: int) -> None:
         begin = 0
         for item, following in zip(items, [*items[1:], None], strict=True):
             if isinstance(item, Layer):
@@ -130,15 +128,16 @@ class Plan:
             else:
                 self._steps.append(self._part(item, threads))
         for name, buffer in self._buffers.outside():
-            self._fresh.append((name, lambda a, b=buffer: self._program.bind(b, a)))
+            self._fresh.append((name, partial(self._program.bind, buffer)))
 
     def _add(self, layer: Layer, choice: Choice) -> None:
         if layer.kind == "view":
             return
         buffers = {name: self._buffers.of(name) for name in (*layer.reads, layer.y)}
         step = add(self._program, layer, choice.height, buffers)
-        if choice.tuning:
-            self._program.tune(step, **{**choice.tuning, "packed": bool(choice.tuning["packed"])})
+        if cuts := choice.tuning:
+            packed = bool(cuts["packed"])
+            self._program.tune(step, cuts["width"], cuts["near"], cuts["chunk"], packed)
 
     def _part(
         self, nodes: tuple[int, ...], threads: int
@@ -147,7 +146,7 @@ class Plan:
         passed = []
         for name in running.part.inputs:
             if name in self._buffers.fresh:
-                self._fresh.append((name, lambda a, n=name: running.bind_input(n, a)))
+                self._fresh.append((name, partial(running.bind_input, name)))
             elif self._buffers.holds(name):
                 running.bind_input(name, self._buffers.view(name))
             else:
@@ -159,7 +158,7 @@ class Plan:
                 continue
             running.open_output(name)  # also keeps the order of those that are bound later
             if name in self._buffers.fresh:
-                self._fresh.append((name, lambda a, n=name: running.bind_output(n, a)))
+                self._fresh.append((name, partial(running.bind_output, name)))
             else:
                 opened = True
 
@@ -201,155 +200,3 @@ def _kernels(
     program: Program, begin: int, end: int
 ) -> Callable[[dict[str, onnxruntime.OrtValue]], None]:
     return lambda values: program.run(begin, end)
-
-
-def _without_loose_views(graph: Graph, layers: Sequence[Layer]) -> list[Layer]:
-    """Leave out views of what no kernel makes, and those that the network returns."""
-    made: set[str] = set()
-    kept = []
-    for layer in layers:
-        if layer.kind == "view" and (layer.x not in made or layer.y in graph.outputs):
-            continue
-        if layer.kind == "view" and layer.x in graph.outputs:
-            continue
-        made.add(layer.y)
-        kept.append(layer)
-    return kept
-
-
-def _schedule(graph: Graph, layers: Sequence[Layer]) -> list[_Item]:
-    """Return what runs after what: layers, and between them as few parts as can be.
-
-    Nodes of the rest are put together where no layer lies between them: they have even stages,
-    layers odd ones, each as early as what it reads allows.
-    """
-    last = {layer.nodes[-1]: layer for layer in layers}
-    covered = {index for layer in layers for index in layer.nodes}
-    stages: dict[str, int] = {}
-    rest: dict[int, list[int]] = {}
-    kernels: dict[int, list[Layer]] = {}
-    for index, node in enumerate(graph.nodes):
-        if index in last:
-            layer = last[index]
-            before = max((stages.get(name, 0) for name in layer.reads), default=0)
-            stage = before + 1 - before % 2
-            stages[layer.y] = stage
-            kernels.setdefault(stage, []).append(layer)
-        elif index not in covered:
-            before = max((stages.get(name, 0) for name in reads(node)), default=0)
-            stage = before + before % 2
-            stages.update(dict.fromkeys(node.output, stage))
-            rest.setdefault(stage, []).append(index)
-    items: list[_Item] = []
-    for stage in sorted({*rest, *kernels}):
-        if stage in rest:
-            items.append(tuple(rest[stage]))
-        items += kernels.get(stage, [])
-    return items
-
-
-@dataclass
-class _Life:
-    made: int
-    read: int
-
-
-class _Buffers:
-    """Memory for what passes between layers and parts.
-
-    Attributes:
-        fresh: Names whose memory is another in each run: what the network takes and returns.
-    """
-
-    def __init__(self, graph: Graph, program: Program, items: Sequence[_Item]) -> None:
-        self._graph, self._program = graph, program
-        self._roots: dict[str, str] = {}
-        self._sums: dict[str, str] = {}  # what is made -> what is added to it
-        self._numbers: dict[str, int] = {}
-        self.fresh: set[str] = set(graph.inputs)
-        lives = self._lives(items)
-        self.fresh.update(name for name in graph.outputs if graph.is_float(name))
-        self._outside = [
-            name for name in sorted(self._by_kernels(items) & self.fresh) if graph.is_float(name)
-        ]
-        for name in self._outside:
-            self._numbers[name] = program.buffer(self._size(name), outside=True)
-        self._share({name: life for name, life in lives.items() if name not in self.fresh})
-
-    def of(self, name: str) -> int:
-        """Return the number of a buffer."""
-        return self._numbers[self._root(name)]
-
-    def holds(self, name: str) -> bool:
-        """Say whether a name has a buffer, rather than passing from part to part."""
-        return self._root(name) in self._numbers
-
-    def view(self, name: str) -> NDArray[np.float32]:
-        """Return a buffer as an array of a name's shape."""
-        array: NDArray[np.float32] = self._program.view(self.of(name))
-        return array[: self._size(name)].reshape(self._graph.shapes[name])
-
-    def outside(self) -> Iterable[tuple[str, int]]:
-        """Yield the names, and the buffers, that are bound before each run."""
-        return ((name, self._numbers[name]) for name in self._outside)
-
-    def _root(self, name: str) -> str:
-        while name in self._roots:
-            name = self._roots[name]
-        return name
-
-    def _size(self, name: str) -> int:
-        return int(np.prod(self._graph.shapes[name], dtype=np.int64))
-
-    def _by_kernels(self, items: Sequence[_Item]) -> set[str]:
-        layers = [item for item in items if isinstance(item, Layer)]
-        return {self._root(name) for layer in layers for name in (*layer.reads, layer.y)}
-
-    def _lives(self, items: Sequence[_Item]) -> dict[str, _Life]:
-        """Return when each name is made and last read, those that views are of for their views."""
-        lives: dict[str, _Life] = {}
-        for at, item in enumerate(items):
-            if isinstance(item, Layer):
-                if item.kind == "view":
-                    self._roots[item.y] = item.x
-                    continue
-                given, made = item.reads, (item.y,)
-            else:
-                given, made = edges(self._graph, item)
-            for name in given:
-                if self._root(name) in lives:
-                    lives[self._root(name)].read = at
-            for name in made:
-                if self._graph.is_float(name):
-                    lives[name] = _Life(at, at)
-            if isinstance(item, Layer) and item.kind in ("conv", "depthwise") and item.residual:
-                self._sums[item.y] = self._root(item.residual)
-        return lives
-
-    def _share(self, lives: Mapping[str, _Life]) -> None:
-        """Give each name the smallest free buffer that holds it, or a new one.
-
-        A sum takes the place of what is added, if nothing reads that later: memory that has just
-        been read is written faster.
-        """
-        free: list[int] = []
-        ends: list[tuple[int, int]] = []
-        for name, life in sorted(lives.items(), key=lambda pair: pair[1].made):
-            free += [number for end, number in ends if end < life.made]
-            ends = [(end, number) for end, number in ends if end >= life.made]
-            added = self._sums.get(name)
-            if added in lives and lives[added].read == life.made:
-                number = self._numbers[added]
-                ends.remove((life.made, number))
-                self._numbers[name] = number
-                ends.append((life.read, number))
-                continue
-            fits = [n for n in free if self._sizes(n) >= self._size(name)]
-            number = min(fits, key=self._sizes) if fits else self._program.buffer(self._size(name))
-            if fits:
-                free.remove(number)
-            self._numbers[name] = number
-            ends.append((life.read, number))
-
-    def _sizes(self, number: int) -> int:
-        return len(self._program.view(number))

@@ -33,7 +33,8 @@ def pack(weight: NDArray[np.float32], height: int = 1) -> SparseMatrix:
     starts = np.concatenate([[0], np.cumsum(where.sum(axis=1))]).astype(np.int64)
     row, column = np.nonzero(where)
     values = np.ascontiguousarray(blocks.transpose(0, 2, 1)[row, column]).reshape(-1)
-    return SparseMatrix(*weight.shape, height, starts, column.astype(np.int64), values)
+    rows, columns = weight.shape
+    return SparseMatrix(rows, columns, height, starts, column.astype(np.int64), values)
 
 
 def heights(weight: NDArray[np.float32], rows: int) -> Iterator[int]:
