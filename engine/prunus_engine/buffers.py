@@ -10,7 +10,7 @@ from prunus_engine._engine import Program
 from prunus_engine.layers import Layer
 from prunus_engine.reading import Graph
 from prunus_engine.rest import edges
-from prunus_engine.schedule import Item
+from prunus_engine.schedule import Chain, Item
 
 
 @dataclass
@@ -22,11 +22,15 @@ class _Life:
 class Buffers:
     """Memory for what passes between layers and parts.
 
+    What a chain that goes image by image makes and reads itself has memory for one image only.
+
     Attributes:
         fresh: Names whose memory is another in each run: what the network takes and returns.
     """
 
-    def __init__(self, graph: Graph, program: Program, items: Sequence[Item]) -> None:
+    def __init__(
+        self, graph: Graph, program: Program, items: Sequence[Item], chains: Sequence[Chain]
+    ) -> None:
         self._graph, self._program = graph, program
         self._roots: dict[str, str] = {}
         self._sums: dict[str, str] = {}  # what is made -> what is added to it
@@ -39,7 +43,9 @@ class Buffers:
         ]
         for name in self._outside:
             self._numbers[name] = program.buffer(self._size(name), outside=True)
-        self._share({name: life for name, life in lives.items() if name not in self.fresh})
+        lives = {name: life for name, life in lives.items() if name not in self.fresh}
+        self._images = self._single(lives, chains)
+        self._share(lives)
 
     def of(self, name: str) -> int:
         """Return the number of a buffer."""
@@ -54,6 +60,10 @@ class Buffers:
         array: NDArray[np.float32] = self._program.view(self.of(name))
         return array[: self._size(name)].reshape(self._graph.shapes[name])
 
+    def apart(self, name: str, images: int) -> int:
+        """Return how far apart images of a name lie in its buffer."""
+        return 0 if self._root(name) in self._images else self._size(name) // images
+
     def outside(self) -> Iterable[tuple[str, int]]:
         """Yield the names, and the buffers, that are bound before each run."""
         return ((name, self._numbers[name]) for name in self._outside)
@@ -65,6 +75,27 @@ class Buffers:
 
     def _size(self, name: str) -> int:
         return int(np.prod(self._graph.shapes[name], dtype=np.int64))
+
+    def _held(self, name: str) -> int:
+        return self._size(name) // self._images.get(name, 1)
+
+    def _single(self, lives: Mapping[str, _Life], chains: Sequence[Chain]) -> dict[str, int]:
+        """Return what lives within one image of a chain, and of how many; mend the other lives.
+
+        What comes in or goes out is there from the first image to the last.
+        """
+        within = {at: chain for chain in chains for at in range(chain.begin, chain.end)}
+        single = {}
+        for name, life in lives.items():
+            made, read = within.get(life.made), within.get(life.read)
+            if made is not None and made is read and life.read > life.made:
+                single[name] = made.images
+                continue
+            if made is not None and made.images > 1:
+                life.made = made.begin
+            if read is not None and read.images > 1:
+                life.read = read.end - 1
+        return {name: images for name, images in single.items() if images > 1}
 
     def _by_kernels(self, items: Sequence[Item]) -> set[str]:
         layers = [item for item in items if isinstance(item, Layer)]
@@ -104,15 +135,16 @@ class Buffers:
             free += [number for end, number in ends if end < life.made]
             ends = [(end, number) for end, number in ends if end >= life.made]
             added = lives.get(self._sums.get(name, ""))
-            fits = [n for n in free if self._sizes(n) >= self._size(name)]
-            if added is not None and added.read == life.made:
+            fits = [n for n in free if self._sizes(n) >= self._held(name)]
+            alike = (name in self._images) == (self._sums.get(name) in self._images)
+            if added is not None and added.read == life.made and alike:
                 number = self._numbers[self._sums[name]]
                 ends.remove((life.made, number))
             elif fits:
                 number = min(fits, key=self._sizes)
                 free.remove(number)
             else:
-                number = self._program.buffer(self._size(name))
+                number = self._program.buffer(self._held(name))
             self._numbers[name] = number
             ends.append((life.read, number))
 

@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from prunus_engine._engine import Program
-from prunus_engine.layers import Layer
+from prunus_engine.layers import Layer, one_image
 from prunus_engine.reading import Graph
 from prunus_engine.rest import Running, cut
 from prunus_engine.sparse import HEIGHTS, heights, pack
@@ -131,19 +131,21 @@ def _kernel_ms(
 ) -> tuple[int, dict[str, int], float]:
     """Return the block height, the cut and the milliseconds that are best."""
     program = Program(threads, instructions)
-    buffers = {name: program.buffer(_size(graph, name)) for name in (*layer.reads, layer.y)}
+    sizes = {name: _size(graph, name) // layer.images for name in (*layer.reads, layer.y)}
+    buffers = {name: program.buffer(size) for name, size in sizes.items()}
     for name in layer.reads:
-        program.view(buffers[name])[:] = _noise(_size(graph, name))
+        program.view(buffers[name])[:] = _noise(sizes[name])
     best: tuple[int, dict[str, int], float] | None = None
     for height in tall:
-        step = add(program, layer, height, buffers)
+        step = add(program, one_image(layer), height, buffers)
         # One call says how many samples there is time for.
         once = program.time(step, 1)
         tuning, ms = program.measure(step, _samples(once / 1000, len(tall) * 20))
         if best is None or ms < best[2]:
             best = height, {name: int(value) for name, value in tuning.items()}, ms
     assert best is not None
-    return best
+    height, tuning, ms = best
+    return height, tuning, ms * layer.images
 
 
 def _dense_ms(graph: Graph, layer: Layer, threads: int) -> float:

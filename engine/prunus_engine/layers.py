@@ -56,6 +56,11 @@ class Layer:
         return 1 - np.count_nonzero(self.weight) / max(1, self.weight.size)
 
     @property
+    def images(self) -> int:
+        """How many images it takes one by one; 1 where rows of a batch are taken together."""
+        return self.numbers[0] if self.kind in ("conv", "depthwise", "pooling") else 1
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """What it reads."""
         return (self.x,) if self.residual is None else (self.x, self.residual)
@@ -67,6 +72,13 @@ class Layer:
             *(self.kind, self.numbers, self.weight.shape, self.residual is not None),
             *(self.activation, bool(len(self.bias)), self.average),
         )
+
+
+def one_image(layer: Layer) -> Layer:
+    """Return a layer for one image, where it takes images one by one."""
+    if layer.images == 1:
+        return layer
+    return replace(layer, numbers=(1, *layer.numbers[1:]))
 
 
 def find(graph: Graph) -> list[Layer]:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from prunus_engine._engine import Program
 from prunus_engine.buffers import Buffers
 from prunus_engine.choice import Choice, How, add, choose
-from prunus_engine.layers import Layer, find
+from prunus_engine.layers import Layer, find, one_image
 from prunus_engine.reading import Shape, read
 from prunus_engine.rest import Running, cut
-from prunus_engine.schedule import Item, schedule, without_loose_views
+from prunus_engine.schedule import Item, chains, schedule, without_loose_views
 
 _LINE = 16  # floats of a cache line
 _LARGE = 4096  # floats from which on a first line that is shared costs more than to avoid it
@@ -81,7 +81,8 @@ class Plan:
             if graph.is_float(name) and name not in {*graph.inputs, *self._constants}
         }
         self._program = Program(threads, instructions)
-        self._buffers = Buffers(graph, self._program, items)
+        self._chains = chains(items)
+        self._buffers = Buffers(graph, self._program, items, self._chains)
         self._fresh: list[tuple[str, Callable[[NDArray[Any]], None]]] = []
         self._steps: list[Callable[[dict[str, onnxruntime.OrtValue]], None]] = []
         self._place(items, chosen, threads)
@@ -116,17 +117,18 @@ class Plan:
         return [arrays[n] if n in arrays else self._constants[n].copy() for n in self._returned]
 
     def _place(self, items: Sequence[Item], chosen: Mapping[str, Choice], threads: int) -> None:
+        ends = {chain.end: chain for chain in self._chains}
         begin = 0
-        for item, following in zip(items, [*items[1:], None], strict=True):
-            if isinstance(item, Layer):
-                self._add(item, chosen[item.y])
-                if not isinstance(following, Layer):
-                    end = self._program.steps
-                    if end > begin:
-                        self._steps.append(_kernels(self._program, begin, end))
-                    begin = end
-            else:
+        for at, item in enumerate(items):
+            if not isinstance(item, Layer):
                 self._steps.append(self._part(item, threads))
+                continue
+            self._add(item, chosen[item.y])
+            if (chain := ends.get(at + 1)) is not None:
+                end = self._program.steps
+                if end > begin:
+                    self._steps.append(_kernels(self._program, begin, end, chain.images))
+                begin = end
         for name, buffer in self._buffers.outside():
             self._fresh.append((name, partial(self._program.bind, buffer)))
 
@@ -134,7 +136,11 @@ class Plan:
         if layer.kind == "view":
             return
         buffers = {name: self._buffers.of(name) for name in (*layer.reads, layer.y)}
-        step = add(self._program, layer, choice.height, buffers)
+        step = add(self._program, one_image(layer), choice.height, buffers)
+        if (images := layer.images) > 1:
+            x, y = (self._buffers.apart(name, images) for name in (layer.x, layer.y))
+            residual = self._buffers.apart(layer.residual, images) if layer.residual else 0
+            self._program.spread(step, x, residual, y)
         if cuts := choice.tuning:
             packed = bool(cuts["packed"])
             self._program.tune(step, cuts["width"], cuts["near"], cuts["chunk"], packed)
@@ -197,6 +203,6 @@ def _aligned(shape: Shape) -> NDArray[np.float32]:
 
 
 def _kernels(
-    program: Program, begin: int, end: int
+    program: Program, begin: int, end: int, images: int
 ) -> Callable[[dict[str, onnxruntime.OrtValue]], None]:
-    return lambda values: program.run(begin, end)
+    return lambda values: program.run(begin, end, images)

@@ -1,6 +1,7 @@
 """What runs after what: layers in kernels, and between them parts of the rest."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from prunus_engine.layers import Layer
@@ -8,6 +9,35 @@ from prunus_engine.reading import Graph, reads
 
 Item: TypeAlias = Layer | tuple[int, ...]
 """A layer that a kernel takes, or the nodes of one part."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers one after the other, with no part between them.
+
+    Args:
+        begin: The first item.
+        end: One after the last item.
+        images: Through how many times the chain goes, with one image each; 1 for all at once.
+    """
+
+    begin: int
+    end: int
+    images: int
+
+
+def chains(items: Sequence[Item]) -> list[Chain]:
+    """Return the longest chains whose layers take as many images each."""
+    found: list[Chain] = []
+    for at, item in enumerate(items):
+        if not isinstance(item, Layer):
+            continue
+        last = found[-1] if found else None
+        if last is not None and last.end == at and last.images == item.images:
+            found[-1] = Chain(last.begin, at + 1, last.images)
+        else:
+            found.append(Chain(at, at + 1, item.images))
+    return found
 
 
 def without_loose_views(graph: Graph, layers: Sequence[Layer]) -> list[Layer]:

@@ -163,7 +163,9 @@ NB_MODULE(_engine, m) {
           },
           nb::arg("x"), nb::arg("y"), nb::arg("geometry"), nb::arg("average"),
           nb::arg("count_padding") = false)
-      .def("run", &Program::run, nb::arg("begin"), nb::arg("end"),
+      .def("spread", &Program::spread, nb::arg("step"), nb::arg("x"), nb::arg("residual"), nb::arg("y"),
+           "Say how far apart, in floats, images lie in the buffers of a step on one of them.")
+      .def("run", &Program::run, nb::arg("begin"), nb::arg("end"), nb::arg("images") = 1,
            nb::call_guard<nb::gil_scoped_release>())
       .def("time", &Program::time, nb::arg("step"), nb::arg("repeats") = 3,
            nb::call_guard<nb::gil_scoped_release>(), "Milliseconds of a step, the shortest of some.")

@@ -136,7 +136,7 @@ Program::Placed& Program::at(int step) {
   return steps_[step];
 }
 
-void Program::call(Placed& placed) {
+void Program::call(Placed& placed, std::int64_t image) {
   const std::size_t wanted = placed.step->scratch();
   for (auto& memory : scratch_)
     if (memory.size() < wanted) memory = Memory(wanted);
@@ -145,24 +145,47 @@ void Program::call(Placed& placed) {
   float* y = data_[placed.y];
   if (!x || !y || (placed.residual >= 0 && !residual))
     throw std::invalid_argument("a buffer from outside is not bound.");
-  placed.step->run({kernels_, &pool_, &scratch_}, x, residual, y);
+  placed.step->run({kernels_, &pool_, &scratch_}, x + image * placed.x_apart,
+                   residual ? residual + image * placed.residual_apart : nullptr,
+                   y + image * placed.y_apart);
 }
 
-void Program::run(int from, int to) {
+void Program::spread(int step, std::int64_t x, std::int64_t residual, std::int64_t y) {
+  Placed& placed = at(step);
+  if (x < 0 || residual < 0 || y < 0)
+    throw std::invalid_argument("images must not lie a negative distance apart.");
+  placed.x_apart = x;
+  placed.residual_apart = residual;
+  placed.y_apart = y;
+}
+
+void Program::run(int from, int to, int images) {
   if (from < 0 || to > steps() || from > to)
     throw std::invalid_argument("there are " + std::to_string(steps()) + " steps, got " +
                                 std::to_string(from) + " to " + std::to_string(to) + ".");
-  for (int step = from; step < to; ++step) call(steps_[step]);
+  const auto holds = [&](int buffer, std::int64_t apart, std::int64_t floats) {
+    return apart <= (sizes_[buffer] - floats) / std::max(1, images - 1);
+  };
+  for (int step = from; step < to; ++step) {
+    const Placed& one = steps_[step];
+    const std::int64_t reads = one.step->reads(), writes = one.step->writes();
+    if (images < 1 || !holds(one.x, one.x_apart, reads) || !holds(one.y, one.y_apart, writes) ||
+        (one.residual >= 0 && !holds(one.residual, one.residual_apart, writes)))
+      throw std::invalid_argument("the buffers of step " + std::to_string(step) + " do not hold " +
+                                  std::to_string(images) + " images.");
+  }
+  for (int image = 0; image < images; ++image)
+    for (int step = from; step < to; ++step) call(steps_[step], image);
 }
 
 double Program::time(int step, int repeats) {
   Placed& placed = at(step);
-  call(placed);
+  call(placed, 0);
   double best = 1e30;
   for (int repeat = 0; repeat < std::max(1, repeats); ++repeat) {
     const bool alone = pool_.threads() == 1;
     const double begin = now_ms(alone);
-    call(placed);
+    call(placed, 0);
     best = std::min(best, now_ms(alone) - begin);
   }
   return best;

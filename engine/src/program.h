@@ -92,8 +92,13 @@ class Program {
   std::int64_t size(int buffer) const;
 
   int add(std::unique_ptr<Step> step, int x, int residual, int y);  // residual: -1 for none
+  // Of a step on one image of several: how far apart they lie in its buffers, in floats; 0 where all
+  // take the same memory one after the other.
+  void spread(int step, std::int64_t x, std::int64_t residual, std::int64_t y);
   int steps() const { return static_cast<int>(steps_.size()); }
-  void run(int from, int to);
+  // Runs steps for the first image, then for the next: what one step makes of an image is still near
+  // when the next one reads it, which it would not be after all images.
+  void run(int from, int to, int images);
 
   // Milliseconds of a step as it is, the shortest of `repeats`.
   double time(int step, int repeats);
@@ -106,8 +111,9 @@ class Program {
   struct Placed {
     std::unique_ptr<Step> step;
     int x, residual, y;
+    std::int64_t x_apart = 0, residual_apart = 0, y_apart = 0;
   };
-  void call(Placed& placed);
+  void call(Placed& placed, std::int64_t image);
   Placed& at(int step);
   void check(int buffer) const;
 

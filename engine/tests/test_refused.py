@@ -137,6 +137,14 @@ def test_steps_on_buffers_that_do_not_fit_are_refused():
         program.bind(outside, np.zeros(4, "f8"))
     with pytest.raises(ValueError, match="there are 1 steps"):
         program.run(0, 2)
+    program.bind(outside, np.zeros(4, "f4"))
+    program.spread(0, 1, 0, 60)
+    program.run(0, 1, 2)
+    program.spread(0, 2, 0, 60)
+    with pytest.raises(ValueError, match="do not hold 2 images"):
+        program.run(0, 1, 2)
+    with pytest.raises(ValueError, match="negative distance"):
+        program.spread(0, 0, 0, -1)
     with pytest.raises(ValueError, match="no step 3"):
         program.tune(3)
 
