@@ -55,6 +55,11 @@ class Conv final : public Step {
   void image(const Context& context, const float* x, const float* residual, float* y, int part,
              int parts, int tile) const;
 
+  // The first vector of a tile; tiles are as even as whole vectors allow.
+  int first_of(int tile) const {
+    return static_cast<int>(static_cast<std::int64_t>(vectors_) * tile / tiles_);
+  }
+
   Geometry geometry_;
   Planes planes_;
   std::shared_ptr<const SparseMatrix> matrix_;
@@ -122,9 +127,7 @@ void Conv::image(const Context& context, const float* x, const float* residual, 
                  int parts, int tile) const {
   const Kernels& kernels = *context.kernels;
   const int outputs = planes_.outputs(), blocks = matrix_->blocks();
-  // Tiles are as even as whole vectors allow.
-  const int first = static_cast<int>(static_cast<std::int64_t>(vectors_) * tile / tiles_);
-  const int width = static_cast<int>(static_cast<std::int64_t>(vectors_) * (tile + 1) / tiles_) - first;
+  const int first = first_of(tile), width = first_of(tile + 1) - first;
   const int begin = first * kernels.lanes;
   RowsJob job;
   job.starts = panels_.starts.data();
@@ -152,38 +155,41 @@ void Conv::run(const Context& context, const float* x, const float* residual, fl
   const std::int64_t out = matrix_->rows() * static_cast<std::int64_t>(planes_.outputs());
   const int threads = context.pool->threads(), batch = static_cast<int>(geometry_.batch);
   const int channels = static_cast<int>(geometry_.channels);
-  const auto fill = [&](std::int64_t n, int channel, float* to) {
-    planes_.fill(*context.kernels, x + n * in + channel * plane, to + channel * planes_.channel_floats());
+  const auto fill = [&](std::int64_t n, float* to, int from_tile, int to_tile) {
+    const int begin = first_of(from_tile) * context.kernels->lanes;
+    const int end = std::min(planes_.outputs(), first_of(to_tile) * context.kernels->lanes);
+    for (int channel = 0; channel < channels; ++channel)
+      planes_.fill(*context.kernels, x + n * in + channel * plane,
+                   to + channel * planes_.channel_floats(), begin, end);
   };
   const auto added = [&](std::int64_t n) { return residual ? residual + n * out : nullptr; };
 
   if (threads > 1 && (batch % threads == 0 || batch >= 4 * threads)) {
     context.pool->share(batch, [&](int n, int thread) {
       float* scratch = (*context.scratch)[thread].data();
-      for (int channel = 0; packed_ && channel < channels; ++channel) fill(n, channel, scratch);
+      if (packed_) fill(n, scratch, 0, tiles_);
       const float* from = packed_ ? scratch : x + n * in;
       for (int tile = 0; tile < tiles_; ++tile)
         image(context, from, added(n), y + n * out, 0, 1, tile);
     });
     return;
   }
-  // A thread more than there are tiles takes part of the rows.
-  const int parts = threads == 1 ? 1
-                                 : std::clamp((4 * threads + tiles_ - 1) / tiles_, 1,
-                                              std::max(1, matrix_->blocks() / 4));
-  constexpr int kTogether = 8;
-  for (int n = 0; n < batch; ++n) {
-    float* scratch = (*context.scratch)[0].data();
-    if (packed_)
-      context.pool->share((channels + kTogether - 1) / kTogether, [&](int task, int) {
-        const int end = std::min(channels, (task + 1) * kTogether);
-        for (int channel = task * kTogether; channel < end; ++channel) fill(n, channel, scratch);
-      });
-    const float* from = packed_ ? scratch : x + n * in;
-    context.pool->share(tiles_ * parts, [&](int task, int) {
-      image(context, from, added(n), y + n * out, task % parts, parts, task / parts);
+  // Threads fill planes of their own for the tiles they take: from another's cache they would come
+  // slower than they are made. Where there are few tiles, threads take all of them for some rows.
+  const int runs = threads == 1 ? 1 : tiles_ >= 4 * threads ? 2 * threads : packed_ ? 1 : tiles_;
+  const int wanted = threads == 1 ? 1 : packed_ ? (runs == 1 ? threads : 1) : (4 * threads + runs - 1) / runs;
+  const int parts = std::clamp(wanted, 1, std::max(1, matrix_->blocks() / 2));
+  for (int n = 0; n < batch; ++n)
+    context.pool->share(runs * parts, [&](int task, int thread) {
+      const int run = task / parts;
+      const auto begin = static_cast<int>(static_cast<std::int64_t>(tiles_) * run / runs);
+      const auto end = static_cast<int>(static_cast<std::int64_t>(tiles_) * (run + 1) / runs);
+      float* scratch = (*context.scratch)[thread].data();
+      if (packed_) fill(n, scratch, begin, end);
+      const float* from = packed_ ? scratch : x + n * in;
+      for (int tile = begin; tile < end; ++tile)
+        image(context, from, added(n), y + n * out, task % parts, parts, tile);
     });
-  }
 }
 
 class Depthwise final : public Step {
@@ -216,7 +222,7 @@ class Depthwise final : public Step {
     const std::int64_t in = geometry_.height * geometry_.width, out = planes_.outputs();
     context.pool->share(static_cast<int>(geometry_.batch) * channels, [&](int task, int thread) {
       float* planes = (*context.scratch)[thread].data();
-      planes_.fill(*context.kernels, x + task * in, planes);
+      planes_.fill(*context.kernels, x + task * in, planes, 0, planes_.outputs());
       for (int i = 0; i < times_; ++i) {
         const std::int64_t row = static_cast<std::int64_t>(task) * times_ + i;
         const std::int64_t channel = (task % channels) * static_cast<std::int64_t>(times_) + i;

@@ -141,6 +141,14 @@ PRUNUS_INLINE void rows_of_block(const RowsJob& job, int panel, int block, int p
 #pragma GCC unroll 8
     for (int w = 0; w < WIDTH; ++w)
       seen[w] = load_last<CUT>(x + w * Vec::lanes, w == WIDTH - 1, left);
+    if constexpr (WIDTH == 1 && ROWS == 4) {
+      // Four values are used once each here, and a load for each would be what takes the time.
+      const Vec::T values = Vec::four(v);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+        sums[c][i][0] = Vec::fma(Vec::one_of(values, i), seen[0], sums[c][i][0]);
+      return;
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i) {
       const Vec::T value = Vec::all(v[i]);

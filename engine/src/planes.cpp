@@ -100,27 +100,32 @@ std::int64_t Planes::touched(int count) const {
          (count + (rows_ - out_height_) * static_cast<std::int64_t>(out_width_));
 }
 
-void Planes::fill(const Kernels& kernels, const float* channel, float* to) const {
+void Planes::fill(const Kernels& kernels, const float* channel, float* to, int begin, int end) const {
   const Geometry& g = geometry_;
+  const int below = rows_ - out_height_;
+  const int from = begin / kRound * kRound;
+  const int until = std::min(plane_, static_cast<int>(rounded(end + below * out_width_)));
+  const int first = begin / out_width_, last = std::min(rows_, (end - 1) / out_width_ + 1 + below);
   for (std::int64_t k = 0; k < g.kernel_width; ++k)
     for (const int phase : phases_) {
       if (shifted_) {
         const std::ptrdiff_t moved = k * g.dilation_width - g.left - g.top * g.width;
-        kernels.copy_where(channel + moved, bits_[k].data(), to, plane_);
+        kernels.copy_where(channel + moved + from, bits_[k].data() + from / 8, to + from, until - from);
       } else {
-        fill_rows(kernels, channel, static_cast<int>(k), phase, to);
+        fill_rows(kernels, channel, static_cast<int>(k), phase, to, first, last);
       }
       to += plane_;
     }
 }
 
 void Planes::fill_rows(const Kernels& kernels, const float* channel, int kernel_column, int phase,
-                       float* to) const {
+                       float* to, int first, int last) const {
   const Geometry& g = geometry_;
   const std::int64_t begin = kernel_column * g.dilation_width - g.left;
   const auto* bits = bits_[kernel_column].data();
   const int whole = static_cast<int>(rounded(out_width_));
-  for (int row = 0; row < rows_; ++row, to += out_width_) {
+  to += static_cast<std::ptrdiff_t>(first) * out_width_;
+  for (int row = first; row < last; ++row, to += out_width_) {
     const std::int64_t from = row * g.stride_height + phase - g.top;
     if (from < 0 || from >= g.height) {
       std::memset(to, 0, static_cast<std::size_t>(out_width_) * sizeof(float));

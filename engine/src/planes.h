@@ -30,11 +30,12 @@ class Planes {
   // Floats of one channel that a tile of `count` outputs reads.
   std::int64_t touched(int count) const;
 
-  void fill(const Kernels& kernels, const float* channel, float* to) const;
+  // Fills what outputs from `begin` to before `end`, counted along rows, read of one channel.
+  void fill(const Kernels& kernels, const float* channel, float* to, int begin, int end) const;
 
  private:
-  void fill_rows(const Kernels& kernels, const float* channel, int kernel_column, int phase,
-                 float* to) const;
+  void fill_rows(const Kernels& kernels, const float* channel, int kernel_column, int phase, float* to,
+                 int first, int last) const;
 
   Geometry geometry_;
   int out_height_, out_width_;

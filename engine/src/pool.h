@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -19,7 +20,7 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
   // Calls work(task, thread) for each task in [0, tasks), on all threads, whoever is free taking the
-  // next; returns when all are done. Work must not throw.
+  // next; returns when all are done, which a thread that sleeps does not delay. Work must not throw.
   void share(int tasks, const std::function<void(int, int)>& work);
 
  private:
@@ -30,9 +31,10 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable wake_;
   const std::function<void(int, int)>* work_ = nullptr;
-  std::atomic<unsigned> call_{0};   // grows by one with each set of tasks
-  std::atomic<int> next_{0}, busy_{0};
-  int tasks_ = 0;
+  // Which set of tasks, how many there are, and which comes next, in one number: a thread that is
+  // late can so take no task of a set that it does not know. Bits: 16, 24 and 24.
+  std::atomic<std::uint64_t> ticket_{0};
+  std::atomic<int> done_{0};
   std::atomic<bool> stop_{false};
 };
 

@@ -28,6 +28,14 @@ struct Vec8 {
   static T zero() { return _mm256_setzero_ps(); }
   static T all(float x) { return _mm256_set1_ps(x); }
   static T load(const float* p) { return _mm256_loadu_ps(p); }
+  // Four floats, over and over; and one of these in all places.
+  static T four(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
+  static T one_of(T x, int i) {
+    return i == 0   ? _mm256_permute_ps(x, 0x00)
+           : i == 1 ? _mm256_permute_ps(x, 0x55)
+           : i == 2 ? _mm256_permute_ps(x, 0xAA)
+                    : _mm256_permute_ps(x, 0xFF);
+  }
   static T load_first(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
   static T load_where(const float* p, const std::uint8_t* b) { return _mm256_maskload_ps(p, bits(b)); }
   static void store(float* p, T x) { _mm256_storeu_ps(p, x); }

@@ -23,6 +23,14 @@ struct Vec {
   static T zero() { return _mm512_setzero_ps(); }
   static T all(float x) { return _mm512_set1_ps(x); }
   static T load(const float* p) { return _mm512_loadu_ps(p); }
+  // Four floats, over and over; and one of these in all places.
+  static T four(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+  static T one_of(T x, int i) {
+    return i == 0   ? _mm512_permute_ps(x, 0x00)
+           : i == 1 ? _mm512_permute_ps(x, 0x55)
+           : i == 2 ? _mm512_permute_ps(x, 0xAA)
+                    : _mm512_permute_ps(x, 0xFF);
+  }
   static T load_first(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
   static T load_where(const float* p, const std::uint8_t* b) {
     return _mm512_maskz_loadu_ps(bits(b), p);

@@ -32,6 +32,11 @@ struct Plain {
   static T load(const float* p) {
     return each([=](int i) { return p[i]; });
   }
+  // Four floats, over and over; and one of these in all places.
+  static T four(const float* p) {
+    return each([=](int i) { return p[i % 4]; });
+  }
+  static T one_of(T x, int which) { return all(x.at[which]); }
   static T load_first(const float* p, int n) {
     return each([=](int i) { return i < n ? p[i] : 0.0f; });
   }
