@@ -60,12 +60,26 @@ class Wide(nn.Module):
         return found
 
 
+class Remembering(nn.Module):
+    """Two layers of 256 units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(256, 256, num_layers=2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (batch, times, 256) to states of the same shape."""
+        found: torch.Tensor = self.lstm(x)[0]
+        return found
+
+
 IMAGE = (3, 224, 224)
 CASES = {
     "linear 1024x1024": Case(Wide, (1024,), (128, 16, 1), (1, 4, 16)),
     "resnet50": Case(lambda: zoo.network("torchvision:resnet50"), IMAGE, (1, 16), (1, 4)),
     "mobilenet_v1": Case(lambda: zoo.network("mobilenet_v1"), IMAGE, (1,), (1, 4)),
     "vgg16 (CIFAR)": Case(lambda: zoo.network("vgg16"), (3, 32, 32), (1, 16), (1, 4)),
+    "lstm 2x256, 35 steps": Case(Remembering, (35, 256), (1, 16), (1, 4, 16)),
     "vit_b_16": Case(lambda: zoo.network("torchvision:vit_b_16"), IMAGE, (1,), (1, 4)),
 }
 

@@ -72,6 +72,16 @@ class Program:
         low: float = 0.0,
         high: float = 0.0,
     ) -> int: ...
+    def lstm(
+        self,
+        x: int,
+        y: int,
+        times: int,
+        batch: int,
+        input: SparseMatrix,
+        recurrent: SparseMatrix,
+        bias: NDArray[np.float32],
+    ) -> int: ...
     def pooling(
         self, x: int, y: int, geometry: Sequence[int], average: bool, count_padding: bool = False
     ) -> int: ...

@@ -120,7 +120,9 @@ class Buffers:
                 if self._graph.is_float(name):
                     lives[name] = _Life(at, at)
             if isinstance(item, Layer) and item.kind in ("conv", "depthwise") and item.residual:
-                self._sums[item.y] = self._root(item.residual)
+                added = self._root(item.residual)
+                if added != self._root(item.x):  # all of which each output may read
+                    self._sums[item.y] = added
         return lives
 
     def _share(self, lives: Mapping[str, _Life]) -> None:

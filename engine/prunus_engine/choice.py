@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from prunus_engine._engine import Program
-from prunus_engine.layers import Layer, one_image
+from prunus_engine.layers import PRUNABLE, Layer, one_image
 from prunus_engine.reading import Graph
 from prunus_engine.rest import Running, cut
 from prunus_engine.sparse import HEIGHTS, heights, pack
@@ -91,11 +91,11 @@ def choose(
 
 
 def _prunable(layer: Layer) -> bool:
-    return layer.kind in ("conv", "linear") and layer.zeros >= _SPARSE_FROM
+    return layer.kind in PRUNABLE and layer.zeros >= _SPARSE_FROM
 
 
 def _height(layer: Layer) -> int:
-    return next(iter(_heights(layer))) if layer.kind in ("conv", "linear") else 1
+    return next(iter(_heights(layer))) if layer.kind in PRUNABLE else 1
 
 
 def _heights(layer: Layer) -> list[int]:
@@ -111,10 +111,10 @@ def _measure(
     denses: dict[tuple[object, ...], float] = {}
     found = []
     for layer in layers:
-        if layer.kind in ("conv", "linear") and not _prunable(layer):
+        if layer.kind in PRUNABLE and not _prunable(layer):
             found.append(Choice(layer.y, kernel=False))
             continue
-        tall = tuple(_heights(layer)) if layer.kind in ("conv", "linear") else (1,)
+        tall = tuple(_heights(layer)) if layer.kind in PRUNABLE else (1,)
         alike = (*layer.shape, tall, round(20 * layer.zeros))
         if alike not in kernels:
             kernels[alike] = _kernel_ms(graph, layer, tall, threads, instructions)
@@ -196,6 +196,10 @@ def add(program: Program, layer: Layer, height: int, buffers: dict[str, int]) ->
     if layer.kind == "depthwise":
         weight = np.ascontiguousarray(layer.weight.reshape(-1))
         return int(program.depthwise(x, residual, y, numbers, weight, *end))
+    if layer.kind == "lstm":
+        times, batch, inputs = numbers
+        parts = (layer.weight[:, :inputs], layer.weight[:, inputs:])
+        return int(program.lstm(x, y, times, batch, *(pack(p, height) for p in parts), end[0]))
     matrix = pack(layer.weight, height)
     if layer.kind == "linear":
         return int(program.linear(x, residual, y, numbers[0], matrix, *end))

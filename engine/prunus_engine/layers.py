@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from prunus_engine.reading import Graph, attributes
 
-Kind = Literal["conv", "depthwise", "linear", "pooling", "view"]
+Kind = Literal["conv", "depthwise", "linear", "lstm", "pooling", "view"]
+PRUNABLE = ("conv", "linear", "lstm")
+"""Kinds of layers whose kernels leave zeros out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +26,12 @@ class Layer:
         x: What it reads.
         y: What it makes.
         residual: What is added before the activation, shaped like `y`; None for nothing.
-        weight: (out, in) or (out, in per group * kernel); empty where there is none.
+        weight: (out, in) or (out, in per group * kernel); of an LSTM (4 * units, in + units), gates
+            in ONNX's order; empty where there is none.
         bias: (out,); empty for none.
         numbers: For convolutions and pooling the geometry: batch, channels, height, width, kernel
             (2), strides (2), padding (top, left, bottom, right), dilations (2), groups; for linear
-            layers the rows of the input.
+            layers the rows of the input; for an LSTM times, batch and inputs.
         activation: "none", "clip", "silu", "gelu" or "gelu_tanh".
         low: Of clip.
         high: Of clip.
@@ -245,6 +248,38 @@ def _pooling(graph: Graph, index: int) -> Layer | None:
     )
 
 
+def _lstm(graph: Graph, index: int) -> Layer | None:
+    """Take an LSTM in one direction from a state of zeros, of which all states are read."""
+    node = graph.nodes[index]
+    settings = attributes(node)
+    given = [*node.input, *[""] * (8 - len(node.input))]
+    values = {at: graph.constant(name) for at, name in enumerate(given) if name and at > 0}
+    weight, recurrent = values.get(1), values.get(2)
+    bias = values[3] if given[3] else np.zeros(2, np.float32)
+    if weight is None or recurrent is None or bias is None or len(weight) != 1 or given[4]:
+        return None
+    plain = settings.get("direction", "forward") == "forward" and not settings.get("layout", 0)
+    if not plain or {"activations", "clip"} & set(settings) or settings.get("input_forget", 0):
+        return None
+    states = [values[at] for at in (5, 6, 7) if given[at]]
+    if any(state is None or state.any() for state in states):  # the last are peepholes
+        return None
+    if any(graph.readers[name] or name in graph.outputs for name in node.output[1:] if name):
+        return None
+    if not node.output[0] or not graph.is_float(given[0]) or weight.dtype != np.float32:
+        return None
+    halves = np.broadcast_to(bias.reshape(2, -1), (2, weight.shape[1]))  # of inputs and state
+    return Layer(
+        kind="lstm",
+        nodes=(index,),
+        x=given[0],
+        y=node.output[0],
+        weight=np.concatenate([weight[0], recurrent[0]], axis=1),
+        bias=halves.sum(axis=0),
+        numbers=graph.shapes[given[0]],
+    )
+
+
 def _view(graph: Graph, index: int) -> Layer | None:
     node = graph.nodes[index]
     constant = all(name in graph.constants for name in node.input[1:] if name)
@@ -338,6 +373,7 @@ _READERS = {
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "LSTM": _lstm,
     "MaxPool": _pooling,
     "AveragePool": _pooling,
     "Flatten": _view,

@@ -74,6 +74,8 @@ struct Kernels {
   int widest[kHeights];
   void (*vector[kHeights])(const VectorJob&);
   void (*depthwise)(const DepthwiseJob&);
+  // From the sums of the gates (input, output, forget, cell; `units` each) the next cell and state.
+  void (*lstm)(const float* gates, float* cell, float* state, int units);
   // Writes the transpose of `from` (rows x columns) to `to`.
   void (*transpose)(const float* from, std::ptrdiff_t from_stride, int rows, int columns, float* to,
                     std::ptrdiff_t to_stride);

@@ -316,6 +316,23 @@ void depthwise(const DepthwiseJob& job) {
   if (job.end.activation > Activation::clip) bend(job.y, job.count, job.end.activation);
 }
 
+inline Vec::T hyperbolic_tangent(Vec::T x) {
+  const Vec::T one = Vec::all(1);
+  const Vec::T e = exponential(Vec::add(x, x));
+  return Vec::sub(one, Vec::div(Vec::all(2), Vec::add(e, one)));
+}
+
+void lstm(const float* gates, float* cell, float* state, int units) {
+  for (int i = 0; i < units; i += Vec::lanes) {
+    const int left = units - i < Vec::lanes ? units - i : Vec::lanes;
+    const auto gate = [&](int which) { return Vec::load_first(gates + which * units + i, left); };
+    const Vec::T kept = Vec::mul(sigmoid(gate(2)), Vec::load_first(cell + i, left));
+    const Vec::T next = Vec::fma(sigmoid(gate(0)), hyperbolic_tangent(gate(3)), kept);
+    Vec::store_first(cell + i, next, left);
+    Vec::store_first(state + i, Vec::mul(sigmoid(gate(1)), hyperbolic_tangent(next)), left);
+  }
+}
+
 // A square of a transpose; `high` of its rows and `wide` of its columns are there.
 PRUNUS_INLINE void transpose_square(const float* from, std::ptrdiff_t from_stride, int high, int wide,
                                     float* to, std::ptrdiff_t to_stride) {
@@ -402,6 +419,7 @@ Kernels made(const char* name) {
   enter_height<3>(table);
   enter_height<4>(table);
   table.depthwise = depthwise;
+  table.lstm = lstm;
   table.transpose = transpose;
   table.copy_where = copy_where;
   table.every_second = every_second;

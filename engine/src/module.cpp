@@ -156,6 +156,16 @@ NB_MODULE(_engine, m) {
           nb::arg("x"), nb::arg("residual"), nb::arg("y"), nb::arg("batch"), nb::arg("matrix"),
           nb::arg("bias"), nb::arg("activation") = "none", nb::arg("low") = 0.0f, nb::arg("high") = 0.0f)
       .def(
+          "lstm",
+          [](Program& self, int x, int y, std::int64_t times, std::int64_t batch,
+             std::shared_ptr<SparseMatrix> input, std::shared_ptr<SparseMatrix> recurrent,
+             const Floats& bias) {
+            return self.add(
+                make_lstm(times, batch, std::move(input), std::move(recurrent), copied(bias)), x, -1, y);
+          },
+          nb::arg("x"), nb::arg("y"), nb::arg("times"), nb::arg("batch"), nb::arg("input"),
+          nb::arg("recurrent"), nb::arg("bias"))
+      .def(
           "pooling",
           [](Program& self, int x, int y, const std::vector<std::int64_t>& geometry, bool average,
              bool count_padding) {

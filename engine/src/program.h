@@ -76,6 +76,11 @@ std::unique_ptr<Step> make_depthwise(const Geometry& geometry, std::vector<float
                                      Ending ending);
 std::unique_ptr<Step> make_linear(std::int64_t batch, std::shared_ptr<const SparseMatrix> matrix,
                                   Ending ending);
+// From a state of zeros; rows of the weights are the input, output, forget and cell gates, as ONNX has
+// them, x is (times, batch, inputs) and y (times, batch, units).
+std::unique_ptr<Step> make_lstm(std::int64_t times, std::int64_t batch,
+                                std::shared_ptr<const SparseMatrix> input,
+                                std::shared_ptr<const SparseMatrix> recurrent, std::vector<float> bias);
 // The largest, or the average, of each window; for averages, whether padding counts.
 std::unique_ptr<Step> make_pooling(const Geometry& geometry, bool average, bool count_padding);
 

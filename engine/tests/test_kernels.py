@@ -239,6 +239,34 @@ def test_convolutions_of_any_shape(data):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5)
 
 
+@pytest.mark.parametrize("isa", EVERY)
+@pytest.mark.parametrize("height", HEIGHTS)
+@pytest.mark.parametrize("batch", [1, 18])
+def test_long_short_term_memory(rng, isa, height, batch):
+    times, inputs, units = 5, 12, 20
+    both = sparse(rng, 4 * units, inputs + units, 0.3, height)
+    bias = rng.standard_normal(4 * units).astype("f4")
+    x = rng.standard_normal((times, batch, inputs)).astype("f4")
+    cell, state = np.zeros((batch, units)), np.zeros((batch, units))
+    wanted = []
+    for time in range(times):
+        sums = np.concatenate([x[time], state], axis=1) @ both.T.astype("f8") + bias
+        i, o, f, c = np.split(sums, 4, axis=1)
+        i, o, f = (1 / (1 + np.exp(-gate)) for gate in (i, o, f))
+        cell = f * cell + i * np.tanh(c)
+        state = o * np.tanh(cell)
+        wanted.append(state)
+    for threads in (1, 2):
+        program = Program(threads, isa)
+        before, after = program.buffer(x.size), program.buffer(times * batch * units)
+        program.view(before)[:] = x.reshape(-1)
+        parts = (pack(both[:, :inputs], height), pack(both[:, inputs:], height))
+        program.lstm(before, after, times, batch, *parts, bias)
+        program.run(0, 1)
+        found = program.view(after).reshape(times, batch, units)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("name", ["3x3", "stride", "uneven padding"])
 def test_pooling(rng, average, name):

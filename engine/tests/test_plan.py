@@ -262,6 +262,22 @@ def test_padding_by_name(tmp_path, pad, dims):
     same(plan, path, feeds)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_layer_that_adds_what_it_reads(tmp_path, batch):
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_normal((4, 4, 3, 3)) * (rng.random((4, 4, 3, 3)) < 0.3)).astype("f4")
+    nodes = []
+    for at in range(3):
+        nodes += [
+            helper.make_node("Conv", [f"x{at}", "w"], [f"y{at}"], pads=[1] * 4),
+            helper.make_node("Add", [f"y{at}", f"x{at}"], [f"x{at + 1}"]),
+        ]
+    shape = (batch, 4, 6, 7)
+    path = graph(tmp_path, nodes, {"w": weight}, {"x0": shape}, {"x3": None})
+    feeds = {"x0": rng.standard_normal(shape).astype("f4")}
+    same(made(path, feeds), path, feeds)
+
+
 def test_a_condition_reads_what_a_layer_makes(tmp_path):
     rng = np.random.default_rng(0)
     weight = (rng.standard_normal((6, 6)) * (rng.random((6, 6)) < 0.3)).astype("f4")

@@ -149,6 +149,17 @@ def test_steps_on_buffers_that_do_not_fit_are_refused():
         program.tune(3)
 
 
+def test_gates_that_do_not_fit_are_refused():
+    program = Program()
+    before, after = program.buffer(64), program.buffer(64)
+    gates = pack(np.ones((8, 2), "f4"))
+    program.lstm(before, after, 3, 1, pack(np.ones((8, 5), "f4")), gates, NO_BIAS)
+    for times, rows, bias in ((0, 8, 0), (3, 4, 0), (3, 8, 7), (2**40, 8, 0)):
+        with pytest.raises(ValueError, match=r"at least 1|four rows per unit|bias must have 8"):
+            weight = pack(np.ones((rows, 5), "f4"))
+            program.lstm(before, after, times, 1, weight, gates, np.zeros(bias, "f4"))
+
+
 def test_a_program_is_of_instructions_that_are_there(monkeypatch):
     assert Program(1, "portable").instructions == "portable"
     with pytest.raises(ValueError, match="instructions must be those"):
