@@ -30,7 +30,7 @@ _CUTS = {"width", "near", "chunk", "packed"}  # what a tuning says
 _SPARSE_FROM = 0.3
 """Layers with a smaller share of zeros have never been faster; they are not measured."""
 _REPEATS = 5
-_LONGEST = 0.15  # seconds for a layer's samples in one runtime
+_LONGEST = 0.1  # seconds for a layer's samples in one runtime
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,10 @@ struct Kernels {
                     std::ptrdiff_t to_stride);
   // to[i] = bit i ? from[i] : 0, for a multiple of 16; what has no bit is not read.
   void (*copy_where)(const float* from, const std::uint8_t* bits, float* to, int count);
-  // to[i] = from[2 i] where bit 2 i of `bits` is set, else 0; `count` of them, written in vectors.
-  void (*every_second)(const float* from, const std::uint8_t* bits, float* to, int count);
+  // In each of some rows, to[i] = from[2 i] where bit 2 i of `bits` is set, else 0; `count` of them,
+  // a multiple of 16, which may reach into the row that is written next.
+  void (*every_second)(const float* from, std::ptrdiff_t from_stride, const std::uint8_t* bits,
+                       float* to, std::ptrdiff_t to_stride, int count, int rows);
 };
 
 // The kernels of a name ("avx512", "avx2", "portable"), or null where there are none or the

@@ -375,12 +375,14 @@ void copy_where(const float* from, const std::uint8_t* bits, float* to, int coun
     Vec::store(to + i, Vec::load_where(from + i, bits + i / 8));
 }
 
-void every_second(const float* from, const std::uint8_t* bits, float* to, int count) {
-  for (int i = 0; i < count; i += Vec::lanes) {
-    const Vec::T a = Vec::load_where(from + 2 * i, bits + i / 4);
-    const Vec::T b = Vec::load_where(from + 2 * i + Vec::lanes, bits + i / 4 + Vec::lanes / 8);
-    Vec::store(to + i, Vec::evens(a, b));
-  }
+void every_second(const float* from, std::ptrdiff_t from_stride, const std::uint8_t* bits, float* to,
+                  std::ptrdiff_t to_stride, int count, int rows) {
+  for (int row = 0; row < rows; ++row, from += from_stride, to += to_stride)
+    for (int i = 0; i < count; i += Vec::lanes) {
+      const Vec::T a = Vec::load_where(from + 2 * i, bits + i / 4);
+      const Vec::T b = Vec::load_where(from + 2 * i + Vec::lanes, bits + i / 4 + Vec::lanes / 8);
+      Vec::store(to + i, Vec::evens(a, b));
+    }
 }
 
 // The widest tile of a height that the registers hold: its sums, what it reads, and a value.

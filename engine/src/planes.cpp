@@ -124,24 +124,34 @@ void Planes::fill_rows(const Kernels& kernels, const float* channel, int kernel_
   const std::int64_t begin = kernel_column * g.dilation_width - g.left;
   const auto* bits = bits_[kernel_column].data();
   const int whole = static_cast<int>(rounded(out_width_));
-  to += static_cast<std::ptrdiff_t>(first) * out_width_;
-  for (int row = first; row < last; ++row, to += out_width_) {
-    const std::int64_t from = row * g.stride_height + phase - g.top;
-    if (from < 0 || from >= g.height) {
-      std::memset(to, 0, static_cast<std::size_t>(out_width_) * sizeof(float));
-      continue;
+  // Rows above and below the input are zero; those between are from row `top` to before `bottom`.
+  const auto clamped = [&](std::int64_t row) {
+    return static_cast<int>(std::clamp<std::int64_t>(row, first, last));
+  };
+  const std::int64_t above = g.top - phase, stride = g.stride_height;
+  const int top = clamped((std::max<std::int64_t>(0, above) + stride - 1) / stride);
+  const int bottom = std::max(top, clamped((g.height + above + stride - 1) / stride));
+  const auto at = [&](int row) { return to + static_cast<std::ptrdiff_t>(row) * out_width_; };
+  const auto clear = [&](int from, int until) {
+    std::memset(at(from), 0, static_cast<std::size_t>(until - from) * out_width_ * sizeof(float));
+  };
+  clear(first, top);
+  const float* source = channel + (top * stride - above) * g.width + begin;
+  const std::ptrdiff_t apart = stride * g.width;
+  if (g.stride_width == 2 && top < bottom)
+    kernels.every_second(source, apart, bits, at(top), out_width_, whole, bottom - top);
+  else
+    for (int row = top; row < bottom; ++row, source += apart) {
+      float* target = at(row);
+      if (g.stride_width == 1)
+        kernels.copy_where(source, bits, target, whole);
+      else
+        for (int x = 0; x < out_width_; ++x) {
+          const std::int64_t place = x * g.stride_width;
+          target[x] = bits[place / 8] >> place % 8 & 1 ? source[place] : 0.0f;
+        }
     }
-    const float* source = channel + from * g.width + begin;
-    if (g.stride_width == 1)
-      kernels.copy_where(source, bits, to, whole);
-    else if (g.stride_width == 2)
-      kernels.every_second(source, bits, to, whole);
-    else
-      for (int x = 0; x < out_width_; ++x) {
-        const std::int64_t at = x * g.stride_width;
-        to[x] = bits[at / 8] >> at % 8 & 1 ? source[at] : 0.0f;
-      }
-  }
+  clear(bottom, last);
 }
 
 }  // namespace prunus
