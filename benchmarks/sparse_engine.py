@@ -263,7 +263,7 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("cases", nargs="*", choices=[*CASES, []])
+    parser.add_argument("cases", nargs="*", choices=[*CASES])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--int8", action="store_true")
