@@ -237,7 +237,7 @@ void vector_blocks(const VectorJob& job) {
 // Rows that are too short to be vectors: several sums of single entries.
 template <int HEIGHT>
 void vector_scalars(const VectorJob& job) {
-  constexpr int CHAINS = 4;
+  constexpr int CHAINS = 8;
   for (int block = job.first; block < job.last; ++block) {
     float sums[CHAINS][HEIGHT] = {};
     int entry = job.starts[block];
@@ -252,8 +252,11 @@ void vector_scalars(const VectorJob& job) {
         sums[0][i] += job.values[static_cast<std::ptrdiff_t>(entry) * HEIGHT + i] *
                       job.x[job.offsets[entry]];
     const int row = block * HEIGHT, left = job.rows - row;
-    for (int i = 0; i < HEIGHT && i < left; ++i)
-      job.y[row + i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+    for (int i = 0; i < HEIGHT && i < left; ++i) {
+      for (int half = CHAINS / 2; half > 0; half /= 2)
+        for (int c = 0; c < half; ++c) sums[c][i] += sums[c + half][i];
+      job.y[row + i] = sums[0][i];
+    }
   }
 }
 
