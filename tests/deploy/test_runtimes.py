@@ -29,7 +29,7 @@ def bfloat16(monkeypatch):
 
 
 def test_runtimes_by_name():
-    assert list(RUNTIMES) == ["onnxruntime", "openvino", "torch-compile", "torch"]
+    assert list(RUNTIMES) == ["onnxruntime", "openvino", "sparse", "torch-compile", "torch"]
     assert check_runtime("torch.compile") is RUNTIMES["torch-compile"]
     with pytest.raises(ValueError, match=r"'openvin' is unknown; there are.*Did you mean"):
         check_runtime("openvin")

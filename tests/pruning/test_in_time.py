@@ -131,8 +131,8 @@ def test_a_resumed_training_keeps_the_share_that_was_measured(modelled, monkeypa
     assert other.plan.target == Target(macs=state["target"])
 
 
-def test_zeros_are_no_way_to_a_time():
-    with pytest.raises(TargetError, match="zeros make no runtime here faster"):
+def test_zeros_are_no_way_to_a_time_in_dense_runtimes():
+    with pytest.raises(TargetError, match=r"make onnxruntime no faster; ask for runtime='sparse'"):
         prune(network(), X, method="magnitude", target=Target(speedup=2.0))
 
 
@@ -151,3 +151,36 @@ def test_measured_in_a_real_runtime(runtime, precision):
     target = Target(speedup=1.6, runtime=runtime, precision=precision)
     report = prune(network(), X, target=target).report
     assert report.reached == pytest.approx(1.6, rel=0.1)
+
+
+class Counted(Modelled):
+    """A stopwatch whose runtime leaves zeros out."""
+
+    @staticmethod
+    def price(model):
+        return sum(float(p.count_nonzero()) for p in model.parameters() if p.ndim > 1)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    monkeypatch.setattr("prunus.pruning.plan.Stopwatch", Counted)
+
+
+def test_zeros_are_sought_where_they_save_time(counted):
+    method = methods.magnitude(unit="4x1", scope="layer")
+    target = Target(speedup=2.0, runtime="sparse")
+    result = prune(network(), X, method=method, target=target)
+    assert result.report.reached == pytest.approx(2.0, rel=0.05)
+    # 0.2 + 0.8 * density = 1 / 2
+    share = Counted.price(result.model) / Counted.price(network())
+    assert share == pytest.approx(0.375, abs=0.03)
+    with pytest.raises(TargetError, match=r"of the weights\.$"):
+        prune(network(), X, method=method, target=Target(speedup=6.0, runtime="sparse"))
+
+
+def test_training_goes_to_the_share_of_weights_that_is_fast_enough(counted):
+    model = network()
+    method = methods.gradual(end="3it", every="1it", unit="4x1", embeddings=False)
+    pruner = Pruner(model, X, method, target=Target(speedup=2.0, runtime="sparse"))
+    assert pruner.plan.target.metric == "density"
+    assert pruner.plan.target.value == pytest.approx(0.375, abs=0.03)

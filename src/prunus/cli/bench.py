@@ -38,8 +38,8 @@ def bench(
     Args:
         names: ONNX files, folders of `prunus shrink` or of a run, or recipes that have been run,
             the reference first. A folder stands for its dense and its smaller network.
-        runtime: One or more of onnxruntime, openvino, torch-compile and torch. The last two take
-            runs and recipes, not files.
+        runtime: One or more of onnxruntime, openvino, sparse, torch-compile and torch. The last two
+            take runs and recipes, not files.
         precision: One or more of fp32, bf16 and int8. For int8 the file NAME-int8.onnx beside the
             other, or that of the run, is taken, or one made for the measurement.
         threads: Threads inside an operator, one number or more.

@@ -53,7 +53,7 @@ def shrink(
         target: One of sparsity, density, params, macs or bytes, as macs=0.5: a fraction of the
             dense network; or speedup or latency_ms, as speedup=2, which are measured. By default
             the method's own.
-        runtime: Where time is measured: onnxruntime, openvino, torch-compile or torch.
+        runtime: Where time is measured: onnxruntime, openvino, sparse, torch-compile or torch.
         precision: Of a target in time: fp32, bf16 or int8.
         threads: Threads of the runtime.
         batch: Rows of one inference.

@@ -27,12 +27,14 @@ class Runtime:
         takes: An ONNX file, or a module of PyTorch.
         precisions: What it computes with on processors that can.
         load: Loads what it takes and returns what runs it once.
+        source: What pip installs it from, if that is not the package's name.
     """
 
     package: str
     takes: type
     precisions: tuple[str, ...]
     load: Callable[[Any, Setting], Inference]
+    source: str = ""
 
 
 def inference(network: Network, setting: Setting) -> Inference:
@@ -90,7 +92,7 @@ def check_runtime(name: str) -> Runtime:
         import_module(found.package)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"runtime {name!r} is not installed; pip install {found.package}."
+            f"runtime {name!r} is not installed; pip install {found.source or found.package}."
         ) from error
     return found
 
@@ -160,9 +162,25 @@ def _openvino(path: Path, setting: Setting) -> Inference:
     return lambda: request.infer(feeds, share_inputs=True, share_outputs=True)
 
 
+def _sparse(path: Path, setting: Setting) -> Inference:
+    import prunus_engine
+
+    feeds = made_up(session(path).get_inputs(), setting.batch, path)
+    plan = prunus_engine.Plan(
+        path,
+        {name: value.shape for name, value in feeds.items()},
+        threads=setting.threads,
+        cache=prunus_engine.default_cache(),
+    )
+    return lambda: plan.run(feeds)
+
+
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime("onnxruntime", Path, ("fp32", "int8"), _onnxruntime),
     "openvino": Runtime("openvino", Path, ("fp32", "bf16", "int8"), _openvino),
+    "sparse": Runtime(
+        "prunus_engine", Path, ("fp32",), _sparse, "./engine, a folder of Prunus's repository"
+    ),
     "torch-compile": Runtime("torch", Module, ("fp32", "bf16"), compiled),
     "torch": Runtime("torch", Module, ("fp32", "bf16"), eager),
 }

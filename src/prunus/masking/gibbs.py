@@ -264,6 +264,11 @@ class _Units:
         Raises:
             ValueError: Its units are no weights, kernels or filters of one layer.
         """
+        if isinstance(group, WeightGroup) and group.height > 1:
+            raise ValueError(
+                f"masks are sampled for weights, kernels and filters, but {group.name!r} has "
+                f"blocks of {group.height} output channels; take another unit."
+            )
         if isinstance(group, WeightGroup):
             return cls(group.name, group.name, None, group.entries, (0, group.entries))
         made = _filters(group, parameters)

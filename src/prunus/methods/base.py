@@ -75,12 +75,14 @@ class Method:
                 f"method {self.name!r} ends with every weight there again, so it has no target; "
                 f"leave {target.metric} out and set the method's own share."
             )
-        if target.timed and not self.structured:
+        if target.timed and not self.structured and target.runtime != "sparse":
             raise TargetError(
-                f"method {self.name!r} prunes single weights, whose zeros make no runtime here "
-                "faster; ask for sparsity or density, or take a method that removes channels."
+                f"method {self.name!r} prunes single weights, whose zeros make {target.runtime} no "
+                "faster; ask for runtime='sparse', for sparsity or density, or take a method that "
+                "removes channels."
             )
-        if not self.structured and target.metric not in ("sparsity", "density"):
+        shares = ("sparsity", "density")
+        if not self.structured and not target.timed and target.metric not in shares:
             raise TargetError(
                 f"{target.metric} is a cost of channels, but method {self.name!r} prunes single "
                 "weights; ask for sparsity or density."

@@ -14,7 +14,7 @@ from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import InTurn, Selector, TopK
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 from prunus.types import Target
 
 
@@ -29,6 +29,7 @@ def gradual(
     scope: Literal["global", "layer"] = "layer",
     shadow: bool = False,
     order: Literal["together", "layerwise"] = "together",
+    unit: WeightUnit = "weight",
     embeddings: bool = True,
     skip: tuple[str, ...] = (),
 ) -> Method:
@@ -46,6 +47,7 @@ def gradual(
         order: All layers "together", or "layerwise": the time is divided among the layers, and each
             goes from `initial` to its final sparsity in its own part of it, in order of use. That
             is what the paper reports for translation; it needs several updates per layer.
+        unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
         embeddings: Also the entries of embeddings (the paper).
         skip: Shell patterns of parameter names to leave whole; the paper leaves the first
             convolution and depthwise ones.
@@ -63,8 +65,8 @@ def gradual(
         selector = InTurn(of=selector, curve=curve, initial=initial)
     return Method(
         name="gradual",
-        granularity=Unstructured(embeddings=embeddings, skip=skip),
-        criterion=L1(),
+        granularity=Unstructured(unit=unit, embeddings=embeddings, skip=skip),
+        criterion=L1(reduce="sum" if unit == "weight" else "mean"),
         selector=selector,
         masking=Shadow if shadow else Hard,
         schedule=Schedule(

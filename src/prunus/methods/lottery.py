@@ -18,7 +18,7 @@ from prunus.names import naming
 from prunus.recovery.rewind import Rewind
 from prunus.schedules import Schedule, repeated
 from prunus.selectors import Rates
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 
 
 @naming
@@ -30,6 +30,7 @@ def lottery(
     rates: Mapping[str, float] | None = None,
     output: float = 0.5,
     scope: Literal["layer", "global"] = "layer",
+    unit: WeightUnit = "weight",
     layers: Literal["all", "conv"] = "all",
     skip: tuple[str, ...] = (),
     rewind: str = "0it",
@@ -50,6 +51,7 @@ def lottery(
         output: The rate of the last layer as a share of `rate`; only where layers are pruned apart.
         scope: "layer", or "global" for one ranking over all layers, which the paper takes for deep
             networks.
+        unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
         layers: "conv" leaves linear layers whole, as the paper does in deep networks.
         skip: Shell patterns of parameter names to leave whole.
         rewind: The step that weights and learning rate go back to, such as "500it" in networks that
@@ -61,8 +63,8 @@ def lottery(
     """
     return Method(
         name="lottery",
-        granularity=Unstructured(layers=layers, skip=skip),
-        criterion=L1(),
+        granularity=Unstructured(unit=unit, layers=layers, skip=skip),
+        criterion=L1(reduce="sum" if unit == "weight" else "mean"),
         selector=Rates(
             rate=rate,
             rates=rates or {},

@@ -1,4 +1,4 @@
-"""One-shot magnitude pruning of single weights or kernels.
+"""One-shot magnitude pruning of single weights, blocks or kernels.
 
 Source: Han, Pool, Tran and Dally, NeurIPS 2015, arXiv:1506.02626, in the one-shot global form of
 Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019, arXiv:1810.05270, section 4.
@@ -12,23 +12,23 @@ from prunus.criteria import L1
 from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.selectors import TopK
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 from prunus.types import Target
 
 
 @naming
 def magnitude(
     *,
-    unit: Literal["weight", "kernel"] = "weight",
+    unit: WeightUnit = "weight",
     scope: Literal["global", "layer"] = "global",
     layers: Literal["all", "conv"] = "all",
     embeddings: bool = False,
     skip: tuple[str, ...] = (),
 ) -> Method:
-    """Remove the weights, or kernels, of smallest magnitude, once.
+    """Remove the weights, blocks or kernels of smallest magnitude, once.
 
     Args:
-        unit: Single weights, or whole kernels of convolutions ranked by their mean |w|.
+        unit: See `prunus.space.Unstructured`; blocks and kernels are ranked by their mean |w|.
         scope: One threshold for the whole network, or the same share in every layer.
         layers: "conv" leaves linear layers whole, as in the comparison of Liu et al.
         embeddings: Also the entries of embeddings.

@@ -9,20 +9,21 @@ from prunus.criteria import Connection
 from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.selectors import TopK
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 from prunus.types import Target
 
 
 @naming
-def snip(*, skip: tuple[str, ...] = ()) -> Method:
+def snip(*, unit: WeightUnit = "weight", skip: tuple[str, ...] = ()) -> Method:
     """Remove the connections that the loss of a few batches depends on least, before training.
 
     Args:
+        unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
         skip: Shell patterns of parameter names to leave whole.
     """
     return Method(
         name="snip",
-        granularity=Unstructured(skip=skip),
+        granularity=Unstructured(unit=unit, skip=skip),
         criterion=Connection(),
         selector=TopK(scope="global"),
         target=Target(sparsity=0.9),

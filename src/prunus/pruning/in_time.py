@@ -1,9 +1,9 @@
-"""A time as the target: which share of the MACs makes a network as fast as was asked.
+"""A time as the target: which share of MACs, or of weights, makes a network as fast as asked.
 
-What a runtime makes of narrower layers is measured, not modelled: networks along the method's own
-path, from dense to narrow, are exported and timed beside the dense one until one is as fast as
-asked. Time falls with MACs, but by steps and never in proportion, so the share is found by regula
-falsi on the measured points.
+What a runtime makes of narrower layers, or of zeros, is measured, not modelled: networks along the
+method's own path, from dense to narrow, are exported and timed beside the dense one until one is as
+fast as asked. Time falls with them, but by steps and never in proportion, so the share is found by
+regula falsi on the measured points.
 """
 
 import copy
@@ -20,9 +20,10 @@ from prunus.errors import TargetError
 from prunus.pruning.plan import Plan
 from prunus.selectors import Decision, TopK
 from prunus.space import Branches
+from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, mend
 from prunus.space.shrink import shrink
-from prunus.types import Example, Target
+from prunus.types import Example
 
 NEAR = 0.025
 """How near, as a share of the time asked for, a measured network must be to end the search."""
@@ -44,7 +45,9 @@ def aim(
     *,
     progress: bool = False,
 ) -> Decision:
-    """Set the plan's target to the share of MACs with which the network is as fast as asked.
+    """Set the plan's target to the share with which the network is as fast as asked.
+
+    The share is of MACs, or of the weights where the method prunes single ones.
 
     Every network that is timed is told to the log, at level INFO.
 
@@ -81,6 +84,7 @@ def _search(
             f"{asked.metric} {asked.value:g} is met without pruning{told}; ask for more."
         )
     dense = _Point(1.0, excess)
+    kind = "MACs" if plan.method.structured else "weights"
     tried: list[_Point] = []
     readings: dict[tuple[int, ...], Reading] = {}  # by widths: which channels go is no matter
     refused: TargetError | None = None
@@ -89,7 +93,7 @@ def _search(
         share = _next([dense, *tried], too_small, halve=again)
         if share is None:
             break
-        plan.target = Target(macs=share)
+        plan.target = plan.partial(share)
         try:
             decision = decide()
         except TargetError as error:
@@ -98,14 +102,15 @@ def _search(
         widths = tuple(int(kept.sum()) for kept in decision.keep.values())
         again = widths in readings
         if not again:
-            tell(f"timing {share:.3f} of the MACs", len(readings), _TRIES)
+            tell(f"timing {share:.3f} of the {kind}", len(readings), _TRIES)
             readings[widths] = stopwatch.time(_small(plan, model, example, decision))
         reading = readings[widths]
         excess = reading.pruned_ms / asked.value if dense_ms else reading.ratio * asked.value
         tried.append(_Point(share, excess, reading, decision))
         _log.info(
-            "%.3f of the MACs: %.3g ms, %.3g times as fast%s; asked: %s %g",
+            "%.3f of the %s: %.3g ms, %.3g times as fast%s; asked: %s %g",
             share,
+            kind,
             reading.pruned_ms,
             1 / reading.ratio,
             " (timed before)" if again else "",
@@ -118,10 +123,10 @@ def _search(
     if nearest.decision is None or abs(nearest.excess - 1) > NEAR_ENOUGH:
         raise TargetError(
             f"{asked.metric} {asked.value:g} cannot be reached within {NEAR_ENOUGH:.0%}: "
-            f"{_told(nearest, len(readings))}{f' Below that: {refused}' if refused else ''}"
+            f"{_told(nearest, len(readings), kind)}{f' Below that: {refused}' if refused else ''}"
             f"{plan.hint}"
         ) from refused
-    plan.target = Target(macs=nearest.share)
+    plan.target = plan.partial(nearest.share)
     return nearest.decision
 
 
@@ -130,7 +135,7 @@ class _Point:
     """A network that was timed.
 
     Args:
-        share: Of the MACs.
+        share: Of the MACs or weights.
         excess: How many times as long it takes as it may.
         reading: What was measured; None for the dense network.
         decision: What it keeps; None for the dense network.
@@ -142,7 +147,7 @@ class _Point:
     decision: Decision | None = None
 
 
-def _told(nearest: _Point, count: int) -> str:
+def _told(nearest: _Point, count: int, kind: str) -> str:
     """Say how near the nearest of all networks came."""
     read = nearest.reading
     if read is None:
@@ -150,7 +155,7 @@ def _told(nearest: _Point, count: int) -> str:
     return (
         f"the nearest of {count} networks that were timed takes {read.pruned_ms:.3g} ms where the "
         f"dense one takes {read.dense_ms:.3g} ms ({1 / read.ratio:.3g} times as fast), with "
-        f"{nearest.share:.3f} of the MACs."
+        f"{nearest.share:.3f} of the {kind}."
     )
 
 
@@ -204,4 +209,8 @@ def _small(plan: Plan, model: nn.Module, example: Example, decision: Decision) -
     if decision.patch:
         model = copy_sliced(model, {})
         mend(model, decision.patch)
-    return shrink(model, plan.space, decision.keep, example, check=False).model
+    if plan.method.structured:
+        return shrink(model, plan.space, decision.keep, example, check=False).model
+    small = copy_sliced(model, {})
+    apply_mask(small, plan.mask(decision.keep))
+    return small

@@ -86,7 +86,8 @@ def prune(
             return plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
 
     if plan.stopwatch is not None:
-        plan.probe(model, example)  # what no form can do without is not to be found at the end
+        if plan.method.structured:
+            plan.probe(model, example)  # what no form can do without is not to be found at the end
         decision = aim(plan, model, example, decide, progress=progress)
     else:
         decision = decide()

@@ -81,7 +81,7 @@ class Plan:
         if self.asked is not None:
             self.method.check_target(self.asked)
             if self.asked.timed:
-                self.target = Target(macs=1.0)  # until `aim` knows better
+                self.target = self.partial(1.0)  # until `aim` knows better
         self.example, self.calibration, self._exact = example, calibration, exact
         self.track: Track = untracked
         self.spared: list[Frozen] = []
@@ -122,6 +122,10 @@ class Plan:
     def removed(self) -> float:
         """The share that the target wants removed, in [0, 1)."""
         return 0.0 if self.target is None else self.target.removed
+
+    def partial(self, share: float) -> Target:
+        """Return the target of what time is sought along: a share of MACs, or of weights."""
+        return Target(macs=share) if self.method.structured else Target(density=share)
 
     def probe(self, model: nn.Module, example: Example) -> None:
         """Find out at once what could not be taken out at the end, and leave it whole."""

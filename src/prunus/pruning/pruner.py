@@ -114,7 +114,7 @@ class Pruner:
         if self.plan.method.structured:
             self.plan.probe(model, example)
         if self.plan.stopwatch is not None:
-            self.plan.target = Target(macs=from_first(partial(self._aimed, progress)))
+            self.plan.target = self.plan.partial(from_first(partial(self._aimed, progress)))
         self.keep: Keep = {}
         self.steps = 0
         self._anchor: dict[str, Tensor] = {}
@@ -130,7 +130,7 @@ class Pruner:
             self._update(None)
 
     def _aimed(self, progress: bool) -> float:
-        """Return the share of MACs to train towards, found by timing."""
+        """Return the share of MACs, or of weights, to train towards, found by timing."""
         filters = stand_in(self.plan)
 
         def decide() -> Decision:
@@ -303,7 +303,7 @@ class Pruner:
                     "and method do not prune; load it with what it was saved from."
                 )
         if "target" in state and self.plan.stopwatch is not None:  # not what is measured today
-            self.plan.target = Target(macs=float(state["target"]))
+            self.plan.target = self.plan.partial(float(state["target"]))
             self._masking.detach()
             self._masking = self._applied()
         self.steps = int(state["steps"])

@@ -65,7 +65,7 @@ class Sweep:
             unfed, unheard = look.unfed(), look.unheard()
             found = False
             for name, gone in _union([unfed, unheard]).items():
-                units = gone.reshape(weights[name].size, weights[name].entries).any(dim=1)
+                units = weights[name].gather({name: gone}).all(dim=1)
                 if (keep[name] & ~units).any():
                     dead[name] |= units
                     scores[name] = scores[name].masked_fill(units, -torch.inf)

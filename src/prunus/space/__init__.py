@@ -17,5 +17,6 @@ from prunus.space.remove import remove as remove
 from prunus.space.space import Space as Space
 from prunus.space.space import trace as trace
 from prunus.space.unit_groups import UnitGroup as UnitGroup
+from prunus.space.unit_groups import WeightUnit as WeightUnit
 from prunus.space.units import ChannelGroup as ChannelGroup
 from prunus.space.units import Frozen as Frozen

@@ -1,15 +1,15 @@
-"""What one unit is: a weight, a kernel, a channel or a group of them, or a whole branch."""
+"""What one unit is: a weight, a block, a kernel, a channel or a group of them, or a branch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, get_args
 
 from torch import nn
 
 from prunus.names import did_you_mean
-from prunus.space.space import Space, trace
-from prunus.space.unit_groups import Channels, UnitGroup, WeightGroup, WholeBranch
+from prunus.space.space import Space, Weight, trace
+from prunus.space.unit_groups import Channels, UnitGroup, WeightGroup, WeightUnit, WholeBranch
 from prunus.space.units import ChannelGroup, Frozen
 from prunus.types import Example, Keep, Mask
 
@@ -31,24 +31,27 @@ class Granularity(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Unstructured:
-    """Single weights, or whole kernels, of convolutions, recurrent and linear layers.
+    """Single weights, blocks or kernels of them, of convolutions, recurrent and linear layers.
 
     Args:
-        unit: "weight" or "kernel"; kernels exist in convolutions only.
+        unit: "weight"; "kernel", which convolutions only have; or "2x1", "4x1", "8x1", "16x1":
+            blocks of so many adjacent output channels by one input, in which zeros run faster with
+            prunus-engine (see `WeightGroup`).
         layers: "all", or "conv" for tensors with a kernel only.
         embeddings: Also the entries of embeddings; one that is the weight of a layer as well is
             pruned with it in any case.
         skip: Shell patterns of parameter names to leave alone.
     """
 
-    unit: Literal["weight", "kernel"] = "weight"
+    unit: WeightUnit = "weight"
     layers: Literal["all", "conv"] = "all"
     embeddings: bool = False
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.unit not in ("weight", "kernel"):
-            raise ValueError(f"unit must be 'weight' or 'kernel', got {self.unit!r}.")
+        if self.unit not in get_args(WeightUnit):
+            named = ", ".join(map(repr, get_args(WeightUnit)))
+            raise ValueError(f"unit must be one of {named}, got {self.unit!r}.")
         if self.layers not in ("all", "conv"):
             raise ValueError(f"layers must be 'all' or 'conv', got {self.layers!r}.")
         if self.embeddings and self._convolutional:
@@ -67,11 +70,16 @@ class Unstructured:
         every = (*space.embeddings, *space.weights)
         must_match("skip", self.skip, [weight.name for weight in every])
         return [
-            WeightGroup(weight, self.unit)
+            self._group(space, weight)
             for weight in (every if self.embeddings else space.weights)
             if not (self._convolutional and len(weight.shape) < 3)
             and not matches(weight.name, self.skip)
         ]
+
+    def _group(self, space: Space, weight: Weight) -> WeightGroup:
+        # The entries of an embedding have no output channels.
+        blocks = self.unit.endswith("x1") and weight in space.embeddings
+        return WeightGroup(weight, "weight" if blocks else self.unit)
 
     @property
     def _convolutional(self) -> bool:
@@ -86,7 +94,8 @@ class Unstructured:
         mask = space.mask({})
         for weight in (*space.embeddings, *space.weights):
             if weight.name in keep:
-                mask[weight.name] = WeightGroup(weight, self.unit).expand(keep[weight.name].cpu())
+                group = self._group(space, weight)
+                mask[weight.name] = group.expand(keep[weight.name].cpu())
         return mask | {name: mask[first] for name, first in space.tied.items() if first in mask}
 
 

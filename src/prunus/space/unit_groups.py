@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Literal, Protocol
+from math import gcd, prod
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -74,17 +74,25 @@ class UnitGroup(Protocol):
         """Multiply the entries of each unit, in place, by `factor`, shape (units,)."""
 
 
+WeightUnit: TypeAlias = Literal["weight", "kernel", "2x1", "4x1", "8x1", "16x1"]
+"""Single weights, kernels of convolutions, or blocks of adjacent output channels by one input."""
+
+
 @dataclass(frozen=True)
 class WeightGroup:
-    """The units of one weight tensor: its entries, or its kernels.
+    """The units of one weight tensor: its entries, its kernels, or blocks of entries.
+
+    A block holds the weights of adjacent output channels (the first dimension) for one input and
+    one place of the kernel: what the kernels of prunus-engine run fastest. Where the output
+    channels are no multiple of a block's, blocks of half as many are taken, and so on.
 
     Attributes:
         weight: The tensor; kernels are its slices over the dimensions after the second.
-        unit: Which of the two.
+        unit: Which of them.
     """
 
     weight: Weight
-    unit: Literal["weight", "kernel"]
+    unit: WeightUnit
 
     @property
     def name(self) -> str:
@@ -94,7 +102,14 @@ class WeightGroup:
     @property
     def entries(self) -> int:
         """Weights in one unit."""
-        return prod(self.weight.shape[2:]) if self.unit == "kernel" else 1
+        return prod(self.weight.shape[2:]) if self.unit == "kernel" else self.height
+
+    @property
+    def height(self) -> int:
+        """Output channels in one unit."""
+        if not self.unit.endswith("x1"):
+            return 1
+        return gcd(int(self.unit.removesuffix("x1")), self.weight.shape[0])
 
     @property
     def size(self) -> int:
@@ -123,7 +138,11 @@ class WeightGroup:
 
     def gather(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the entries of each unit, shape (units, entries)."""
-        return values[self.name].reshape(self.size, self.entries)
+        value = values[self.name]
+        if self.height > 1:
+            rows = value.reshape(-1, self.height, prod(self.weight.shape[1:]))
+            return rows.transpose(1, 2).reshape(self.size, self.height)
+        return value.reshape(self.size, self.entries)
 
     @property
     def scales(self) -> Mapping[str, Tensor]:
@@ -137,12 +156,15 @@ class WeightGroup:
 
     def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
         """Multiply the entries of each unit, in place."""
-        values[self.name].mul_(factor.repeat_interleave(self.entries).view(self.weight.shape))
+        values[self.name].mul_(self.expand(factor))
 
     def expand(self, keep: Tensor) -> Tensor:
-        """Return the mask of the tensor for `keep`, shape (units,)."""
+        """Return one value per unit, shape (units,), as one per weight, shaped like the tensor."""
         shape = self.weight.shape
-        if self.unit == "weight":
+        if self.height > 1:
+            rows = keep.reshape(-1, 1, prod(shape[1:])).expand(-1, self.height, -1)
+            return rows.reshape(shape)
+        if self.unit != "kernel":
             return keep.reshape(shape)
         kernel = [1] * len(shape[2:])
         return keep.reshape(*shape[:2], *kernel).expand(shape).contiguous()
