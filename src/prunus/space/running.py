@@ -6,6 +6,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,9 @@ class _Held:
     def __init__(self, module: nn.Module) -> None:
         self._own = vars(module)
         self._attributes = dict(self._own)
-        self._contents = [(x, copy.copy(x)) for x in self._own.values() if type(x) in _CONTAINERS]
+        self._contents = [
+            (x, type(x)(x) if x else None) for x in self._own.values() if type(x) in _CONTAINERS
+        ]  # most are empty, and need no copy
 
     def restore(self) -> None:
         """Put back what was there."""
@@ -104,7 +107,10 @@ class _Held:
             own.clear()
             own.update(self._attributes)
         for container, content in self._contents:
-            if isinstance(container, list):
+            if content is None:
+                if container:
+                    container.clear()
+            elif isinstance(container, list):
                 if not _same(container, content):
                     container[:] = content
             elif not (
@@ -124,8 +130,7 @@ def _alike(found: Mapping[Any, Any], before: Mapping[Any, Any]) -> bool:
 
 
 def _same(found: Collection[Any], before: Collection[Any]) -> bool:
-    pairs = zip(found, before, strict=False)
-    return len(found) == len(before) and all(a is b for a, b in pairs)
+    return len(found) == len(before) and all(map(is_, found, before))
 
 
 def _has_own_train(model: nn.Module) -> bool:
