@@ -24,6 +24,7 @@ from prunus import Calibration, Pruner, Target
 from prunus.methods import METHODS, Method
 from prunus.pruning.plan import Plan
 from prunus.schedules import iterations
+from prunus.types import Scores
 from prunus.zoo import network
 
 GOALS = {
@@ -96,14 +97,15 @@ class Arm:
         return end - begin, end - stepped - own
 
 
-def update_seconds(method: Method) -> float:
-    """Return the seconds of one update of the mask."""
+def update_seconds(method: Method, learned: Scores | None = None) -> float:
+    """Return the seconds of one update of the mask, given what a masking has learned."""
     torch.manual_seed(0)
     model = network("resnet20")
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     plan = Plan(model, X[:1], method, target(method), calibration=Calibration([(X[:32], Y[:32])]))
-    return _seconds(lambda: plan.decide(model, torch.Generator().manual_seed(0), plan.removed / 2))
+    share, random = plan.removed / 2, torch.Generator().manual_seed(0)
+    return _seconds(lambda: plan.decide(model, random, share, learned=learned))
 
 
 def _seconds(work: Callable[[], object], times: int = 3) -> float:
@@ -131,6 +133,7 @@ def main(limit: float, names: list[str]) -> None:
         if names and name not in names:
             continue
         arm = Arm(method)
+        assert arm.pruner is not None
         arm.step()
         ratios, own = [], []
         begin = time.perf_counter()
@@ -142,7 +145,7 @@ def main(limit: float, names: list[str]) -> None:
         share = 0.0
         if method.schedule.curve != "one_shot":
             every = iterations(method.schedule.every, EPOCH)
-            share = update_seconds(method) / every / seconds
+            share = update_seconds(method, arm.pruner._masking.scores()) / every / seconds
         table.add_row(
             name,
             str(len(ratios)),

@@ -64,3 +64,19 @@ def test_what_was_measured_stands_in_the_readme(path):
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_its_recipes_can_be_read(path):
     assert load_study(path).study.seeds >= 3
+
+
+RESULTS = [
+    row.split("|")
+    for row in (EXPERIMENTS.parent / "docs/results.md").read_text("utf-8").splitlines()
+    if row.startswith("| [")
+]
+
+
+@pytest.mark.parametrize("row", RESULTS, ids=lambda row: row[1].strip())
+def test_the_page_of_results_says_what_its_experiments_say(row):
+    (folder,) = re.findall(r"experiments/([\w-]+)", row[1])
+    text = (EXPERIMENTS / folder / "README.md").read_text("utf-8")
+    numbers = re.findall(r"\d+\.\d+", row[3] + row[4])
+    assert numbers
+    assert [number for number in numbers if number not in text] == []
