@@ -358,12 +358,13 @@ def test_rows_of_tokens_are_no_maps():
 
 
 def test_the_network_is_run_to_the_last_layer_that_is_looked_at():
+    ran = []
+
     class Stubborn(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.second, self.third = (nn.Linear(2, 2) for _ in range(3))
-            self.ran = []
-            self.third.register_forward_hook(lambda *_: self.ran.append(1))
+            self.third.register_forward_hook(lambda *_: ran.append(1))
 
         def forward(self, x, deep=True):
             with suppress(Exception):  # what ends the run is none of its business
@@ -375,10 +376,10 @@ def test_the_network_is_run_to_the_last_layer_that_is_looked_at():
     given = evidence(model, [x, x])
     for found in given.inputs(["second", "first", "second"]):
         torch.testing.assert_close(found["second"], model.first(x).detach())
-    assert not model.ran
+    assert not ran
     shallow = evidence(model, [{"x": x, "deep": False}], example={"x": x, "deep": False})
     assert [list(found) for found in shallow.inputs(["first", "second"])] == [["first"]]
-    assert len(model.ran) == 1
+    assert len(ran) == 1
 
 
 def test_wanda_weighs_by_the_norm_of_the_inputs():

@@ -182,13 +182,14 @@ def test_only_sums_of_the_output_as_it_is_are_followed():
 
 
 def test_a_run_ends_when_nothing_more_can_happen_to_an_output():
+    ran = []
+
     class Further(nn.Module):
         def __init__(self):
             super().__init__()
             self.layer, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
             self.relu, self.last = nn.ReLU(), nn.Linear(2, 2)
-            self.ran = []
-            self.last.register_forward_hook(lambda *_: self.ran.append(1))
+            self.last.register_forward_hook(lambda *_: ran.append(1))
 
         def forward(self, x, held=False):
             y = self.norm(self.layer(x))
@@ -198,7 +199,7 @@ def test_a_run_ends_when_nothing_more_can_happen_to_an_output():
 
     model, x = Further(), torch.randn(3, 2)
     once, held = (Watch(model, ["layer"]).run((x, held))["layer"] for held in (False, True))
-    assert len(model.ran) == 1  # on the way to the sum, not behind it
+    assert len(ran) == 1  # on the way to the sum, not behind it
     for passage in (once, held):
         torch.testing.assert_close(passage.other, x)
         assert passage.scale is not None

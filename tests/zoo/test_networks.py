@@ -97,7 +97,7 @@ SMALL = {
     "ptb_lstm": {"size": "small", "words": 150},
     "seq2seq": {"source_words": 120, "target_words": 150, "embedding": 16, "units": 24},
 }
-WORDS = ("ptb_lstm", "seq2seq")
+WORDS = {"ptb_lstm": 150, "seq2seq": 150, "char_lstm": 77}  # with how many they tell apart
 
 
 @pytest.mark.parametrize("name", zoo.NETWORKS)
@@ -110,8 +110,9 @@ def test_every_network_takes_its_example_and_other_batch_sizes(name):
     with torch.no_grad():
         together = run(model, x)
         first = run(model, first_sample(x))
-    classes = 150 if name in WORDS else 7
+    classes = WORDS.get(name, 7)
     positions = {"segnet": (180, 240), "fcn32s": (180, 240), "ptb_lstm": (35,), "seq2seq": (20,)}
+    positions["char_lstm"] = (80,)
     assert together.shape == (2, classes, *positions.get(name, ()))
     torch.testing.assert_close(together[:1], first)
 
