@@ -10,11 +10,9 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from threading import get_ident
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, fx, nn
@@ -28,6 +26,7 @@ from prunus.space.decisions import take_out
 from prunus.space.numbers import Ratio, Size, plain_number, tracked
 from prunus.space.recorder import looked_inside, record
 from prunus.space.recording import Applied, Recording, Seen
+from prunus.space.replaced import replaced
 from prunus.space.rules import RULES
 from prunus.space.running import held_tensors, tensors_in
 from prunus.space.tracer import Tracer
@@ -53,7 +52,6 @@ _METHODS = {Tensor.__pow__: "pow", Tensor.__ipow__: "pow_"}
 """Functions that PyTorch wraps, so that they are not found as methods by their own names."""
 
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
 _CONSTANT = (
     *(int, float, bool, str, complex, type(None), type(...)),
     *(torch.dtype, torch.device, torch.layout, torch.memory_format),
@@ -77,7 +75,6 @@ class GraphRecorder(TorchFunctionMode):
         self._asked: list[tuple[fx.Node, bool]] = []
         self._unknown = 0
         self._nodes: Any = WeakIdKeyDictionary()
-        self._thread = get_ident()  # others go on meanwhile, with what is replaced below
         self._paths = {id(module): name for name, module in model.named_modules()}
         self._names = {
             id(tensor): name for name, tensor in (*model.named_buffers(), *model.named_parameters())
@@ -197,16 +194,12 @@ class GraphRecorder(TorchFunctionMode):
     @contextmanager
     def _wholes(self) -> Iterator[None]:
         """Take layers, and functions with a backward of their own, as one call each."""
-
-        def elsewhere() -> bool:
-            return get_ident() != self._thread
-
         run_module = nn.Module.__call__
         applied = inspect.getattr_static(torch.autograd.Function, "apply")
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             path = self._paths.get(id(module))  # empty for the model itself
-            if elsewhere() or self._inside or not path or not is_layer(module):
+            if self._inside or not path or not is_layer(module):
                 return run_module(module, *args, **kwargs)
 
             def add() -> fx.Node:
@@ -216,7 +209,7 @@ class GraphRecorder(TorchFunctionMode):
 
         def apply(function: Any, *args: Any) -> Any:
             run = applied.__get__(None, function)
-            if elsewhere() or self._inside:
+            if self._inside:
                 return run(*args)
 
             def add() -> fx.Node:
@@ -227,16 +220,14 @@ class GraphRecorder(TorchFunctionMode):
         plain_len = len
 
         def length(value: Any) -> int:
-            if isinstance(value, Tensor) and not elsewhere():
-                return self._sizes(value)[0]
-            return plain_len(value)
+            return self._sizes(value)[0] if isinstance(value, Tensor) else plain_len(value)
 
         def forward(plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             """A function with a backward of its own that was taken before `apply` was replaced.
 
             What it gives is then of unknown origin, so that no graph is made without its backward.
             """
-            if elsewhere() or self._inside:
+            if self._inside:
                 return plain(*args, **kwargs)
             self._inside = True
             try:
@@ -244,18 +235,7 @@ class GraphRecorder(TorchFunctionMode):
             finally:
                 self._inside = False
 
-        patches = ExitStack()
-        for kind in _functions(torch.autograd.Function):
-            plain = vars(kind).get("forward")
-            if isinstance(plain, staticmethod):
-                wrapped = staticmethod(partial(forward, plain.__func__))
-                patches.enter_context(mock.patch.object(kind, "forward", wrapped))
-        with (
-            patches,
-            mock.patch("builtins.len", length),
-            mock.patch.object(nn.Module, "__call__", call),
-            mock.patch.object(torch.autograd.Function, "apply", classmethod(apply)),
-        ):
+        with replaced(call=call, apply=apply, forward=forward, length=length):
             yield
 
     def _whole(
@@ -407,12 +387,6 @@ def recorded(
         tracer=tracer,
     )
     return recorders[0].recording
-
-
-def _functions(kind: Any) -> Iterator[Any]:
-    for derived in kind.__subclasses__():
-        yield derived
-        yield from _functions(derived)
 
 
 def is_layer(module: nn.Module) -> bool:
