@@ -2,6 +2,7 @@ import dataclasses
 import json
 import logging
 import re
+import subprocess
 import sys
 
 import pytest
@@ -40,6 +41,12 @@ def test_help_teaches_with_examples(say):
 
 def test_version(say):
     assert say("--version")[:2] == (0, f"{prunus.__version__}\n")
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = f"{sys.executable} -m prunus methods sss | head -n 35"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert (done.stdout.count("\n"), done.stderr) == (35, "")
 
 
 def test_run_prints_json_alone_and_is_found_done_the_second_time(say, tiny):

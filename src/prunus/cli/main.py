@@ -84,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # as rich does: whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except _BAD_INPUT as error:
         # A checkpoint that cannot be written is no fault of the input.
         full = isinstance(error, errors.CheckpointError) and isinstance(error.__cause__, OSError)
