@@ -1,3 +1,5 @@
+from multiprocessing import current_process
+
 import pytest
 import torch
 from PIL import Image
@@ -42,6 +44,13 @@ def test_validation_is_held_out_and_batches_are_reproducible(root):
 def test_a_worker_process_reads_the_same_batches(root):
     (inputs, _), *_ = make(root, workers=1).train_batches(0)
     (expected, _), *_ = make(root).train_batches(0)
+    assert torch.equal(inputs, expected)
+
+
+def test_a_process_that_may_start_none_reads_in_itself(root, monkeypatch):
+    (expected, _), *_ = make(root).train_batches(0)
+    monkeypatch.setitem(current_process()._config, "daemon", True)
+    (inputs, _), *_ = make(root, workers=1).train_batches(0)
     assert torch.equal(inputs, expected)
 
 

@@ -1,6 +1,7 @@
 """Folders of image files, one folder per class."""
 
 from collections.abc import Iterator, Sequence
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +33,8 @@ class FolderData:
         mean: Per channel, subtracted from pixels in [0, 1].
         std: Per channel, by which they are then divided.
         augment: Whether training images are augmented.
-        workers: Processes that read images; 0 reads in this one.
+        workers: Processes that read images; 0 reads in this one, as a process does that may start
+            none itself, such as a study's worker.
         seed: Of the validation split, the order and the augmentation.
 
     Raises:
@@ -123,7 +125,7 @@ class FolderData:
         loader = DataLoader(
             _Images(samples, transform),
             batch_sampler=batches,
-            num_workers=self._workers,
+            num_workers=0 if current_process().daemon else self._workers,
             # Its own generator, or the loader would draw from the global random state.
             generator=torch.Generator(),
         )
