@@ -42,7 +42,10 @@ def test_every_study_of_the_repository_is_valid_and_named_after_its_file(file):
         ({"arms": ["scratch_e"]}, {"train": None}, "weights or a .train. table"),
         ({}, {"finetune": None}, "fine-tuning needs a .finetune. table"),
         ({"seed": 3}, {}, "recipe key 'study.seed' is unknown. Did you mean 'seeds'"),
-        ({"methods": []}, {}, "study.methods"),
+        ({"methods": []}, {}, "study.methods' must be a list of at least 1, got"),
+        ({"targets": {"macs": [0.5, 0.5]}}, {}, "macs has 0.5 2 times; leave one"),
+        ({"methods": [{"name": "fpgm", "targets": {"macs": [0.3, 0.3]}}]}, {}, "has 0.3 2 times"),
+        ({"arms": ["pruned", "pruned"]}, {}, "arms has pruned 2 times; leave one"),
         ({"methods": ["snip"], "targets": {"sparsity": [0.9]}},
          {"finetune": {"length": "1ep", "lr": 0.1}}, "give both one unit, got '8it' and '1ep'"),
     ],
@@ -50,6 +53,11 @@ def test_every_study_of_the_repository_is_valid_and_named_after_its_file(file):
 def test_what_is_not_honest_or_not_understood_is_refused(tables, grid, other, said):
     with pytest.raises(RecipeError, match=said):
         parse_study(tables(other=other, **grid))
+
+
+def test_a_wrong_method_is_one_mistake(tables):
+    with pytest.raises(RecipeError, match=r"^recipe table 'study\.methods\.0'.*sparsegpt\.$"):
+        parse_study(tables(methods=["l1_fitler"]))
 
 
 def test_unequal_budgets_may_be_said(tables):

@@ -84,7 +84,7 @@ def checked(kind: type[Kind], tables: Mapping[str, Any]) -> Kind:
     try:
         return kind.model_validate(dict(tables))
     except ValidationError as error:
-        said = (_phrase(dict(item), kind) for item in error.errors())
+        said = (_phrase(dict(item), kind) for item in error.errors() if not _follows(dict(item)))
         raise RecipeError("\n".join(said)) from error
 
 
@@ -181,7 +181,13 @@ _BOUNDS = {
     "less_than": "below {lt:g}",
     "string_pattern_mismatch": "text that matches {pattern}",
     "literal_error": "{expected}",
+    "too_short": "a list of at least {min_length}",
 }
+
+
+def _follows(error: Mapping[str, Any]) -> bool:
+    """Whether a list is too short only for the values in it that are wrong, as was said."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
 def _phrase(error: Mapping[str, Any], root: type[BaseModel]) -> str:

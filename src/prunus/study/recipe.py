@@ -93,6 +93,12 @@ class Grid(Table):
         for title, count in Counter(method.title for method in self.methods).items():
             if count > 1:
                 raise ValueError(f"methods has '{title}' {count} times; give each its own label.")
+        sizes = [self.targets, *(method.targets or {} for method in self.methods)]
+        given = [(m, values) for one in sizes for m, values in one.items()]
+        for name, values in [("arms", self.arms), *given]:
+            for value, count in Counter[Any](values).items():
+                if count > 1:  # it would count as further seeds
+                    raise ValueError(f"{name} has {value} {count} times; leave one.")
         return self
 
 
