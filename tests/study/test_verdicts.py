@@ -35,6 +35,12 @@ def test_an_interval_without_zero_is_no_winner_where_the_family_is_large():
     assert said == f"{SUBJECT} cannot be told apart from scratch-B (+0.40 ± 0.3) with 3 seeds."
 
 
+def test_a_wide_margin_is_written_without_powers_of_ten():
+    found = [compared("scratch-B", -0.29, 1.938, 0.4), compared("scratch-E", 0.19, 0.0996, 0.4)]
+    said = sentence(SUBJECT, found, "accuracy", 2)
+    assert "scratch-B (-29.00 ± 194) or scratch-E (+19.00 ± 10) with 2 seeds" in said
+
+
 def test_one_seed_is_said_to_tell_nothing():
     said = sentence(SUBJECT, [compared("scratch-E", -0.004, None, None)], "accuracy", 1)
     assert said == (

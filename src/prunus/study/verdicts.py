@@ -31,7 +31,7 @@ def amount(found: Mapping[str, Any], metric: str) -> str:
     """Write a difference without its sign, such as "0.4 ± 0.2 points"."""
     scale = _UNITS[metric]
     value = abs(found["mean"]) * scale
-    margin = "" if found["margin"] is None else f" ± {found['margin'] * scale:.2g}"
+    margin = "" if found["margin"] is None else f" ± {_two_digits(found['margin'] * scale)}"
     points = "points" if scale == 100 else "of perplexity"
     return f"{value:.2f}{margin} {points}"
 
@@ -57,6 +57,10 @@ def sentence(subject: str, found: Sequence[Mapping[str, Any]], metric: str, seed
     if same:
         clauses.append(f"cannot be told apart from {_joined(same, 'or')} with {seeds} seeds")
     return f"{subject} {'; it '.join(clauses)}."
+
+
+def _two_digits(margin: float) -> str:
+    return f"{margin:.0f}" if margin >= 9.95 else f"{margin:.2g}"
 
 
 def _side(found: Mapping[str, Any]) -> str:
