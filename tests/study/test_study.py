@@ -8,6 +8,8 @@ import pytest
 from torch import nn
 
 from prunus import zoo
+from prunus.cli import main
+from prunus.errors import RecipeError
 from prunus.methods import l1_filter
 from prunus.pruning import prune
 from prunus.recovery import scratch_settings
@@ -233,6 +235,36 @@ def test_a_cell_that_fails_leaves_the_others(small, tmp_path):
     assert "TargetError: macs 0.0001 cannot be reached" in row["failed"]
     assert rows(found)["l1_filter", "0.5", "scratch_e"]["done"] == 2
     assert "TargetError" in (found.directory / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_every_network_would_fail_at_is_refused_before_any_is_trained(
+    small, tmp_path, trained, monkeypatch
+):
+    late = {"methods": [{"name": "gradual", "end": "9it", "every": "1it"}],
+            "targets": {"sparsity": [0.5]}, "arms": ["fine_tuned"]}  # fmt: skip
+    with pytest.raises(RecipeError, match="end of the method's schedule, 9 steps, got 4it"):
+        study(small(**late), tmp_path, workers=1)
+    narrow = {"model": {"name": "lenet300", "options": {"classes": 9}}}
+    with pytest.raises(RecipeError, match="9 outputs, but tiny has 10 classes"):
+        study(small(other=narrow), tmp_path, workers=1)
+    recipe = small()
+    monkeypatch.setattr(zoo, "dataset", lambda **given: build_tiny_data(**given | {"val_size": 0}))
+    with pytest.raises(RecipeError, match=r"tiny has none; set data\.val_size"):
+        study(recipe, tmp_path, workers=1)
+    assert trained == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_shell_says_that_networks_are_missing(small, tmp_path, capsys):
+    recipe = tmp_path / "study.toml"
+    recipe.write_text(small(targets={"macs": [0.5, 0.0001]}, seeds=1, arms=["pruned"]).to_toml())
+    asked = ["study", str(recipe), "--workers", "1", "--dir", str(tmp_path)]
+    assert main([*asked, "--set", "study.targets.macs=[0.5]"]) == 0
+    assert "missing" not in capsys.readouterr().err
+    assert main(asked) == 1
+    shown = capsys.readouterr()
+    assert "error: 1 of 3 networks are missing, as said beside them" in shown.err
+    assert "TargetError" in shown.out
 
 
 def of_width(width=1.0):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from prunus.cli.show import Json, Logs, counted, print_json, print_table
+from prunus.errors import PrunusError, RecipeError
 
 if TYPE_CHECKING:
     from prunus.study import Tell
@@ -57,11 +58,22 @@ def study(
         done = perform(loaded, directory, workers=workers, cluster=dask, tell=tell, sinks=sinks)
     if json:
         print_json(done.document)
-        return
-    print_means(done.document)
-    for text in sentences(done.document):
-        print(text)
-    print(f"report: {done.directory / 'report.html'}")
+    else:
+        print_means(done.document)
+        for text in sentences(done.document):
+            print(text)
+        print(f"report: {done.directory / 'report.html'}")
+    _check_complete(done.document)
+
+
+def _check_complete(document: "Mapping[str, Any]") -> None:
+    """End with a failure where networks are missing, after all that there is was shown."""
+    cells = document["cells"]
+    if missing := sum("test" not in cell for cell in cells):
+        raise PrunusError(
+            f"{missing} of {len(cells)} networks are missing, as said beside them; the same "
+            "command tries them again."
+        )
 
 
 def print_means(document: "Mapping[str, Any]") -> None:
@@ -116,6 +128,7 @@ def advise(
     *,
     target: str = "macs=0.5",
     minutes: float = 30,
+    changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     weights: str | None = None,
     batch_size: int = 128,
     lr: float = 0.02,
@@ -131,6 +144,7 @@ def advise(
     ```
     prunus advise lenet5 fashion-mnist-embedded --minutes 10
     prunus advise package.nets:build folder:photos --weights net.safetensors --target macs=0.3
+    prunus advise package.nets:build folder:photos --set data.image_size=64
     ```
 
     Args:
@@ -138,6 +152,8 @@ def advise(
         data: A dataset of the zoo, or folder:PATH with train/CLASS/*.png.
         target: One of macs, params, bytes, sparsity or density, as macs=0.5.
         minutes: For all of it.
+        changes: Set a key of a recipe's [model] or [data], as data.image_size=64 or
+            model.options.classes=5; may be given again.
         weights: What the network has learned; without them it is trained first.
         batch_size: Samples per step.
         lr: Peak learning rate; a third of it for fine-tuning.
@@ -146,21 +162,37 @@ def advise(
         json: Print the result document as JSON.
     """
     from prunus.cli.models import parse_target
+    from prunus.recipe import override
     from prunus.study.advise import advise as find_out
     from prunus.study.tables import sentences
 
     own = ":" in model and not model.startswith("torchvision:")
-    network = {"factory" if own else "name": model, "weights": weights}
-    dataset = {"name": data, "batch_size": batch_size}
+    given = {
+        "model": {"factory" if own else "name": model, "weights": weights},
+        "data": {"name": data, "batch_size": batch_size},
+    }
+    tables = override(given, changes or ())
+    if unknown := tables.keys() - given.keys():
+        raise RecipeError(
+            f"--set changes keys of model and data, got '{min(unknown)}'; for the rest write a "
+            "recipe, and give it to `prunus study`."
+        )
     goal = parse_target(target)
     with _progress(shown=not json) as tell:
         done = find_out(
-            network, dataset, goal, minutes, directory, lr=lr, workers=workers, tell=tell
+            **tables,
+            target=goal,
+            minutes=minutes,
+            root=directory,
+            lr=lr,
+            workers=workers,
+            tell=tell,
         )
     if json:
         print_json(done.document)
-        return
-    print_means(done.document)
-    for text in (done.document["advice"], *sentences(done.document)):
-        print(text)
-    print(f"report: {done.directory / 'report.html'}")
+    else:
+        print_means(done.document)
+        for text in (done.document["advice"], *sentences(done.document)):
+            print(text)
+        print(f"report: {done.directory / 'report.html'}")
+    _check_complete(done.document)

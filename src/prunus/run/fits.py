@@ -1,9 +1,11 @@
-"""Whether a recipe's network and data go together, found out before anything is trained."""
+"""Whether network, data and lengths of a recipe go together, before anything is trained."""
 
 import torch
 from torch import Tensor, nn
 
 from prunus.errors import RecipeError
+from prunus.recipe import Recipe
+from prunus.schedules import iterations
 from prunus.space.running import preserved
 from prunus.training import Data
 from prunus.types import call_arguments, first_sample
@@ -35,4 +37,26 @@ def check_fit(model: nn.Module, data: Data) -> None:
         raise RecipeError(
             f"the network has {wide} outputs, but {data.name} has {data.classes} classes; change "
             "model.options, or data."
+        )
+
+
+def check_schedule(recipe: Recipe, data: Data) -> None:
+    """Refuse a method that would not come to its end.
+
+    Args:
+        recipe: Of a run.
+        data: Its data.
+
+    Raises:
+        RecipeError: The method prunes while it trains, and for longer than that.
+    """
+    method, settings = recipe.method.build(), recipe.finetune
+    if not method.during_training or method.rewind or settings is None:
+        return
+    length = iterations(settings.length, data.steps_per_epoch)
+    end = method.timeline(data.steps_per_epoch).end
+    if length < end:
+        raise RecipeError(
+            f"finetune.length must reach the end of the method's schedule, {end} steps, got "
+            f"{settings.length} ({length} steps); train longer or set an earlier method.end."
         )

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from torch import nn
 
 from prunus import zoo
-from prunus.errors import RecipeError
 from prunus.files import write_tensors
 from prunus.methods import Method
 from prunus.pruning import Pruner, Result, prune
@@ -22,12 +21,11 @@ from prunus.recovery import (
 from prunus.run import shapes
 from prunus.run.controls import draw_seed, random_mask
 from prunus.run.equal_size import equal_size, size_of
-from prunus.run.fits import check_fit
+from prunus.run.fits import check_fit, check_schedule
 from prunus.run.levels import Levels, levels, mask_name
 from prunus.run.masks import kept_units, macs, shares
 from prunus.run.stages import Done
 from prunus.run.workshop import Workshop, tensors
-from prunus.schedules import iterations
 from prunus.space.shrink import shrink
 
 _RECALIBRATION = 50  # batches
@@ -42,34 +40,20 @@ class Work(Workshop):
 
     def dense(self, directory: Path) -> dict[str, Any]:
         """Load the network's weights, or train it."""
-        self._check_schedule()
         model = self.network()
         if self.data is not None:
+            check_schedule(self.recipe, self.data)
             check_fit(model, self.data)
         if self.checkpoint is not None:
             zoo.load_weights(model, self.checkpoint)
             return self._arm(model, directory)
         return self._arm(model, directory, self.recipe.train)
 
-    def _check_schedule(self) -> None:
-        """Refuse a method that would not come to its end; before anything is trained."""
-        method, settings = self.recipe.method.build(), self.recipe.finetune
-        if not method.during_training or method.rewind or self.data is None or settings is None:
-            return
-        length = iterations(settings.length, self.data.steps_per_epoch)
-        end = method.timeline(self.data.steps_per_epoch).end
-        if length < end:
-            raise RecipeError(
-                f"finetune.length must reach the end of the method's schedule, {end} steps, got "
-                f"{settings.length} ({length} steps); train longer or set an earlier method.end."
-            )
-
     def prune(self, directory: Path, dense: Done) -> dict[str, Any]:
         """Decide what goes and take it out; a gradual method does so while it trains."""
         model, recipe = self._dense(dense), self.recipe
         method = recipe.method.build()
         if method.during_training:
-            self._check_schedule()
             return self._prune_in_training(model, method, directory, dense)
 
         def pruned() -> dict[str, Any]:
@@ -206,6 +190,7 @@ class Work(Workshop):
     ) -> dict[str, Any]:
         data, settings, recipe = self.data, self.recipe.finetune, self.recipe
         assert data is not None and settings is not None
+        check_schedule(recipe, data)
         pruner = Pruner(
             model,
             self.example,

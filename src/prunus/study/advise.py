@@ -9,6 +9,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from prunus.recipe import Recipe, digest
 from prunus.run.stages import stage
 from prunus.run.work import Work
@@ -17,7 +19,7 @@ from prunus.study.execute import Studied, study
 from prunus.study.recipe import StudyRecipe, parse_study
 from prunus.study.schedule import Tell
 from prunus.study.verdicts import apart, size
-from prunus.study.workers import cores
+from prunus.study.workers import threads, usual
 from prunus.training import evaluate, fit
 from prunus.types import Target
 
@@ -51,7 +53,7 @@ def advise(
         root: The folder of all runs.
         lr: Peak learning rate of SGD with momentum, after a warm-up and down along half a cosine;
             a third of it for fine-tuning. Gradients are clipped to a norm of 1.
-        workers: Processes; one per core by default.
+        workers: Processes; as for `study` by default.
         tell: Told what happens.
 
     Returns:
@@ -67,13 +69,13 @@ def advise(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}.")
     root = Path(root)
-    workers = workers or cores()
+    workers = workers or usual()
     tables = _tables(model, data, target, lr, steps=_FEWEST)
     first = parse_study(tables)
     asked = {"tables": first.model_dump(mode="json"), "minutes": minutes, "workers": workers}
 
     def compute(directory: Path) -> dict[str, Any]:
-        return _timed(first)
+        return _timed(first, threads(workers))
 
     measured = stage(root / f"timed-{digest(asked)}", asked, compute, lambda *told: None).result
     trainings = _SEEDS * (
@@ -86,7 +88,7 @@ def advise(
         needed = _FEWEST * trainings * measured["step"] + arms * measured["evaluation"]
         raise ValueError(
             f"minutes must be at least {needed / 60 / _TRAINS / workers:.1f} for this network on "
-            f"{workers} cores, got {minutes:g}; allow more, or take smaller batches."
+            f"{workers} workers, got {minutes:g}; allow more, or take smaller batches."
         )
     done = study(
         parse_study(_tables(model, data, target, lr, steps)), root, workers=workers, tell=tell
@@ -116,11 +118,11 @@ def advice(document: Mapping[str, Any]) -> str:
     sign = -1 if document["metric"] == "perplexity" else 1
     lost = [o for o, one in found.items() if apart(one) and sign * one["mean"] < 0]
     same = [o for o, one in found.items() if not apart(one)]
+    rest = f"better than {best}, the best method on the validation split."
+    if "scratch-E" in lost:
+        return f"At {where}, do not fine-tune: scratch-E is {rest}"
     if lost:
-        return (
-            f"At {where}, do not fine-tune: {' and '.join(lost)} is better than {best}, the best "
-            "method on the validation split."
-        )
+        return f"At {where}, choose what goes at random: {lost[0]}, fine-tuned too, are {rest}"
     text = f"At {where}, take {best}, the best on the validation split of {', '.join(rivals)}."
     if same:
         text += (
@@ -154,8 +156,22 @@ def _tables(
     }
 
 
-def _timed(recipe: StudyRecipe) -> dict[str, float]:
-    """Measure the seconds of a training step and of both evaluations of an arm, in this process."""
+def _timed(recipe: StudyRecipe, threads: int) -> dict[str, float]:
+    """Measure the seconds of a training step and of both evaluations of an arm, in this process.
+
+    Args:
+        recipe: Of what is trained.
+        threads: Of torch, as a worker has them.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _measured(recipe)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measured(recipe: StudyRecipe) -> dict[str, float]:
     member: Recipe = recipe.member(recipe.study.methods[0], None, 0)
     work = Work(member)
     network, data = work.network(), work.data

@@ -5,19 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from prunus.errors import RecipeError
 from prunus.files import write_json, write_text
 from prunus.report import write_study
 from prunus.run.document import environment
+from prunus.run.fits import check_fit, check_schedule
 from prunus.run.stages import sweep
+from prunus.run.work import Work
 from prunus.study.cells import Task, cells_of
 from prunus.study.document import document
 from prunus.study.logged import Logged
 from prunus.study.recipe import StudyRecipe
 from prunus.study.schedule import Event, Tell, Workers, perform
 from prunus.study.tables import csv_text, latex_text, markdown_text
-from prunus.study.workers import Here, Processes, cores
+from prunus.study.workers import Here, Processes, threads, usual
 from prunus.tracking import Sink
 from prunus.training.participants import ranks
 
@@ -71,7 +72,9 @@ def study(
             One that fails is warned of and left out.
 
     Raises:
-        RecipeError: A file that the recipe names is missing.
+        RecipeError: A file that the recipe names is missing, the network does not take the data, a
+            training is too short for its method, or there are no validation samples.
+        DataError: The data are missing or damaged.
         ValueError: `workers` is below 1, or torchrun has started several processes.
         ModuleNotFoundError: A cluster needs Dask, which is not installed.
         OSError: A file cannot be written.
@@ -85,6 +88,7 @@ def study(
     directory = root / recipe.name
     sweep(directory)
     laid_out = cells_of(recipe, root)
+    _check(recipe)
     write_text(directory / "recipe.toml", recipe.to_toml())
     logged = Logged(recipe, laid_out, directory, sinks)
 
@@ -113,6 +117,25 @@ def study(
     return Studied(directory, found)
 
 
+def _check(recipe: StudyRecipe) -> None:
+    """Refuse, before anything is trained, what every network or all of a method would fail at."""
+    members = [
+        recipe.member(method, target, seed=0)
+        for method in recipe.study.methods
+        for target in recipe.targets(method)
+    ]
+    work = Work(members[0])
+    data = work.data
+    assert data is not None
+    check_fit(work.network(), data)
+    for member in members:
+        check_schedule(member, data)
+    if next(data.eval_batches("val"), None) is None:
+        raise RecipeError(
+            f"a study chooses on validation samples, and {data.name} has none; set data.val_size."
+        )
+
+
 def _workers(root: Path, count: int | None, cluster: str | None) -> Workers:
     if cluster is not None:
         from prunus.study.cluster import Cluster
@@ -120,6 +143,5 @@ def _workers(root: Path, count: int | None, cluster: str | None) -> Workers:
         return Cluster(cluster, root)
     if count is not None and count < 1:
         raise ValueError(f"workers must be at least 1, got {count}.")
-    if count is None:
-        count = 1 if torch.cuda.is_available() else cores()
-    return Here(root) if count == 1 else Processes(root, count, max(1, cores() // count))
+    count = count or usual()
+    return Here(root) if count == 1 else Processes(root, count, threads(count))

@@ -165,3 +165,13 @@ def _end(process: SpawnProcess) -> str:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual() -> int:
+    """Return how many workers there are by default: one per core, or one where a GPU works."""
+    return 1 if torch.cuda.is_available() else cores()
+
+
+def threads(workers: int) -> int:
+    """Return how many of torch's threads each of some workers has."""
+    return max(1, cores() // workers)
