@@ -281,6 +281,36 @@ def test_the_smaller_network_by_its_own_width(small, tmp_path, monkeypatch):
     assert row["macs"] == 32 * 794
 
 
+class Attending(nn.Module):
+    """Every tenth multiply-accumulate is of two activations, which no weight counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut = nn.Conv2d(1, 16, 4, 4)
+        self.mix = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, images):
+        return self.out(self.mix(self.cut(images).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_scratch_b_spends_what_the_unpruned_network_did(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "own_networks", sys.modules[__name__])
+    other = {
+        "model": {"factory": "own_networks:Attending"},
+        "data": {"name": "fashion-mnist-embedded", "batch_size": 4},
+        "train": {"length": "100it", "lr": 0.01},
+    }
+    filters = {"name": "l1_filter", "coupled": True, "round_to": 1, "targets": {"macs": [0.7]}}
+    found = rows(
+        study(
+            small(other=other, methods=[filters], arms=["scratch_b"], seeds=1), tmp_path, workers=1
+        )
+    )
+    spent = found["l1_filter", "0.7", "scratch_b"]["own"]["macs"]
+    assert spent == pytest.approx(found["", "None", "unpruned"]["own"]["macs"], rel=0.01)
+
+
 # Multiply-accumulates of the networks and of the papers' prunings, and the authors' epochs.
 BUDGETS = [
     (313_201_664, 206_146_048, "243ep", ("121ep", "182ep")),  # VGG-16-A

@@ -24,6 +24,7 @@ from prunus.run.equal_size import equal_size, size_of
 from prunus.run.fits import check_fit, check_schedule
 from prunus.run.levels import Levels, levels, mask_name
 from prunus.run.masks import kept_units, macs, shares
+from prunus.run.sizes import dense_size, pruned_size
 from prunus.run.stages import Done
 from prunus.run.workshop import Workshop, tensors
 from prunus.space.shrink import shrink
@@ -96,12 +97,9 @@ class Work(Workshop):
     ) -> dict[str, Any]:
         """Train the pruned network from random weights, for the dense one's epochs or MACs."""
         model, mask = self._pruned(dense, pruned, pruned)
-        space = self.traced(self._dense(dense))
-        cost = macs(space, tensors(pruned, "mask"))
+        whole, small = dense_size([pruned.result])["macs"], pruned_size(pruned.result)["macs"]
         assert self.recipe.starting is not None
-        settings = scratch_settings(
-            self.recipe.starting, cost["dense"], cost["pruned"], budget, cap
-        )
+        settings = scratch_settings(self.recipe.starting, whole, small, budget, cap)
         drawn = norm_weights(self.network())  # what slimming begins with is the network's affair
         reinitialise(model, self.recipe.seed, mask, norm_weight=drawn)
         return self._arm(model, directory, settings, mask)

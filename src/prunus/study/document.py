@@ -7,12 +7,13 @@ from statistics import fmean
 from typing import Any
 
 from prunus.recipe import SHAPES
+from prunus.run.sizes import dense_size
 from prunus.run.stages import Done
 from prunus.study.arms import ARMS
 from prunus.study.cells import Cell, Cells
 from prunus.study.compare import comparisons, verdicts
 from prunus.study.curves import curves
-from prunus.study.measure import dense_size, timings, values
+from prunus.study.measure import timings, values
 from prunus.study.recipe import StudyRecipe
 from prunus.study.statistics import mean
 

@@ -1,11 +1,12 @@
 """What one cell of a study is worth and what it took: quality, size, and the training spent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
 from prunus.methods import Method
 from prunus.recipe import SHAPES, Recipe
+from prunus.run.sizes import Size, dense_size, pruned_size
 from prunus.run.stages import Done
 from prunus.selectors import TopK
 from prunus.study.cells import Cell, Cells
@@ -17,7 +18,6 @@ STEP = 3
 _FRESH = ("scratch_e", "scratch_b", "scratch_b_2x", "reinit", "guided", "transferred")
 
 Found = Mapping[str, Any]
-Size = dict[str, float]
 
 
 def values(cell: Cell, results: Mapping[str, Found], recipe: Recipe, dense: Size) -> Found:
@@ -62,17 +62,6 @@ def values(cell: Cell, results: Mapping[str, Found], recipe: Recipe, dense: Size
         "total": total,
         "made": result.get("made"),
     }
-
-
-def dense_size(results: Iterable[Found]) -> Size:
-    """Return MACs, parameters and bytes of the unpruned network, from any report on a pruned one.
-
-    Where nothing was pruned yet they are not known, and taken as 0.
-    """
-    for result in results:
-        if "report" in result:
-            return {name: costs["dense"] for name, costs in result["report"]["costs"].items()}
-    return {"macs": 0, "params": 0, "bytes": 0}
 
 
 def timings(
@@ -120,20 +109,6 @@ def _size(arm: str, results: Mapping[str, Found], dense: Size) -> Size:
     if arm == "small_dense":
         return {"params": results[arm]["params"], **results[arm]["costs"]}
     return pruned_size(results[arm if arm in SHAPES else "prune"])
-
-
-def pruned_size(pruned: Found) -> Size:
-    """Return MACs for one input, parameters and bytes; the first two without masked weights.
-
-    Args:
-        pruned: The result of the stage `prune`, or of one that has other widths.
-    """
-    report, macs = pruned["report"], pruned["macs"]
-    size = {name: costs["pruned"] for name, costs in report["costs"].items()}
-    if report["form"] != "masked":
-        return size
-    gone = macs["dense"] - macs["pruned"]
-    return size | {"macs": size["macs"] - gone, "params": report["nonzero"]}
 
 
 def _spent(

@@ -20,11 +20,11 @@ from prunus.recipe import Recipe, dotted
 from prunus.report import write_search
 from prunus.run.document import environment
 from prunus.run.plan import Plan
+from prunus.run.sizes import dense_size, pruned_size
 from prunus.run.stages import sweep
 from prunus.run.work import Work
 from prunus.study.axes import Key
 from prunus.study.found import document, sentence
-from prunus.study.measure import dense_size, pruned_size
 from prunus.study.search import HIGHER, SearchRecipe, Tune
 from prunus.study.trials import Outcome, State, Trials
 from prunus.training import Record
