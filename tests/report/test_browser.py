@@ -104,6 +104,23 @@ def test_a_point_of_a_study_tells_its_value(visit):
     assert "81.25" in told.text_content()
 
 
+def test_one_size_has_an_axis_and_a_narrow_window_its_legend_below(visit):
+    sizes = [row("l1", "fine-tuned", macs=134815), row("l1", "scratch-E", macs=134817)]
+    page = visit(write_study, document(sizes))
+    ticks = page.locator("#chart .xaxislayer-above text").all_text_contents()
+    assert len(ticks) > 2
+    assert len({*ticks}) == len(ticks)
+    assert all(len(tick) <= len("110k") for tick in ticks)
+    chart, legend = (page.locator(name).bounding_box() for name in ("#chart", "#chart .legend"))
+    assert legend["x"] > chart["x"] + chart["width"] / 2
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_timeout(500)
+    plot, legend = (
+        page.locator(f"#chart {name}").bounding_box() for name in (".bglayer", ".legend")
+    )
+    assert legend["y"] > plot["y"] + plot["height"] / 2
+
+
 def test_arms_of_a_run_are_chosen_in_table_and_curves(visit, resnet20):
     page = visit(write_report, resnet20)
     assert drawn(page, "[data-chart=accuracy]") == 4

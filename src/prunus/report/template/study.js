@@ -1,6 +1,7 @@
 // Draws the curves from the data of the page: one figure, whatever is chosen.
 const { series, costs, metric } = JSON.parse(document.getElementById("data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const narrow = matchMedia("(max-width: 699px)");
 const box = document.getElementById("chart");
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 const methods = [...new Set(series.map((one) => one.method).filter(Boolean))];
@@ -43,6 +44,11 @@ function paint() {
   const ends = shown.flatMap((one) => one.points.flatMap((point) => [point.y - (point.margin ?? 0), point.y + (point.margin ?? 0)]));
   const [low, high] = ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
   const room = 0.05 * (high - low) || 1;
+  const sizes = shown.flatMap((one) => one.points.map((point) => point.cost[cost])).filter((size) => size > 0);
+  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  // Sizes that are one but for rounding get an axis whose ticks can be told apart.
+  const span = most < 1.05 * least ? [0.8 * least, 1.2 * most] : null;
+  const across = span && chosen("scale") === "log" ? span.map(Math.log10) : span;
   const bounds = metric.endsWith("%") ? [0, 100] : [0, Infinity];
   methods.forEach((method, place) => {
     document.querySelector(`input[name=method][value="${CSS.escape(method)}"] + i`).style.background = colours[place % colours.length];
@@ -55,14 +61,15 @@ function paint() {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--ink") },
     hoverlabel: { bgcolor: colour("--wash"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-    legend: innerWidth < 700 ? { orientation: "h", y: -0.2 } : { x: 1.01, y: 1 },
-    xaxis: { ...axis, type: chosen("scale"), title: { text: costs[cost] }, tickformat: cost === "ms" ? "" : "~s" },
+    legend: narrow.matches ? { orientation: "h", y: -0.2 } : { x: 1.01, y: 1 },
+    xaxis: { ...axis, type: chosen("scale"), title: { text: costs[cost] }, ...(across && { range: across }), tickformat: cost === "ms" ? "" : "~s" },
     yaxis: { ...axis, title: { text: metric }, range: [Math.max(bounds[0], low - room), Math.min(bounds[1], high + room)] },
   }, { responsive: true, displayModeBar: false });
 }
 
 for (const input of document.querySelectorAll(".switches input")) input.addEventListener("change", paint);
 dark.addEventListener("change", paint);
+narrow.addEventListener("change", paint);
 filtered(paint);
 paint();
 
