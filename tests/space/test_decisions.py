@@ -120,6 +120,30 @@ def test_classes_that_are_wrong_for_other_sizes_are_not_returned(
         result.model(torch.randn(wrong))
 
 
+def far_off(h: Tensor) -> Tensor:
+    """Go another way from 20 pixels on, of which nobody is asked: a list takes any whole number."""
+    return (lambda h: h, lambda h: h.roll(1, 1))[([0] * 20 + [1] * 20)[h.shape[-1]]](h)
+
+
+@pytest.mark.parametrize("make", [Deciding, Constant])
+def test_a_report_says_at_which_sizes_a_forward_that_reads_them_was_compared(
+    make: type[Deciding],
+) -> None:
+    report = pruned(make(far_off)).report
+
+    assert report.verification is not None
+    low, high = report.verification.sizes or (1.0, 1.0)
+    assert low < 1 < high <= 1.5
+    assert f"its forward reads sizes: compared at {low:.2g} to {high:.2g} times" in str(report)
+
+
+def test_nothing_is_said_of_sizes_that_are_not_read() -> None:
+    report = pruned(Deciding(F.relu)).report
+    assert report.verification is not None
+    assert report.verification.sizes is None
+    assert "reads sizes" not in str(report)
+
+
 class Nested(Constant):
     def forward(self, xs: Any) -> Tensor:
         parts = xs.values() if isinstance(xs, dict) else xs

@@ -113,6 +113,12 @@ class Report:
             )
             if proof.untrained:
                 lines.append(f"  not compared in train mode: {proof.untrained}")
+            if proof.sizes is not None and self.only is None:
+                low, high = proof.sizes
+                lines.append(
+                    f"  its forward reads sizes: compared at {low:.2g} to {high:.2g} times the "
+                    "example's, not beyond"
+                )
         if self.only is not None:
             shapes = written(self.only)
             lines.append(f"  for inputs of shape {shapes} only: others take another way")

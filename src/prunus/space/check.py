@@ -15,7 +15,7 @@ from prunus.space.casts import Casts, cast, in_precision
 from prunus.space.decisions import Refused
 from prunus.space.difference import difference
 from prunus.space.graph_network import GraphNetwork
-from prunus.space.inputs import cloned, random_inputs, resized
+from prunus.space.inputs import cloned, random_inputs, resized, size_ratios
 from prunus.space.redrawn import Index, redrawn
 from prunus.space.running import copied, output_tensors, preserved
 from prunus.space.settled import LEVELS, Settled
@@ -46,6 +46,9 @@ class Verification:
         inputs: How many inputs were compared: the example, and random ones.
         passed: Whether the difference is within the tolerance.
         untrained: Why the two were not compared in train mode; "" where they were.
+        sizes: Where the forward reads the sizes of tensors: how many times the example's the
+            smallest and the largest sizes were at which the two were compared. Beyond them it may
+            take a way that was not compared.
     """
 
     max_relative_difference: float
@@ -54,6 +57,7 @@ class Verification:
     inputs: int
     passed: bool
     untrained: str = ""
+    sizes: tuple[float, float] | None = None
 
     def worse(self, other: "Verification") -> "Verification":
         """Return the outcome that is nearer to its tolerance, passed where both did."""
@@ -118,6 +122,8 @@ class Reference:
     Attributes:
         lowered: Whether it computes in less than float64 although it is given that.
         draws: Whether it draws random numbers in eval mode, too, as with dropout that stays.
+        sizes: How many times the example's the smallest and the largest sizes were at which
+            `sizes_that_matter` has found a small network right.
     """
 
     def __init__(
@@ -136,6 +142,7 @@ class Reference:
         self.averages = averages
         self.lowered = False
         self.draws = False
+        self.sizes = 1.0, 1.0
         self._level = LEVELS[0]
         self._required = 1 + len(also)
         self._network: nn.Module | None = None
@@ -274,6 +281,7 @@ class Reference:
             example's sizes only, "batch" where not even another batch may be given.
         """
         tolerance = 10 * max(CHAOTIC if self.lowered else 0.0, TOLERANCE[self.precision])
+        self.sizes = 1.0, 1.0
         larger = [x for k, x in enumerate(self.inputs) if self._another_batch(k)]
         for given in (*larger, *resized(self.inputs[0], ratios)):
             try:
@@ -291,6 +299,8 @@ class Reference:
                 right = False
             if not right:
                 return "batch" if _batches(given) != _batches(self.inputs[0]) else "sizes"
+            low, high = size_ratios(self.inputs[0], given)
+            self.sizes = min(self.sizes[0], low), max(self.sizes[1], high)
         return ""
 
     def _another_batch(self, k: int) -> bool:

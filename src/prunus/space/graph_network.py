@@ -239,9 +239,15 @@ class GraphNetwork(nn.Module):
         self._take_signature()
 
     def _take_signature(self) -> None:
-        """Get a class of its own: exporters read the names of the inputs from its forward."""
-        forward = self.evaluating.signature()
-        self.__class__ = type("GraphNetwork", (GraphNetwork,), {"forward": forward})
+        """Get a class of its own: exporters read the names of the inputs from its forward.
+
+        Its `train` is PyTorch's, which is known to set flags only, unless something stays in eval
+        mode.
+        """
+        own: dict[str, Any] = {"forward": self.evaluating.signature()}
+        if self.evaluating_always:
+            own["train"] = _train
+        self.__class__ = type("GraphNetwork", (GraphNetwork,), own)
 
     def __reduce__(self) -> Any:
         """Be copied and pickled without that class, which has no name to be found by."""
@@ -269,14 +275,6 @@ class GraphNetwork(nn.Module):
 
     def _get_name(self) -> str:
         return f"Graph of {self.origin}"
-
-    def train(self, mode: bool = True) -> "GraphNetwork":
-        """Set the mode; what the original keeps in eval mode stays in it."""
-        super().train(mode)
-        for name, module in self.named_modules():
-            if name in self.evaluating_always:
-                module.train(False)
-        return self
 
     def hold_to(self, examples: Iterable[Example], *, batch: bool) -> None:
         """Take only inputs of the examples' sizes, and of their batches where `batch` says so."""
@@ -306,3 +304,12 @@ class GraphNetwork(nn.Module):
                     "else for other sizes. Prune, or save, with an example of the size you need."
                 )
         return (self.in_training if self.training else self.evaluating)(self, given)
+
+
+def _train(network: GraphNetwork, mode: bool = True) -> GraphNetwork:
+    """Set the mode; what the original keeps in eval mode stays in it."""
+    nn.Module.train(network, mode)
+    for name, module in network.named_modules():
+        if name in network.evaluating_always:
+            module.train(False)
+    return network

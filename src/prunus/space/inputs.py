@@ -123,6 +123,18 @@ def resized(example: Example, ratios: Iterable[float] = (), seed: int = 0) -> It
 _LARGEST = 32
 
 
+def size_ratios(example: Example, other: Example) -> tuple[float, float]:
+    """Return how many times those of an example the sizes of another are, batches aside.
+
+    Returns:
+        The smallest and the largest, (1, 1) where there are none.
+    """
+    pairs = zip(tree_leaves(example), tree_leaves(other), strict=True)
+    tensors = [(x.shape, y.shape) for x, y in pairs if isinstance(x, Tensor)]
+    found = [b / a for x, y in tensors for a, b in zip(x[1:], y[1:], strict=True) if a]
+    return min(found, default=1.0), max(found, default=1.0)
+
+
 def _changed(
     example: Example, places: Iterable[tuple[int, int]], size: int, generator: torch.Generator
 ) -> Example:

@@ -248,7 +248,9 @@ def _prove(
         untrained = _check_further(model, small, space, keep, example, reference)
         again = reference.compare_redrawn(small, kept_index(space, keep))
         reference.release()
-        verification = replace(verification.worse(again or verification), untrained=untrained)
+        sizes = reference.sizes if space.recording.reads_sizes else None
+        worst = verification.worse(again or verification)
+        verification = replace(worst, untrained=untrained, sizes=sizes)
     if not verification.passed:
         difference = verification.max_relative_difference
         why = ", and it draws random numbers in eval mode" if reference.draws else ""
