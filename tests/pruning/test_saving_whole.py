@@ -74,7 +74,9 @@ class Words(nn.Module):
 
 def row():
     inner = nn.Sequential(nn.Conv2d(8, 12, 3, groups=4), nn.GroupNorm(3, 12), nn.GELU("tanh"))
-    front = nn.Sequential(nn.Conv2d(3, 8, 3, padding="same"), nn.BatchNorm2d(8), nn.ReLU())
+    front = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding="same", bias=False), nn.BatchNorm2d(8), nn.ReLU()
+    )
     return nn.Sequential(front, inner, nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(12, 4))
 
 
