@@ -10,7 +10,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Literal
@@ -78,6 +78,22 @@ class Latency:
     def throughput(self) -> float:
         """Rows per second, one inference after the other, as timed on the clock."""
         return 1e3 * self.batch / statistics.fmean(self.inferences_ms or self.samples_ms)
+
+    def joined(self, more: "Latency") -> "Latency":
+        """Return what was found in all rounds: these, then those of `more`, of the same network."""
+        samples = (*self.samples_ms, *more.samples_ms)
+        median, low, high = _median_interval(samples)
+        return replace(
+            self,
+            median_ms=median,
+            low_ms=low,
+            high_ms=high,
+            rounds=len(samples),
+            samples_ms=samples,
+            inferences_ms=(*self.inferences_ms, *more.inferences_ms),
+            stable=self.stable and more.stable,
+            warmup_s=self.warmup_s + more.warmup_s,
+        )
 
 
 @dataclass(frozen=True)
