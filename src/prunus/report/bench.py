@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from prunus.report.quantities import interval, milliseconds, size, times
-from prunus.report.table import ArmsGrid, Cell
+from prunus.report.quantities import interval, milliseconds, size
+from prunus.report.table import ArmsGrid, Cell, speedup_cell
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -71,13 +71,7 @@ def _percentiles(row: Row) -> Cell:
 
 
 def _speedup(row: Row) -> Cell:
-    found = row["speedup"]
-    if found is None:
-        return Cell()
-    bounds = interval(found["low"], found["high"])
-    if found["low"] <= 1 <= found["high"]:
-        return Cell("no difference", bounds)
-    return Cell(times(found["median"]), bounds)
+    return Cell() if row["speedup"] is None else speedup_cell(row["speedup"])
 
 
 def _sizes(row: Row) -> Cell:
