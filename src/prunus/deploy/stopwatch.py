@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from prunus.deploy.int8 import quantise
 from prunus.deploy.onnx import export_onnx
 from prunus.deploy.runtimes import check_precision, inference, version_of
-from prunus.deploy.timing import Clock, Latency, interleaved, speedup
+from prunus.deploy.timing import Latency, interleaved, speedup, steady_clock
 from prunus.deploy.torch_runtimes import Inference, Module, keeps_threads
 from prunus.types import Example, Setting, first_sample
 
@@ -108,7 +108,7 @@ class Stopwatch:
         )
 
     def _times(self, runs: dict[str, Inference], rounds: int) -> dict[str, Latency]:
-        clock: Clock = "processor" if self._setting.threads == 1 else "wall"
+        clock = steady_clock(self._setting.threads)
         settings = dict.fromkeys(runs, self._setting)
         return interleaved(runs, settings, rounds=rounds, clock=clock)
 

@@ -33,6 +33,15 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "processor": pro
 Clock = Literal["wall", "processor"]
 
 
+def steady_clock(threads: int) -> Clock:
+    """Return the clock by which ratios are right on a busy machine, too, where there is one.
+
+    Other programs interrupt a long inference and spare a short one, so that by the clock on the
+    wall the short one gains; on one thread the processor's time leaves them out.
+    """
+    return "processor" if threads == 1 else "wall"
+
+
 @dataclass(frozen=True)
 class Latency:
     """Time of one inference.

@@ -36,6 +36,18 @@ def bench_grids(document: Document) -> list[tuple[str, ArmsGrid]]:
     return found
 
 
+def busy(document: Document) -> str:
+    """Say that the machine had other work, which tells on the clock on the wall; "" if not."""
+    here = document["machine"]
+    load, cores = here["load"], here["cores"]
+    if document["clock"] == "processor" or None in (load, cores) or load < cores:
+        return ""
+    return (
+        f"the machine was busy (load {load:g} on {cores} cores), and short inferences are "
+        "interrupted less than long ones: take the clock 'processor' with one thread, or wait"
+    )
+
+
 def by_place(document: Document) -> list[tuple[tuple[int, int], list[Row]]]:
     """Group the rows by threads and batch."""
 
@@ -100,7 +112,7 @@ def page(document: Document) -> dict[str, Any]:
         "machine": {key: value for key, value in document["machine"].items() if value is not None},
         "energy": document["energy"],
         "grids": bench_grids(document),
-        "refused": reasons(document),
+        "refused": [*reasons(document), *filter(None, [busy(document)])],
     }
 
 
