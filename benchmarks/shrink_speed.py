@@ -42,7 +42,7 @@ HEADINGS = ("batch", "runtime", "widths", "numbers", "dense", "pruned", "MACs", 
 Row = tuple[str, ...]
 
 Best = dict[tuple[int, str], tuple[float, str]]
-"""Batch and precision -> the best share of the MAC ratio, or in int8 the best speed-up, and where."""
+"""Batch, precision -> the best share of the MAC ratio, or in int8 the best speed-up; and where."""
 
 
 def exported(name: str, folder: Path) -> tuple[dict[tuple[str, str], Path], dict[str, float]]:
