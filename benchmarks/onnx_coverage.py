@@ -45,7 +45,7 @@ def shortcomings(rows: Iterable[Row]) -> Iterator[str]:
             yield f"{row['zoo']} {row['name']}: {row['status']}: {row.get('error', '')}"
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Row], asked: int) -> str:
     """Return the page: where and when, the summary, and what fell short."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [
@@ -53,6 +53,8 @@ def markdown(rows: Sequence[Row]) -> str:
         "",
         f"{datetime.now(UTC).date()}, {packages}, {environment()['cpu']}.",
         "Made by `python benchmarks/onnx_coverage.py`: random weights, half of the units removed.",
+        f"Of {asked} networks, {len(rows)} have been tried; rows are of the commits "
+        f"{', '.join(dict.fromkeys(row['commit'] for row in rows))}.",
         "",
         *grid(SUMMARY, summary(rows)),
         "",
@@ -70,7 +72,7 @@ def main(options: argparse.Namespace) -> None:
     show(console, "ONNX", SUMMARY, summary(rows))
     if options.write:
         options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(markdown(rows), encoding="utf-8")
+        options.write.write_text(markdown(rows, len(wanted)), encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:
@@ -81,7 +83,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--known", action="store_true", help="make no further rows")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=900, help="seconds per network")
-    parser.add_argument("--rows", type=Path, default=Path("build/onnx.jsonl"), help="all rows")
+    parser.add_argument("--rows", type=Path, default=Path("docs/onnx.jsonl"), help="all rows")
     parser.add_argument("--out", type=Path, default=Path("build/onnx"), help="logs")
     parser.add_argument("--fresh", action="store_true", help="make rows that exist again")
     parser.add_argument("--write", type=Path, help="write the page to this file")

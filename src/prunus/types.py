@@ -99,7 +99,8 @@ class Target:
         params: Parameters as a fraction of the dense network, in (0, 1].
         macs: Multiply-accumulates as a fraction of the dense network, in (0, 1].
         bytes: Bytes of parameters and buffers as a fraction of the dense network, in (0, 1].
-        latency_ms: Milliseconds of one inference, measured, above 0.
+        latency_ms: Milliseconds of one inference, measured, above 0; on one thread of the
+            processor's time, which on an idle machine is that of the clock.
         speedup: Time of the dense network over that of the pruned one, measured, at least 1.
         runtime: Where time is measured: a name of `prunus.deploy.RUNTIMES`.
         precision: With which numbers, of the dense network and of the pruned one: "fp32", "bf16"

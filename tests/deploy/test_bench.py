@@ -1,11 +1,12 @@
 """Networks against each other: what is measured, what is refused, what is a difference."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from prunus.deploy import RUNTIMES, Candidate, Latency, compare, quantise, side_by_side
+from prunus.deploy import RUNTIMES, Candidate, Latency, compare, quantise, side_by_side, timing
 from prunus.deploy.bench import ratio_of_medians, settings
 from prunus.deploy.runtimes import Runtime
 from prunus.deploy.timing import Speedup
@@ -133,3 +134,10 @@ def test_dense_and_pruned_stand_beside_their_int8_forms(tmp_path):
     assert document["latency_ms"]["low"] <= document["latency_ms"]["high"]
     assert document["speedup"]["median"] > 0
     assert len(side_by_side(files, {}, rounds=6)) == 2
+
+
+def test_what_is_delivered_is_timed_without_other_programs_on_one_thread(tmp_path, monkeypatch):
+    # Other programs take the core for a second whenever an inference is under way.
+    monkeypatch.setitem(timing.CLOCKS, "wall", itertools.count().__next__)
+    files = {name: perceptron(tmp_path / f"{name}.onnx") for name in ("dense", "pruned")}
+    assert all(row.latency.median_ms < 100 for row in side_by_side(files, {}, rounds=6))

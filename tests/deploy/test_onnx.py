@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import prunus.deploy.onnx as onnx_module
-from prunus.deploy import export_onnx
+from prunus.deploy import export_onnx, export_program
 from prunus.errors import ExportError
 
 
@@ -143,6 +143,24 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, example, monke
 
     monkeypatch.setattr(torch.onnx, "export", faulty)
     assert "differs from torch" in export_error(Residual(), example, tmp_path / "model.onnx")
+
+
+class Taken(nn.Module):
+    """A network with a layer called as PyTorch's exported graphs call their source."""
+
+    def __init__(self):
+        super().__init__()
+        self.code = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.code(x)
+
+
+def test_a_name_that_the_exporter_needs_is_told(tmp_path):
+    said = export_error(Taken(), torch.randn(2, 4), tmp_path / "model.onnx")
+    assert "rename what Taken calls 'code', a name that torch.export needs" in said
+    with pytest.raises(ExportError, match="rename what Taken calls 'code'"):
+        export_program(Taken(), torch.randn(2, 4), tmp_path / "model.pt2")
 
 
 def test_a_failed_export_keeps_the_old_file(tmp_path):

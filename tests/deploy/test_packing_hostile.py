@@ -121,7 +121,8 @@ HUGE = 2**40
         (tensor(runs=[{"mask": "none", "nonzero": 4, "size": 0}]), "must have a block for each"),
         (tensor(runs=[{"mask": "none", "nonzero": 0, "size": 9}]), "must have a block for each"),
         (tensor(runs=[{"mask": "exec", "nonzero": 4, "size": 9}]), "its index is wrong"),
-        (tensor(runs=[{"mask": "none", "nonzero": 4, "size": HUGE}]), "its blocks must have"),
+        (tensor(runs=[{"mask": "none", "nonzero": 4, "size": HUGE}]), "blocks no larger than what"),
+        (tensor(runs=[{"mask": "none", "nonzero": 4, "size": 99}]), "its blocks must have"),
         (tensor(runs=[{"mask": "none", "nonzero": 2**30, "size": 99}]), "its index is wrong"),
         ({"tensors": tensor()["tensors"] * 2}, "its names must differ"),
         (tensor() | {"tied": {"w": "w"}}, "its names must differ"),
@@ -150,7 +151,7 @@ GAPS = {"mask": "gaps", "nonzero": 2}
     ("run", "data", "said"),
     [
         ({"mask": "none", "nonzero": 4}, bytes(15), "must hold 16 to 16 bytes, got 15"),
-        ({"mask": "none", "nonzero": 4}, bytes(10**8), "must hold 16 to 16 bytes, got 100000000"),
+        ({"mask": "none", "nonzero": 4}, bytes(10**6), "must hold 16 to 16 bytes, got 1000000"),
         ({"mask": "none", "nonzero": 5}, bytes(16), "a run of 4 words must not hold more, got 5"),
         (BITS, b"\xf0" + bytes(8), "2 bits of a mask must be set, got 4"),
         (BITS, b"\xc1" + bytes(8), "a mask of 4 bits must end in zeros"),
@@ -238,6 +239,50 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path, name, index):
     tracemalloc.start()
     with pytest.raises(CheckpointError, match=r"must take at most limit|must hold 0 to 16777216"):
         unpack(path, limit=2**33)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
+
+
+def hollow(path, index, size):
+    """Write a file whose blocks are a hole of so many bytes, which take no room on the disk."""
+    sealed = block(json.dumps(index).encode())
+    with path.open("wb") as file:
+        file.write(START)
+        file.seek(size, 1)
+        file.write(sealed + len(sealed).to_bytes(4, "little") + START)
+    return path
+
+
+def swollen():
+    run = {"mask": "none", "nonzero": 4, "size": 2**28}
+    yield "a run", tensor(runs=[run])
+    codes = {"mask": "none", "nonzero": 4, "size": 20}
+    yield "scales", tensor(stored="I8", scales=2**28 - 20, runs=[codes])
+
+
+@pytest.mark.parametrize(("name", "index"), [*swollen()], ids=["run", "scales"])
+def test_a_block_larger_than_its_content_is_refused_before_it_is_read(tmp_path, name, index):
+    path = hollow(tmp_path / "x.prunus", index, 2**28)
+    tracemalloc.start()
+    with pytest.raises(
+        CheckpointError, match=r"'w' must have blocks no larger than what they hold"
+    ):
+        unpack(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26, name
+
+
+def test_an_index_larger_than_its_content_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "x.prunus"
+    with path.open("wb") as file:
+        file.write(START)
+        file.seek(2**28, 1)
+        file.write((2**28).to_bytes(4, "little") + START)
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"its index must take at most 16,\d+,\d+ bytes"):
+        unpack(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**26

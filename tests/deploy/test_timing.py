@@ -55,6 +55,19 @@ def test_speedup_pairs_the_rounds():
     assert (ratio.low, ratio.median, ratio.high) == (2.0, 2.0, 2.0)
 
 
+def test_further_rounds_are_joined_to_those_before():
+    first = measured([1.0, 2.0] * 3, inferences_ms=(1.0, 2.0) * 3, warmup_s=0.5)
+    more = measured([3.0] * 12, inferences_ms=(3.0,) * 12, warmup_s=0.25, stable=False)
+    both = first.joined(more)
+    assert both == measured(
+        [1.0, 2.0] * 3 + [3.0] * 12,
+        inferences_ms=(1.0, 2.0) * 3 + (3.0,) * 12,
+        warmup_s=0.75,
+        stable=False,
+    )
+    assert speedup(both, both).median == 1
+
+
 def test_speedup_refuses_what_was_not_measured_together():
     with pytest.raises(ValueError, match="one call of latency"):
         speedup(measured([1.0] * 6), measured([1.0] * 6, threads=2))

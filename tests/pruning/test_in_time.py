@@ -68,6 +68,28 @@ def test_the_network_is_as_fast_as_was_asked(modelled, target, reached):
     assert report.to_dict()["reading"]["pruned_ms"] == report.reading.pruned_ms
 
 
+class Stepped(Modelled):
+    """A stopwatch whose runtime is much slower where the first layer has more than 40 channels."""
+
+    @staticmethod
+    def price(model):
+        weights = [p for p in model.parameters() if p.ndim == 4]
+        return sum(p.numel() for p in weights) + 100_000.0 * (len(weights[0]) > 40)
+
+
+def test_what_a_step_is_worth_too_much_of_is_given_to_the_other_layers(monkeypatch):
+    monkeypatch.setattr("prunus.pruning.plan.Stopwatch", Stepped)
+    target = Target(speedup=1.8)
+    result = prune(network(), X, target=target)
+    assert result.report.reached == pytest.approx(1.8, rel=0.05)
+    # In proportion, the others would have 82 channels where the first has 40 of 64.
+    assert result.model[0].out_channels == 40
+    assert result.model[3].out_channels > 100
+    # What training decides must follow from the share.
+    with pytest.raises(TargetError, match=r"speedup 1\.8 cannot be reached within 5%"):
+        Pruner(network(), X, methods.soft_filter(), target=target, steps_per_epoch=2)
+
+
 def test_what_cannot_be_reached_is_told_with_what_can(modelled):
     with pytest.raises(TargetError, match=r"speedup 6 cannot be reached within 5%.*4\.\d+ times"):
         prune(network(), X, target=Target(speedup=6.0))
@@ -79,9 +101,9 @@ def test_networks_of_equal_widths_are_timed_once(modelled, monkeypatch):
     monkeypatch.setattr(
         Modelled, "time", lambda self, model: timed.append(self.price(model)) or time(self, model)
     )
-    with pytest.raises(TargetError, match="the nearest of 2 networks"):
+    with pytest.raises(TargetError, match="the nearest of 3 networks"):
         prune(network(), X, method=methods.l1_filter(round_to=64), target=Target(speedup=1.85))
-    assert len(timed) == len(set(timed)) == 2
+    assert len(timed) == len(set(timed)) == 3
 
 
 def test_each_network_that_is_timed_is_told(modelled, caplog, capsys):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from prunus.report import write_bench
-from prunus.report.bench import bars, bench_grids, described
+from prunus.report.bench import bars, bench_grids, busy, described
 from prunus.report.table import Cell
 
 
@@ -48,6 +48,7 @@ def document():
             "load": None,
         },
         "rounds": 50,
+        "clock": "wall",
         "energy": "not readable",
         "rows": [
             row("<b>a</b>", 10.0),
@@ -93,3 +94,14 @@ def test_the_page_shows_all_and_runs_nothing_of_it(document, tmp_path, monkeypat
     assert [len(bar["y"]) for bar in charts["latency"]["data"]] == [2, 1]
     (first, _) = bars(document)
     assert first["below"] == pytest.approx([1.0, 0.99])
+
+
+@pytest.mark.parametrize(
+    ("load", "clock", "said"),
+    [(None, "wall", ""), (1.9, "wall", ""), (8.0, "processor", ""), (8.0, "wall", "was busy")],
+)
+def test_a_busy_machine_is_told(document, load, clock, said):
+    document["machine"]["load"] = load
+    document["clock"] = clock
+    assert said in busy(document)
+    assert bool(busy(document)) == bool(said)

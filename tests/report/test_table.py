@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from prunus.report import arms_markdown, arms_table, levels_table
-from prunus.report.table import arms_grid, levels_grid
+from prunus.report.table import Cell, arms_grid, delivered_grid, levels_grid
 
 
 def printed(result, width=120):
@@ -44,6 +44,14 @@ def test_pixels_and_words_have_columns_of_their_own():
         ("45.00 %", "-5.00 points"),
         ("83.12", "+3.12"),
     ]
+
+
+def test_no_difference_is_told_that_the_noise_covers(resnet20):
+    noise = {"median": 1.8, "low": 0.79, "high": 2.28}
+    resnet20["arms"][1]["speedup"] = resnet20["delivered"][2]["speedup"] = noise
+    for grid in (arms_grid(resnet20), delivered_grid(resnet20["delivered"])):
+        column = [row[grid.headings.index("Speed-up")] for row in grid.rows]
+        assert Cell("no difference", "0.79 to 2.28") in column
 
 
 def test_only_columns_that_some_arm_has():

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ def bench(
     threads: Annotated[tuple[int, ...], Several] = (1,),
     batch: Annotated[tuple[int, ...], Several] = (1,),
     rounds: int = 50,
+    clock: Literal["wall", "processor"] = "wall",
     memory: bool = True,
     directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
     html: Path | None = None,
@@ -45,6 +46,8 @@ def bench(
         threads: Threads inside an operator, one number or more.
         batch: Rows per inference, one number or more.
         rounds: Timings of each.
+        clock: wall, or processor for the time that this process computes: what is right on a busy
+            machine, for one thread.
         memory: Measure the peak memory of each in a process of its own, which takes seconds.
         directory: Where recipes have been run.
         html: Write a page with a chart.
@@ -68,11 +71,12 @@ def bench(
     here = machine()
     with still_bar(shown=not json) as tell:
         rows, refused = compare(
-            networks, where, rounds=rounds, memory=memory, counters=counters, tell=tell
+            networks, where, rounds=rounds, clock=clock, memory=memory, counters=counters, tell=tell
         )
     document = {
         "machine": here,
         "rounds": rounds,
+        "clock": clock,
         "energy": "of the processor, by RAPL" if counters else "not readable",
         "rows": [row.to_dict() for row in rows],
         "refused": [
@@ -93,7 +97,7 @@ def _print(document: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from prunus.report.bench import bench_grids, described, reasons
+    from prunus.report.bench import bench_grids, busy, described, reasons
     from prunus.report.table import as_table
 
     print(described(document))
@@ -101,5 +105,7 @@ def _print(document: dict[str, Any]) -> None:
         Console().print("", Text(title, style="bold"), as_table(grid, names=18))
     for reason in reasons(document):
         print(reason)
+    if warning := busy(document):
+        print(warning)
     if document["energy"] == "not readable":
         print("energy: not readable")

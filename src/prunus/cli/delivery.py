@@ -43,6 +43,7 @@ def deliver(
     from prunus.deploy import Module, Quantised, export_onnx, quantise, side_by_side
     from prunus.deploy.int8 import int8_path
     from prunus.deploy.runtimes import Network, check_runtime, version_of
+    from prunus.deploy.timing import steady_clock
     from prunus.errors import ExportError
 
     takes = check_runtime(where.runtime).takes
@@ -70,7 +71,12 @@ def deliver(
         rows = side_by_side(timed, int8, **place, rounds=rounds) if rounds else []
     return {
         "delivered": [row.to_dict() for row in rows],
-        "latency": {**place, "runtime": version_of(where.runtime), "rounds": rounds},
+        "latency": {
+            **place,
+            "runtime": version_of(where.runtime),
+            "rounds": rounds,
+            "clock": steady_clock(where.threads),
+        },
         "not_in_int8": reasons,
     }
 
@@ -85,7 +91,7 @@ def print_delivered(document: Mapping[str, Any]) -> None:
         where = document["latency"]
         print(
             f"{where['runtime']}, threads {where['threads']}, batch {where['batch']}, median of "
-            f"{where['rounds']} rounds; speed-ups over dense fp32"
+            f"{where['rounds']} rounds by the {where['clock']} clock; speed-ups over dense fp32"
         )
         Console().print(delivered_table(rows))
     for name, reason in (document.get("not_in_int8") or {}).items():

@@ -13,7 +13,7 @@ from prunus.deploy.energy import Meter, joules
 from prunus.deploy.int8 import int8_path, is_int8_of, quantise
 from prunus.deploy.memory import peak_memory
 from prunus.deploy.runtimes import Network, canonical, check_precision, check_runtime, inference
-from prunus.deploy.timing import Latency, Speedup, interleaved
+from prunus.deploy.timing import Clock, Latency, Speedup, interleaved
 from prunus.deploy.torch_runtimes import Inference, Module, keeps_threads
 from prunus.errors import ExportError, InferenceError
 from prunus.types import Setting
@@ -153,6 +153,7 @@ def compare(
     where: Sequence[Setting],
     *,
     rounds: int = 50,
+    clock: Clock = "wall",
     memory: bool = True,
     counters: Meter | None = None,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -163,6 +164,7 @@ def compare(
         candidates: The networks, the reference first.
         where: The settings, that of the reference first.
         rounds: Samples of each, at least 6.
+        clock: As for `measure`.
         memory: Measure peak memory, too, which takes seconds for each.
         counters: Of energy; None for none.
         tell: Told what is done: a phase, how far it is, and its length.
@@ -198,6 +200,7 @@ def compare(
             runs,
             {key: setting for key, (_, setting, _, _) in loaded.items()},
             rounds=rounds,
+            clock=clock,
             tell=lambda done: tell("timing", done, rounds),
         )
         energy = joules(runs, counters) if counters else {}

@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from prunus.errors import ExportError
@@ -59,6 +61,18 @@ class Case:
                     "the model has a fixed batch size."
                 ) from error
             _compare(got, self.expected[label], what, where)
+
+    def way_out(self, otherwise: str = "") -> str:
+        """Say what to do where the exporter fails, if it is not for a name that it has itself."""
+        own = (self.model.named_children(), self.model.named_parameters(recurse=False))
+        names = [name for name, _ in chain(*own, self.model.named_buffers(recurse=False))]
+        taken = [name for name in names if hasattr(GraphModule, name)]
+        if taken:
+            return f"rename what {self.name} calls {taken[0]!r}, a name that torch.export needs"
+        return otherwise or (
+            "take out what depends on the values of tensors, or pass dynamic_batch=False if the "
+            "model has a fixed batch size"
+        )
 
     def dynamic_shapes(self, example: Example) -> Any:
         """Say for each input which dimension is open: the first, where it is the example's batch.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prunus.deploy.runs import CHECKSUM, LENGTH, TEXT, Run, seal, unseal
+from prunus.deploy.runs import CHECKSUM, LENGTH, TEXT, Run, most, seal, unseal
 from prunus.errors import CheckpointError
 
 MAGIC: Final = b"\x89PRUNUS"
@@ -167,7 +167,9 @@ def read_index(file: BinaryIO, limit: int) -> Index:
     tail = file.read(_TAIL)
     if len(tail) != _TAIL or tail[4:] != _START:
         raise CheckpointError("it must end as it begins, so it is truncated")
-    begin = end - int.from_bytes(tail[:4], "little")
+    begin = end - (size := int.from_bytes(tail[:4], "little"))
+    if size > most(_MOST_INDEX):
+        raise CheckpointError(f"its index must take at most {_MOST_INDEX:,} bytes, got {size:,}")
     if begin < START:
         raise CheckpointError("its index must fit into it, got one that is larger")
     file.seek(begin)
@@ -222,6 +224,10 @@ def _wrong(entry: Entry) -> str:
         0 < run.size <= CHECKSUM for run in entry.runs
     ):
         return "must have a block for each run that is not all zeros, and none for others"
+    content = min(LENGTH, entry.elements) * (2 + DTYPES[entry.stored or entry.dtype].itemsize)
+    scales = 2 * (entry.shape[0] if entry.shape else 1)
+    if entry.scales > most(scales) or any(run.size > most(content) for run in entry.runs):
+        return "must have blocks no larger than what they hold"
     if len(entry.runs) != (runs := -(-entry.elements // LENGTH)):
         return f"must have {runs} runs of words for its shape, got {len(entry.runs)}"
     return ""

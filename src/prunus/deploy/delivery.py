@@ -7,7 +7,7 @@ from typing import Any
 
 from prunus.deploy.int8 import Quantised
 from prunus.deploy.runtimes import Network, precisions_of
-from prunus.deploy.timing import Latency, Speedup, measure, speedup
+from prunus.deploy.timing import Latency, Speedup, measure, speedup, steady_clock
 from prunus.types import Setting
 
 
@@ -58,6 +58,8 @@ def side_by_side(
 ) -> list[Delivered]:
     """Measure networks in every precision that the runtime has here, one sample of each in turn.
 
+    By `steady_clock`, as targets in time are.
+
     Args:
         networks: Name -> file or module, the reference first.
         int8: Name -> its int8 file; those that are not there are left out.
@@ -89,6 +91,7 @@ def side_by_side(
             for key, network in subjects.items()
         },
         rounds=rounds,
+        clock=steady_clock(threads),
     )
     first = next(iter(times.values()))
     return [

@@ -27,7 +27,8 @@ def peak_memory(network: Network, setting: Setting) -> int | None:
         setting: Where it runs.
 
     Raises:
-        InferenceError: The runtime cannot run it, or the process died of it.
+        InferenceError: The runtime cannot run it, or the process died: of it, or because the
+            script that asks, which it imports, does so outside `if __name__ == "__main__":`.
         ValueError: The runtime is unknown or not installed.
     """
     check_precision(setting.runtime, setting.precision)
@@ -38,8 +39,9 @@ def peak_memory(network: Network, setting: Setting) -> int | None:
             return child.submit(_measure, network, setting).result()
         except BrokenProcessPool as error:
             raise InferenceError(
-                f"the process that ran it in {setting.runtime} to measure its memory died; the "
-                "memory may be too small."
+                f"the process that ran it in {setting.runtime} to measure its memory died: the "
+                "memory was too small, or the script that asked for it measures when it is merely "
+                "imported; there, put that below `if __name__ == '__main__':`."
             ) from error
 
 

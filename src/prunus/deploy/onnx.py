@@ -83,9 +83,8 @@ def _export(case: Case) -> torch.onnx.ONNXProgram:
             )
     except Exception as error:
         raise ExportError(
-            f"{case.name} cannot be exported to ONNX ({summary(error.__cause__ or error)}); take "
-            "out what depends on the values of tensors, or pass dynamic_batch=False if the model "
-            "has a fixed batch size."
+            f"{case.name} cannot be exported to ONNX ({summary(error.__cause__ or error)}); "
+            f"{case.way_out()}."
         ) from error
     if program is None:
         raise ExportError(f"the exporter of torch {torch.__version__} returned nothing; update it.")

@@ -59,7 +59,7 @@ def export_program(
         except Exception as error:
             raise ExportError(
                 f"torch {torch.__version__} cannot load the export of {case.name} "
-                f"({summary(error)}); give it outputs in lists, tuples and dicts."
+                f"({summary(error)}); {case.way_out('give it outputs in lists, tuples and dicts')}."
             ) from error
 
         @torch.no_grad()
@@ -81,9 +81,7 @@ def _export(case: Case) -> ExportedProgram:
             program = torch.export.export(case.model, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:
         raise ExportError(
-            f"{case.name} cannot be exported by torch.export ({summary(error)}); take out what "
-            "depends on the values of tensors, or pass dynamic_batch=False if the model has a "
-            "fixed batch size."
+            f"{case.name} cannot be exported by torch.export ({summary(error)}); {case.way_out()}."
         ) from error
     program.example_inputs = None
     for node in program.graph.nodes:

@@ -221,6 +221,11 @@ def seal(parts: list[Bytes], settings: zstandard.ZstdCompressionParameters = _EN
     return frame + zlib.crc32(frame).to_bytes(CHECKSUM, "little")
 
 
+def most(content: int) -> int:
+    """Return the most bytes of a block that holds so many: zstd's own bound is below this."""
+    return content + content // 128 + 256
+
+
 def unseal(block: bytes, size: int | tuple[int, int]) -> Bytes:
     """Return what `seal` was given, in one piece.
 

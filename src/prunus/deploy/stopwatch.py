@@ -11,15 +11,15 @@ from torch.utils._pytree import tree_leaves
 
 from prunus.deploy.int8 import quantise
 from prunus.deploy.onnx import export_onnx
-from prunus.deploy.runtimes import Network, check_precision, version_of
-from prunus.deploy.timing import measure, speedup
-from prunus.deploy.torch_runtimes import Module
+from prunus.deploy.runtimes import check_precision, inference, version_of
+from prunus.deploy.timing import Latency, interleaved, speedup, steady_clock
+from prunus.deploy.torch_runtimes import Inference, Module, keeps_threads
 from prunus.types import Example, Setting, first_sample
 
 _ROUNDS = 30
 _MOST_ROUNDS = 240
 _SHARP = 0.04
-"""Rounds are added until the 95 % interval of the ratio is no wider than this share of it."""
+"""Rounds are doubled until the 95 % interval of the ratio is no wider than this share of it."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Stopwatch:
     on them.
 
     Args:
-        dense: The network that all are compared with.
+        dense: The network that all are compared with; loaded once.
         example: An input; its first sample is what networks are exported for.
         setting: Where they run.
 
     Raises:
         ExportError: The network cannot be exported, or not be quantised.
-        InferenceError: The runtime does not compute in that precision.
+        InferenceError: The runtime cannot run it, or does not compute in that precision.
         ValueError: The runtime is unknown or not installed.
     """
 
@@ -73,7 +73,8 @@ class Stopwatch:
         self._example = example if _rows(example) == batch else first_sample(example, batch)
         self._folder = Path(mkdtemp(prefix="prunus-"))
         finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._dense = self._prepared(dense, "dense")
+        with keeps_threads():
+            self._dense = self._loaded(dense, "dense")
 
     def time(self, network: nn.Module) -> Reading:
         """Measure a network.
@@ -82,22 +83,21 @@ class Stopwatch:
             ExportError: It cannot be exported, or not be quantised.
             InferenceError: The runtime cannot run it.
         """
+        with keeps_threads():
+            runs = {"dense": self._dense, "pruned": self._loaded(network, "pruned")}
+            times = self._times(runs, _ROUNDS)
+            while True:
+                dense, pruned = times["dense"], times["pruned"]
+                ratio = speedup(pruned, dense)
+                sharp = ratio.high - ratio.low <= _SHARP * ratio.median
+                if sharp or pruned.rounds >= _MOST_ROUNDS:
+                    break
+                more = self._times(runs, pruned.rounds)
+                times = {name: time.joined(more[name]) for name, time in times.items()}
         setting = self._setting
-        networks = {"dense": self._dense, "pruned": self._prepared(network, "pruned")}
-        rounds = _ROUNDS
-        while True:
-            times = measure(
-                {name: (one, setting) for name, one in networks.items()},
-                rounds=rounds,
-                clock="processor" if setting.threads == 1 else "wall",
-            )
-            ratio = speedup(times["pruned"], times["dense"])
-            if ratio.high - ratio.low <= _SHARP * ratio.median or rounds >= _MOST_ROUNDS:
-                break
-            rounds *= 2
         return Reading(
-            times["dense"].median_ms,
-            times["pruned"].median_ms,
+            dense.median_ms,
+            pruned.median_ms,
             ratio.median,
             ratio.low,
             ratio.high,
@@ -107,14 +107,19 @@ class Stopwatch:
             setting.precision,
         )
 
-    def _prepared(self, network: nn.Module, name: str) -> Network:
+    def _times(self, runs: dict[str, Inference], rounds: int) -> dict[str, Latency]:
+        clock = steady_clock(self._setting.threads)
+        settings = dict.fromkeys(runs, self._setting)
+        return interleaved(runs, settings, rounds=rounds, clock=clock)
+
+    def _loaded(self, network: nn.Module, name: str) -> Inference:
         if self._takes is Module:
-            return Module(network, self._example)
+            return inference(Module(network, self._example), self._setting)
         path = self._folder / f"{name}.onnx"
         export_onnx(network, self._example, path, dynamic_batch=False)
         if self._setting.precision == "int8":
-            return quantise(path, [self._example]).path
-        return path
+            path = quantise(path, [self._example]).path
+        return inference(path, self._setting)
 
 
 def _rows(example: Example) -> int:

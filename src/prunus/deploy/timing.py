@@ -10,7 +10,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Literal
@@ -31,6 +31,15 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "processor": pro
 
 
 Clock = Literal["wall", "processor"]
+
+
+def steady_clock(threads: int) -> Clock:
+    """Return the clock by which ratios are right on a busy machine, too, where there is one.
+
+    Other programs interrupt a long inference and spare a short one, so that by the clock on the
+    wall the short one gains; on one thread the processor's time leaves them out.
+    """
+    return "processor" if threads == 1 else "wall"
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,22 @@ class Latency:
     def throughput(self) -> float:
         """Rows per second, one inference after the other, as timed on the clock."""
         return 1e3 * self.batch / statistics.fmean(self.inferences_ms or self.samples_ms)
+
+    def joined(self, more: "Latency") -> "Latency":
+        """Return what was found in all rounds: these, then those of `more`, of the same network."""
+        samples = (*self.samples_ms, *more.samples_ms)
+        median, low, high = _median_interval(samples)
+        return replace(
+            self,
+            median_ms=median,
+            low_ms=low,
+            high_ms=high,
+            rounds=len(samples),
+            samples_ms=samples,
+            inferences_ms=(*self.inferences_ms, *more.inferences_ms),
+            stable=self.stable and more.stable,
+            warmup_s=self.warmup_s + more.warmup_s,
+        )
 
 
 @dataclass(frozen=True)

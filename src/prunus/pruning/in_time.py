@@ -3,12 +3,13 @@
 What a runtime makes of narrower layers, or of zeros, is measured, not modelled: networks along the
 method's own path, from dense to narrow, are exported and timed beside the dense one until one is as
 fast as asked. Time falls with them, but by steps and never in proportion, so the share is found by
-regula falsi on the measured points.
+regula falsi on the measured points. Where a step of some layers is worth more than is left to the
+time asked for, these keep the narrower width, and the others are widened.
 """
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -23,7 +24,7 @@ from prunus.space import Branches
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, mend
 from prunus.space.shrink import shrink
-from prunus.types import Example
+from prunus.types import Example, Keep
 
 NEAR = 0.025
 """How near, as a share of the time asked for, a measured network must be to end the search."""
@@ -33,7 +34,7 @@ NEAR_ENOUGH = 0.05
 
 _log = logging.getLogger(__name__)
 
-_TRIES = 8  # networks that are timed at most
+_TRIES = 8  # networks that are timed at most; as many again where a step was worth too much
 _NARROW = 0.005  # of the MACs: below that, shares lead to the same network
 
 
@@ -43,6 +44,7 @@ def aim(
     example: Example,
     decide: Callable[[], Decision],
     *,
+    share_only: bool = False,
     progress: bool = False,
 ) -> Decision:
     """Set the plan's target to the share with which the network is as fast as asked.
@@ -56,6 +58,7 @@ def aim(
         model: The network.
         example: An input.
         decide: Makes the plan's decision.
+        share_only: The share is what is wanted: other decisions will be made with it.
         progress: Draw on standard error how many networks have been timed.
 
     Returns:
@@ -67,66 +70,13 @@ def aim(
         ExportError: A network cannot be exported, so it cannot be timed.
     """
     with still_bar(shown=progress) as tell:
-        return _search(plan, model, example, decide, tell)
-
-
-def _search(
-    plan: Plan, model: nn.Module, example: Example, decide: Callable[[], Decision], tell: Tell
-) -> Decision:
-    assert plan.asked is not None and plan.stopwatch is not None
-    asked, stopwatch = plan.asked, plan.stopwatch
-    tell("timing the dense network", 0, _TRIES)
-    dense_ms = stopwatch.time(model).dense_ms if asked.metric == "latency_ms" else 0.0
-    excess = dense_ms / asked.value if dense_ms else asked.value
-    if excess <= 1:
-        told = f" ({dense_ms:.3g} ms)" if dense_ms else ""
-        raise TargetError(
-            f"{asked.metric} {asked.value:g} is met without pruning{told}; ask for more."
-        )
-    dense = _Point(1.0, excess)
-    kind = "MACs" if plan.method.structured else "weights"
-    tried: list[_Point] = []
-    readings: dict[tuple[int, ...], Reading] = {}  # by widths: which channels go is no matter
-    refused: TargetError | None = None
-    too_small, again = 0.0, False
-    while len(readings) < _TRIES:
-        share = _next([dense, *tried], too_small, halve=again)
-        if share is None:
-            break
-        plan.target = plan.partial(share)
-        try:
-            decision = decide()
-        except TargetError as error:
-            too_small, refused = share, error
-            continue
-        widths = tuple(int(kept.sum()) for kept in decision.keep.values())
-        again = widths in readings
-        if not again:
-            tell(f"timing {share:.3f} of the {kind}", len(readings), _TRIES)
-            readings[widths] = stopwatch.time(_small(plan, model, example, decision))
-        reading = readings[widths]
-        excess = reading.pruned_ms / asked.value if dense_ms else reading.ratio * asked.value
-        tried.append(_Point(share, excess, reading, decision))
-        _log.info(
-            "%.3f of the %s: %.3g ms, %.3g times as fast%s; asked: %s %g",
-            share,
-            kind,
-            reading.pruned_ms,
-            1 / reading.ratio,
-            " (timed before)" if again else "",
-            asked.metric,
-            asked.value,
-        )
-        if abs(excess - 1) <= NEAR:
-            return decision
-    nearest = min(tried, key=lambda point: abs(point.excess - 1), default=dense)
-    if nearest.decision is None or abs(nearest.excess - 1) > NEAR_ENOUGH:
-        raise TargetError(
-            f"{asked.metric} {asked.value:g} cannot be reached within {NEAR_ENOUGH:.0%}: "
-            f"{_told(nearest, len(readings), kind)}{f' Below that: {refused}' if refused else ''}"
-            f"{plan.hint}"
-        ) from refused
-    plan.target = plan.partial(nearest.share)
+        search = _Search(plan, model, example, decide, tell)
+        nearest = search.along()
+        if nearest.off > NEAR_ENOUGH and not share_only and (held := search.worth_too_much()):
+            nearest = search.along(held)
+    if nearest.decision is None or nearest.off > NEAR_ENOUGH:
+        raise search.error(nearest) from search.refused
+    plan.target = plan.partial(nearest.share if share_only else search.left(nearest))
     return nearest.decision
 
 
@@ -146,17 +96,141 @@ class _Point:
     reading: Reading | None = None
     decision: Decision | None = None
 
+    @property
+    def off(self) -> float:
+        """How far its time is from what was asked for, as a share of that."""
+        return abs(self.excess - 1)
 
-def _told(nearest: _Point, count: int, kind: str) -> str:
-    """Say how near the nearest of all networks came."""
-    read = nearest.reading
-    if read is None:
-        return "no narrower network can be had."
-    return (
-        f"the nearest of {count} networks that were timed takes {read.pruned_ms:.3g} ms where the "
-        f"dense one takes {read.dense_ms:.3g} ms ({1 / read.ratio:.3g} times as fast), with "
-        f"{nearest.share:.3f} of the {kind}."
-    )
+
+class _Search:
+    """What has been tried on the way to a time; the dense network is timed at once.
+
+    Args:
+        plan: Its target is set to each share that is tried.
+        model: The network.
+        example: An input.
+        decide: Makes the plan's decision.
+        tell: Told what is timed.
+
+    Raises:
+        TargetError: The dense network is as fast as asked.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: nn.Module,
+        example: Example,
+        decide: Callable[[], Decision],
+        tell: Tell,
+    ) -> None:
+        assert plan.asked is not None and plan.stopwatch is not None
+        self._plan, self._model, self._example = plan, model, example
+        self._decide, self._tell = decide, tell
+        self._asked, self._stopwatch = plan.asked, plan.stopwatch
+        self._kind = "MACs" if plan.method.structured else "weights"
+        self._readings: dict[
+            tuple[int, ...], Reading
+        ] = {}  # by widths: which channels is no matter
+        self._tried: list[_Point] = []
+        self.refused: TargetError | None = None
+        tell("timing the dense network", 0, _TRIES)
+        excess, told = self._asked.value, ""
+        if self._asked.metric == "latency_ms":
+            dense_ms = self._stopwatch.time(model).dense_ms
+            excess, told = dense_ms / self._asked.value, f" ({dense_ms:.3g} ms)"
+        if excess <= 1:
+            raise TargetError(
+                f"{self._asked.metric} {self._asked.value:g} is met without pruning{told}; ask for "
+                "more."
+            )
+        self._dense = _Point(1.0, excess)
+
+    def along(self, held: Keep | None = None) -> _Point:
+        """Time networks, from dense to narrow, until one is as fast as asked.
+
+        Args:
+            held: What some groups keep whatever is decided: those of the widest network so far
+                that is fast enough, with which this path begins.
+
+        Returns:
+            The nearest of all that have been timed.
+        """
+        points = [self._dense]
+        if held and (begin := _ends(self._tried)[0]):
+            points.append(begin)
+        too_small, again, most = 0.0, False, len(self._readings) + _TRIES
+        while len(self._readings) < most:
+            share = _next(points, too_small, halve=again)
+            if share is None:
+                break
+            self._plan.target = self._plan.partial(share)
+            try:
+                decision = self._decide()
+            except TargetError as error:
+                too_small, self.refused = share, error
+                continue
+            if held:
+                decision = Decision(decision.keep | held)
+            widths = tuple(int(kept.sum()) for kept in decision.keep.values())
+            again = widths in self._readings
+            if not again:
+                self._tell(f"timing {share:.3f} of the {self._kind}", len(self._readings), most)
+                small = _small(self._plan, self._model, self._example, decision)
+                self._readings[widths] = self._stopwatch.time(small)
+            points.append(self._point(share, decision, self._readings[widths], again))
+            self._tried.append(points[-1])
+            if points[-1].off <= NEAR:
+                return points[-1]
+        return min(self._tried, key=lambda point: point.off, default=self._dense)
+
+    def _point(self, share: float, decision: Decision, reading: Reading, again: bool) -> _Point:
+        asked, value = self._asked.metric, self._asked.value
+        excess = reading.pruned_ms / value if asked == "latency_ms" else reading.ratio * value
+        point = _Point(share, excess, reading, decision)
+        _log.info(
+            "%.3f of the %s: %.3g ms, %.3g times as fast%s; asked: %s %g",
+            self.left(point),
+            self._kind,
+            reading.pruned_ms,
+            1 / reading.ratio,
+            " (timed before)" if again else "",
+            asked,
+            value,
+        )
+        return point
+
+    def left(self, point: _Point) -> float:
+        """Return the share that a network has: with what some groups keep it is not the path's."""
+        if point.decision is None or not self._plan.method.structured:
+            return point.share
+        cost, space = self._plan.space.cost("macs"), self._plan.space
+        return float(cost.at(space.widths(point.decision.keep))) / cost.dense
+
+    def worth_too_much(self) -> Keep:
+        """Return what the groups keep whose step leads past the time, in the network beyond it."""
+        fast, slow = (end.decision if end else None for end in _ends(self._tried))
+        if not (fast and slow and self._plan.method.structured) or fast.patch or slow.patch:
+            return {}
+        wide = slow.keep
+        return {name: kept for name, kept in fast.keep.items() if kept.sum() < wide[name].sum()}
+
+    def error(self, nearest: _Point) -> TargetError:
+        """Say how near the nearest of all networks came."""
+        read = nearest.reading
+        came = "no narrower network can be had."
+        if read is not None:
+            came = (
+                f"the nearest of {len(self._readings)} networks that were timed takes "
+                f"{read.pruned_ms:.3g} ms where the dense one takes {read.dense_ms:.3g} ms "
+                f"({1 / read.ratio:.3g} times as fast), with {self.left(nearest):.3f} of the "
+                f"{self._kind}."
+            )
+        below = f" Below that: {self.refused}" if self.refused else ""
+        return TargetError(
+            f"{self._asked.metric} {self._asked.value:g} cannot be reached within "
+            f"{NEAR_ENOUGH:.0%}: {came}{below}{self._plan.hint}"
+        )
 
 
 def stand_in(plan: Plan) -> Plan:
@@ -183,10 +257,8 @@ def _next(points: list[_Point], too_small: float, *, halve: bool) -> float | Non
     Returns:
         None where all shares that are left lead to the same network.
     """
-    above = min((p for p in points if p.excess > 1), key=lambda p: p.share)
-    below = max((p for p in points if p.excess <= 1), key=lambda p: p.share, default=None)
-    if below is not None and below.share > above.share:  # time does not fall with MACs there
-        above = min((p for p in points if p.excess > 1 and p.share > below.share), key=_share)
+    below, above = _ends(points)
+    assert above is not None
     floor = too_small if below is None else below.share
     if above.share - floor <= _NARROW:
         return None
@@ -198,6 +270,14 @@ def _next(points: list[_Point], too_small: float, *, halve: bool) -> float | Non
     margin = 0.1 * (above.share - floor)  # so that both ends move
     share = floor + part * (above.share - floor)
     return min(max(share, floor + margin), above.share - margin)
+
+
+def _ends(points: Sequence[_Point]) -> tuple[_Point | None, _Point | None]:
+    """Return the widest network that is fast enough, and the narrowest above it that is not."""
+    below = max((p for p in points if p.excess <= 1), key=_share, default=None)
+    least = 0.0 if below is None else below.share  # time may not fall with MACs below that
+    above = min((p for p in points if p.excess > 1 and p.share > least), key=_share, default=None)
+    return below, above
 
 
 def _share(point: _Point) -> float:

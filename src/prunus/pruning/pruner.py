@@ -136,7 +136,7 @@ class Pruner:
         def decide() -> Decision:
             return filters.decide(self.model, torch.Generator(), filters.removed)
 
-        aim(filters, self.model, self.example, decide, progress=progress)
+        aim(filters, self.model, self.example, decide, share_only=True, progress=progress)
         assert filters.target is not None
         return filters.target.value
 

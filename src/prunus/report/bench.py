@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from prunus.report.quantities import interval, milliseconds, size, times
-from prunus.report.table import ArmsGrid, Cell
+from prunus.report.quantities import interval, milliseconds, size
+from prunus.report.table import ArmsGrid, Cell, speedup_cell
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -34,6 +34,18 @@ def bench_grids(document: Document) -> list[tuple[str, ArmsGrid]]:
         grid = ArmsGrid(tuple(shown), tuple(tuple(row[key] for key in shown) for row in cells))
         found.append((f"threads {threads}, batch {batch}, {document['rounds']} rounds", grid))
     return found
+
+
+def busy(document: Document) -> str:
+    """Say that the machine had other work, which tells on the clock on the wall; "" if not."""
+    here = document["machine"]
+    load, cores = here["load"], here["cores"]
+    if document["clock"] == "processor" or None in (load, cores) or load < cores:
+        return ""
+    return (
+        f"the machine was busy (load {load:g} on {cores} cores), and short inferences are "
+        "interrupted less than long ones: take the clock 'processor' with one thread, or wait"
+    )
 
 
 def by_place(document: Document) -> list[tuple[tuple[int, int], list[Row]]]:
@@ -71,13 +83,7 @@ def _percentiles(row: Row) -> Cell:
 
 
 def _speedup(row: Row) -> Cell:
-    found = row["speedup"]
-    if found is None:
-        return Cell()
-    bounds = interval(found["low"], found["high"])
-    if found["low"] <= 1 <= found["high"]:
-        return Cell("no difference", bounds)
-    return Cell(times(found["median"]), bounds)
+    return Cell() if row["speedup"] is None else speedup_cell(row["speedup"])
 
 
 def _sizes(row: Row) -> Cell:
@@ -106,7 +112,7 @@ def page(document: Document) -> dict[str, Any]:
         "machine": {key: value for key, value in document["machine"].items() if value is not None},
         "energy": document["energy"],
         "grids": bench_grids(document),
-        "refused": reasons(document),
+        "refused": [*reasons(document), *filter(None, [busy(document)])],
     }
 
 

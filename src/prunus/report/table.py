@@ -211,9 +211,11 @@ def _latency(value: Any, dense: Any) -> Cell:
     return Cell(milliseconds(median), interval(low, high))
 
 
-def _speedup(value: Any, dense: Any) -> Cell:
+def speedup_cell(value: Any, dense: Any = None) -> Cell:
+    """Show how many times faster; what the interval covers is no difference."""
     median, low, high = with_interval(value)
-    return Cell(times(median), interval(low, high))
+    covered = low is not None and high is not None and low <= 1 <= high
+    return Cell("no difference" if covered else times(median), interval(low, high))
 
 
 _COLUMNS: dict[str, _Column] = {
@@ -226,7 +228,7 @@ _COLUMNS: dict[str, _Column] = {
     "macs": _Column("MACs", _of_dense(count)),
     "file_bytes": _Column("File", _of_dense(size)),
     "latency_ms": _Column("Latency", _latency),
-    "speedup": _Column("Speed-up", _speedup),
+    "speedup": _Column("Speed-up", speedup_cell),
     "early_stop": _Column("Early stop", lambda value, dense: Cell(f"{value:,} it")),
     "epochs": _Column("Epochs", lambda value, dense: Cell(f"{value:.3g}")),
 }
@@ -237,7 +239,7 @@ _DELIVERED: dict[str, _Column] = {
     "precision": _Column("Precision", lambda value, dense: Cell(str(value))),
     "bytes": _Column("File", _of_dense(size)),
     "latency_ms": _Column("Latency", _latency),
-    "speedup": _Column("Speed-up", _speedup),
+    "speedup": _Column("Speed-up", speedup_cell),
     "difference": _Column("Off float32 by", lambda value, dense: Cell(percent(value))),
     "agreement": _Column("Same class", lambda value, dense: Cell(percent(value))),
 }

@@ -7,6 +7,7 @@ from typing import Any
 from prunus.deploy import Module, Quantised, export_onnx, quantise, side_by_side
 from prunus.deploy.int8 import int8_path
 from prunus.deploy.runtimes import Network, check_runtime, version_of
+from prunus.deploy.timing import steady_clock
 from prunus.errors import ExportError
 from prunus.run.stages import Done
 from prunus.run.work import Work
@@ -86,6 +87,7 @@ def measure(
     return {
         **bench.model_dump(),
         "runtime": version_of(bench.runtime),
+        "clock": steady_clock(bench.threads),
         "delivered": [row.to_dict() for row in rows],
     }
 

@@ -20,6 +20,7 @@ Results = Mapping[str, Mapping[str, Any]]
 """Stage -> what it found; stages that the recipe does not have are absent."""
 
 _QUALITY = ("accuracy", "mean_iou", "perplexity", "loss")
+_WHERE = ("runtime", "threads", "batch", "rounds", "clock")
 
 
 def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,9 +73,7 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
         "frozen": report["frozen"],
         "verification": report["verification"],
         "delivered": measured.get("delivered"),
-        "latency": {key: measured[key] for key in ("runtime", "threads", "batch", "rounds")}
-        if measured
-        else None,
+        "latency": {key: measured[key] for key in _WHERE if key in measured} if measured else None,
         "environment": environment,
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
         "notes": [*_notes(recipe, report), *_not_in_int8(results)],
