@@ -26,8 +26,10 @@ function paint() {
     const place = several ? methods.indexOf(one.method) : arms.indexOf(one.arm);
     const paint = one.method ? colours[place % colours.length] : colour("--ink");
     const margins = points.map((point) => point.margin ?? 0);
+    // Methods of one size stand side by side, a hundredth apart; what is said of a point is its own.
+    const aside = several && one.method ? 1 + 0.01 * (place - (methods.length - 1) / 2) : 1;
     return {
-      x: points.map((point) => point.cost[cost]),
+      x: points.map((point) => aside * point.cost[cost]),
       y: points.map((point) => point.y),
       text: points.map((point) => plain(`${one.method} ${point.target}`)),
       error_y: { array: margins, visible: margins.some(Boolean), thickness: 1, width: 3 },
