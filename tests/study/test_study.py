@@ -10,11 +10,12 @@ from torch import nn
 from prunus import zoo
 from prunus.cli import main
 from prunus.errors import RecipeError
-from prunus.methods import l1_filter
+from prunus.methods import METHODS, l1_filter
 from prunus.pruning import prune
 from prunus.recovery import scratch_settings
 from prunus.run import plan, workshop
 from prunus.study import parse_study, study
+from prunus.study.measure import known_in_advance
 from prunus.training import TrainSettings
 from tiny import STUDY, build_tiny_data
 
@@ -309,6 +310,15 @@ def test_scratch_b_spends_what_the_unpruned_network_did(small, tmp_path, monkeyp
     )
     spent = found["l1_filter", "0.7", "scratch_b"]["own"]["macs"]
     assert spent == pytest.approx(found["", "None", "unpruned"]["own"]["macs"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("l1_filter", True), ("thinet", True), ("regression", True), ("taylor", False)]
+    + [("slimming", False), ("magnitude", False)],
+)
+def test_widths_of_equal_shares_need_no_training_to_be_known(name, known):
+    assert known_in_advance(METHODS[name]()) == known
 
 
 # Multiply-accumulates of the networks and of the papers' prunings, and the authors' epochs.

@@ -8,7 +8,7 @@ from prunus.methods import Method
 from prunus.recipe import SHAPES, Recipe
 from prunus.run.sizes import Size, dense_size, pruned_size
 from prunus.run.stages import Done
-from prunus.selectors import TopK
+from prunus.selectors import Greedy, Regression, TopK
 from prunus.study.cells import Cell, Cells
 from prunus.types import Target
 
@@ -99,7 +99,8 @@ def known_in_advance(method: Method) -> bool:
     The paper calls such methods predefined: every layer loses a share that was given.
     """
     selector = method.selector
-    return method.structured and isinstance(selector, TopK) and selector.scope == "layer"
+    amounts = selector.amounts if isinstance(selector, Greedy | Regression) else selector
+    return method.structured and isinstance(amounts, TopK) and amounts.scope == "layer"
 
 
 def _size(arm: str, results: Mapping[str, Found], dense: Size) -> Size:
