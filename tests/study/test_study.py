@@ -314,8 +314,10 @@ def test_scratch_b_spends_what_the_unpruned_network_did(small, tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [("l1_filter", True), ("thinet", True), ("regression", True), ("taylor", False)]
-    + [("slimming", False), ("magnitude", False)],
+    [
+        *(("l1_filter", True), ("thinet", True), ("regression", True)),
+        *(("taylor", False), ("slimming", False), ("magnitude", False)),
+    ],
 )
 def test_widths_of_equal_shares_need_no_training_to_be_known(name, known):
     assert known_in_advance(METHODS[name]()) == known
