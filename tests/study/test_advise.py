@@ -93,12 +93,12 @@ def test_the_shell_changes_model_and_data_alone(tmp_path, monkeypatch, capsys):
 def test_a_short_study(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "dataset", build_tiny_data)
     network, data = {"name": "lenet300"}, {"name": "mnist", "batch_size": 50}
-    done = advise(network, data, Target(sparsity=0.5), 0.5, tmp_path, workers=1)
+    done = advise(network, data, Target(sparsity=0.5), 1, tmp_path, workers=1)
     assert {row["method"] for row in done.document["rows"]} == {
         "", "magnitude", "wanda", "sparsegpt",
     }  # fmt: skip
     assert "At a sparsity of 0.5" in done.document["advice"]
-    again = advise(network, data, Target(sparsity=0.5), 0.5, tmp_path, workers=1)
+    again = advise(network, data, Target(sparsity=0.5), 1, tmp_path, workers=1)
     assert again.document["rows"] == done.document["rows"]
 
 
