@@ -36,9 +36,9 @@ def test_it_equals_a_loop_written_by_hand(optimizer, model, data):
     model.load_state_dict(start)
     model.train().to(memory_format=torch.channels_last)
     by_hand = {
-        "sgd": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.01),
-        "adam": lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.01),
-        "adamw": lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.01),
+        "sgd": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.01, fused=True),
+        "adam": lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.01, fused=True),
+        "adamw": lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.01, fused=True),
     }[optimizer](model.parameters())
     torch.manual_seed(7)
     losses = []

