@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from prunus import Target, methods, prune
-from prunus.space import Unstructured, trace
+from prunus import Pruner, Target, methods, prune
+from prunus.space import Unstructured, permute, trace
+from prunus.space.permute import block_order, permutation
+from prunus.space.remove import copy_sliced
 from prunus.space.unit_groups import WeightGroup
 
 
@@ -77,6 +79,139 @@ def test_the_entries_of_an_embedding_are_single():
     blocks = Unstructured(unit="4x1", embeddings=True)
     assert [g.entries for g in blocks.groups(space)] == [1, 4]
     assert blocks.mask(space, {"words.weight": torch.ones(32).bool()})["words.weight"].all()
+
+
+def rows_of_two_kinds(rows, columns):
+    """Return magnitudes that are large in one of two tenths of the columns, in turn."""
+    torch.manual_seed(0)
+    tenth = torch.arange(columns) * 10 // columns
+    return torch.rand(rows, columns) * 0.1 + (tenth == torch.arange(rows)[:, None] % 2)
+
+
+def test_rows_that_are_large_together_come_together():
+    order = block_order(rows_of_two_kinds(16, 40), 4)
+    assert sorted(order.tolist()) == list(range(16))
+    kinds = (order % 2).view(4, 4)
+    assert torch.equal(kinds.amin(dim=1), kinds.amax(dim=1))
+    assert block_order(torch.rand(5, 3), 4).tolist() == [0, 1, 2, 3, 4]
+
+
+class Branching(nn.Module):
+    """Sums, a group of convolutions, a concatenation, a layer norm and heads; frozen outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.same = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.norm, self.deep = nn.BatchNorm2d(16), nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.mean = nn.LayerNorm(32)
+        self.heads = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.out = nn.Linear(32, 8)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        y = self.norm(x + self.same(x))
+        z = torch.cat([y, self.deep(y)], dim=1).flatten(2).transpose(1, 2)
+        return self.out(self.heads(self.mean(z)).mean(dim=1))
+
+
+def test_a_network_in_another_order_computes_the_same():
+    torch.manual_seed(0)
+    model, example = Branching().double(), torch.randn(2, 3, 6, 6).double()
+    nn.init.uniform_(model.norm.running_mean)
+    index = permutation(Unstructured(unit="4x1", permute=True), model, example)
+    moved = {
+        name for name, dims in index.items() if any((i.diff() != 1).any() for i in dims.values())
+    }
+    assert {"stem.weight", "same.weight", "norm.running_mean", "heads.linear1.weight"} <= moved
+    assert 0 not in index["out.weight"]  # the network's outputs stay
+    ordered = copy_sliced(model, index)
+    for network in (model, ordered):
+        network.eval()
+    assert torch.allclose(ordered(example), model(example), rtol=1e-10)
+
+
+def test_what_computes_something_else_in_another_order_stays(monkeypatch):
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 16), nn.Linear(16, 16)
+            self.last = nn.Linear(16, 2)
+
+        def forward(self, x):
+            return self.last(self.second(self.first(x)).relu())
+
+    model = Weighted()
+    whole = permute._moved
+
+    def wrong(
+        space, orders
+    ):  # as if the tracer did not know that `second` reads what `first` makes
+        index = whole(space, orders)
+        if "first" in orders:
+            del index["second.weight"][1]
+        return index
+
+    monkeypatch.setattr(permute, "_moved", wrong)
+    index = permutation(Unstructured(unit="4x1", permute=True), model, torch.ones(1, 4))
+    assert set(index) == {"second.weight", "second.bias", "last.weight"}
+
+
+def lost(network, permuted):
+    method = methods.magnitude(unit="4x1", permute=permuted)
+    return prune(network, torch.ones(1, 40), method=method, target=Target(sparsity=0.9))
+
+
+def sorted_out():
+    network = nn.Sequential(nn.Linear(40, 16), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        network[0].weight.copy_(rows_of_two_kinds(16, 40))
+    return network
+
+
+def test_blocks_of_a_network_in_order_keep_more_and_the_optimizer_goes_along():
+    network = sorted_out()
+    before = network[0].weight.detach().clone()
+    plain, ordered = lost(network, False), lost(network, True)
+    assert torch.equal(network[0].weight, before)
+    sums = [float(one.model[0].weight.detach().abs().sum()) for one in (plain, ordered)]
+    assert sums[1] > 1.4 * sums[0]
+
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    network(torch.randn(8, 40)).square().sum().backward()
+    optimizer.step()
+    momentum = {n: optimizer.state[p]["momentum_buffer"] for n, p in network.named_parameters()}
+    method = methods.magnitude(unit="4x1", permute=True)
+    result = prune(
+        network, torch.ones(1, 40), method=method, target=Target(sparsity=0.9), optimizer=optimizer
+    )
+    order = [int((network[0].bias == value).nonzero()) for value in result.model[0].bias.detach()]
+    assert order != list(range(16))
+    state = {n: optimizer.state[p]["momentum_buffer"] for n, p in result.model.named_parameters()}
+    assert torch.equal(state["0.bias"], momentum["0.bias"][order])
+    kept = result.mask["0.weight"]
+    assert torch.equal(state["0.weight"], momentum["0.weight"][order] * kept)
+
+
+def test_a_pruner_orders_the_channels_at_once_and_in_place():
+    network, x = sorted_out(), torch.randn(4, 40)
+    weight, expected = network[0].weight, network(x).detach()
+    method = methods.gradual(unit="4x1", permute=True, begin="1it", end="2it", every="1it")
+    pruner = Pruner(network, torch.ones(1, 40), method, target=Target(sparsity=0.8))
+    assert network[0].weight is weight
+    assert torch.allclose(network(x), expected, atol=1e-5)
+    optimizer = torch.optim.SGD(network.parameters(), 0.0)
+    for _ in range(2):
+        pruner.step(optimizer)
+    result = pruner.finish()
+    assert result.report.verification.passed
+    assert float(result.model[0].weight.detach().abs().sum()) > 0.6 * float(
+        weight.detach().abs().sum()
+    )
+
+
+def test_only_blocks_are_put_together():
+    with pytest.raises(ValueError, match="permute puts channels together for blocks"):
+        Unstructured(permute=True)
 
 
 def test_other_units_are_refused():

@@ -1,6 +1,7 @@
 """What the callbacks of all trainers have in common."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from prunus.criteria import Calibration
 from prunus.errors import TrainingError
 from prunus.methods import Method
 from prunus.pruning import Pruner, Result
+from prunus.pruning.plan import resolve
+from prunus.space import Unstructured
 from prunus.types import Example, Target
 
 
@@ -79,10 +82,13 @@ class Attached:
             ValueError: The method sends training back, which the trainer would not notice, or its
                 schedule ends after the training.
         """
+        method = resolve(self._method)
+        unit = method.granularity
+        if state and isinstance(unit, Unstructured) and unit.permute:  # channels have moved there
+            method = replace(method, granularity=replace(unit, permute=False))
         self._pruner = Pruner(
-            model, self._example, self._method, steps_per_epoch=steps_per_epoch, **self._options
+            model, self._example, method, steps_per_epoch=steps_per_epoch, **self._options
         )
-        method = self._pruner.plan.method
         if method.rewind is not None:
             raise ValueError(
                 f"method {method.name!r} sends training back to an earlier step, and the trainer's "

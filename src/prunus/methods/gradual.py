@@ -30,6 +30,7 @@ def gradual(
     shadow: bool = False,
     order: Literal["together", "layerwise"] = "together",
     unit: WeightUnit = "weight",
+    permute: bool = False,
     embeddings: bool = True,
     skip: tuple[str, ...] = (),
 ) -> Method:
@@ -48,6 +49,7 @@ def gradual(
             goes from `initial` to its final sparsity in its own part of it, in order of use. That
             is what the paper reports for translation; it needs several updates per layer.
         unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
+        permute: Put output channels together that blocks lose least of, at first.
         embeddings: Also the entries of embeddings (the paper).
         skip: Shell patterns of parameter names to leave whole; the paper leaves the first
             convolution and depthwise ones.
@@ -65,7 +67,7 @@ def gradual(
         selector = InTurn(of=selector, curve=curve, initial=initial)
     return Method(
         name="gradual",
-        granularity=Unstructured(unit=unit, embeddings=embeddings, skip=skip),
+        granularity=Unstructured(unit=unit, permute=permute, embeddings=embeddings, skip=skip),
         criterion=L1(reduce="sum" if unit == "weight" else "mean"),
         selector=selector,
         masking=Shadow if shadow else Hard,

@@ -20,6 +20,7 @@ from prunus.types import Target
 def magnitude(
     *,
     unit: WeightUnit = "weight",
+    permute: bool = False,
     scope: Literal["global", "layer"] = "global",
     layers: Literal["all", "conv"] = "all",
     embeddings: bool = False,
@@ -29,6 +30,7 @@ def magnitude(
 
     Args:
         unit: See `prunus.space.Unstructured`; blocks and kernels are ranked by their mean |w|.
+        permute: Put output channels together that blocks lose least of, at first.
         scope: One threshold for the whole network, or the same share in every layer.
         layers: "conv" leaves linear layers whole, as in the comparison of Liu et al.
         embeddings: Also the entries of embeddings.
@@ -36,7 +38,9 @@ def magnitude(
     """
     return Method(
         name="magnitude",
-        granularity=Unstructured(unit=unit, layers=layers, embeddings=embeddings, skip=skip),
+        granularity=Unstructured(
+            unit=unit, permute=permute, layers=layers, embeddings=embeddings, skip=skip
+        ),
         criterion=L1(reduce="mean"),
         selector=TopK(scope=scope),
         target=Target(sparsity=0.9),

@@ -14,6 +14,7 @@ from prunus.pruning.plan import Plan
 from prunus.pruning.progress import tracks
 from prunus.pruning.result import Result
 from prunus.selectors import Decision
+from prunus.space.remove import copy_sliced
 from prunus.space.shrink import inexpressible
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Target
@@ -80,19 +81,21 @@ def prune(
             "your training loop, or a recipe."
         )
 
+    ordered = copy_sliced(model, plan.order) if plan.order else model
+
     def decide() -> Decision:
         alone = plan.stopwatch is None  # a search for a time draws its own line
         with tracks(shown=progress and alone) as plan.track:
-            return plan.decide(model, torch.Generator().manual_seed(seed), plan.removed)
+            return plan.decide(ordered, torch.Generator().manual_seed(seed), plan.removed)
 
     if plan.stopwatch is not None:
         if plan.method.structured:
             plan.probe(model, example)  # what no form can do without is not to be found at the end
-        decision = aim(plan, model, example, decide, progress=progress)
+        decision = aim(plan, ordered, example, decide, progress=progress)
     else:
         decision = decide()
     try:
-        return plan.conclude(model, decision, example, optimizer, check=check)
+        return plan.conclude(ordered, decision, example, optimizer, check=check, origin=model)
     except EquivalenceError:
         if not plan.method.structured:
             raise

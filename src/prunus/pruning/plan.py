@@ -30,6 +30,7 @@ from prunus.space import Frozen, Verification, trace_for, verify
 from prunus.space.check import apply_mask
 from prunus.space.finite import refuse_nan
 from prunus.space.graph_network import GraphNetwork
+from prunus.space.permute import permutation
 from prunus.space.remove import copy_sliced, kept_index, mend
 from prunus.space.shrink import inexpressible, shrink
 from prunus.types import Example, Keep, Mask, Scores, Target
@@ -45,6 +46,7 @@ class Plan:
         stopwatch: Measures the result where a time was asked for.
         hint: How more could go than the method takes, to be read after an error.
         track: Shows how far decisions are that take long.
+        order: Where the values of channels come from that change places before the first decision.
 
     Args:
         model: The network.
@@ -88,6 +90,7 @@ class Plan:
         granularity = self.method.granularity
         self.space = trace_for(granularity, model, example, also=also, exact=exact)
         refuse_nan(model, (example, *also))
+        self.order = permutation(granularity, model, example, also)
         self.stopwatch: Stopwatch | None = None
         if self.asked is not None and self.asked.timed:
             self.stopwatch = Stopwatch(model, example, self.asked.measuring)
@@ -260,14 +263,24 @@ class Plan:
         *,
         check: bool,
         learned: Scores | None = None,
+        origin: nn.Module | None = None,
     ) -> Result:
         """Build the small network, prove it, and report.
+
+        Args:
+            model: The network that was decided on.
+            decision: What stays.
+            example: Its input.
+            optimizer: Goes on with the small network.
+            check: Whether to prove it.
+            learned: What the masking has learned of each unit.
+            origin: What the optimizer trains, where `model` is a copy of it in the plan's order.
 
         Warns:
             DecisionWarning: Nothing goes, although something was to, or nearly all of one layer.
             UnseenWarning: Channels are gone beside parameters that no run has met.
         """
-        index: dict[str, dict[int, Tensor]] = {}
+        index = self.order if origin is not None else {}
         form, verification = "masked", None
         keep, mended = decision.keep, model
         if decision.patch:
@@ -295,7 +308,7 @@ class Plan:
         if optimizer is not None:
             own = dict(small.named_parameters()) if self.space.gone(keep) else {}
             gone = {name for name, _ in model.named_parameters() if own and name not in own}
-            carry_over(optimizer, model, small, index, gone)
+            carry_over(optimizer, origin or model, small, index, gone)
             if not self.method.structured:
                 hard = Hard(small)
                 hard.set(result.mask, optimizer)

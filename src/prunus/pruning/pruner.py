@@ -19,7 +19,7 @@ from prunus.pruning.result import Result
 from prunus.ranks import from_first
 from prunus.recovery import Rewinding
 from prunus.selectors import Decision
-from prunus.space.remove import mend
+from prunus.space.remove import mend, sliced
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
 
@@ -111,6 +111,8 @@ class Pruner:
         self.plan = Plan(
             model, example, method, target, also=also, exact=exact, calibration=calibration
         )
+        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        mend(model, {name: sliced(named[name], dims) for name, dims in self.plan.order.items()})
         if self.plan.method.structured:
             self.plan.probe(model, example)
         if self.plan.stopwatch is not None:
@@ -290,7 +292,7 @@ class Pruner:
         return {**counted, "generator": generator, **kept, **anchor, **own, **again, **summed}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`.
+        """Go on from `state`; the model's own weights are loaded after the pruner is made.
 
         Raises:
             CheckpointError: It is the state of another network or method.

@@ -37,6 +37,8 @@ class Unstructured:
         unit: "weight"; "kernel", which convolutions only have; or "2x1", "4x1", "8x1", "16x1":
             blocks of so many adjacent output channels by one input, in which zeros run faster with
             prunus-engine (see `WeightGroup`).
+        permute: Put output channels together that blocks lose least of, before anything is pruned;
+            see `prunus.space.permute`.
         layers: "all", or "conv" for tensors with a kernel only.
         embeddings: Also the entries of embeddings; one that is the weight of a layer as well is
             pruned with it in any case.
@@ -44,6 +46,7 @@ class Unstructured:
     """
 
     unit: WeightUnit = "weight"
+    permute: bool = False
     layers: Literal["all", "conv"] = "all"
     embeddings: bool = False
     skip: tuple[str, ...] = ()
@@ -52,6 +55,11 @@ class Unstructured:
         if self.unit not in get_args(WeightUnit):
             named = ", ".join(map(repr, get_args(WeightUnit)))
             raise ValueError(f"unit must be one of {named}, got {self.unit!r}.")
+        if self.permute and not self.unit.endswith("x1"):
+            raise ValueError(
+                f"permute puts channels together for blocks of them, but unit is {self.unit!r}; "
+                "take a block such as '4x1', or permute=False."
+            )
         if self.layers not in ("all", "conv"):
             raise ValueError(f"layers must be 'all' or 'conv', got {self.layers!r}.")
         if self.embeddings and self._convolutional:
