@@ -119,10 +119,10 @@ def test_bad_settings_are_refused(make, message):
         make()
 
 
-def test_a_density_is_needed_and_single_weights():
+def test_a_density_is_needed_and_weights():
     groups = Unstructured().groups(trace(network(), X))
     with pytest.raises(TargetError, match="ask for one"):
         ErdosRenyi().select(None, groups, {}, Target(macs=0.5))
     channels = Structured().groups(trace(network(), X))
-    with pytest.raises(ValueError, match="these densities are of single weights"):
+    with pytest.raises(ValueError, match="these densities are of weights"):
         ErdosRenyi().select(None, channels, {}, Target(density=0.5))

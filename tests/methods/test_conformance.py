@@ -114,6 +114,27 @@ def test_it_reaches_its_target(name):
     assert report.verification is None or report.verification.passed
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, make in METHODS.items()
+        if name not in ("sss", "gibbs") and "unit" in inspect.signature(make).parameters
+    ],
+)
+def test_blocks_of_output_channels_go_where_there_is_a_unit(name):
+    chosen = METHODS[name](**SHORT.get(name, {}), unit="4x1")
+    model = build()
+    pruner = Pruner(model, X, chosen, target=target(name), calibration=DATA)
+    train(model, optimizer_of(model), pruner, 0, max(STEPS, pruner.total(6)))
+    weights = [x for x in pruner.finish().mask.values() if x.ndim > 1 and x.shape[0] % 4 == 0]
+    assert len(weights) == 2
+    for mask in weights:
+        blocks = mask.reshape(-1, 4, mask[0].numel())
+        assert torch.equal(blocks.any(dim=1), blocks.all(dim=1))
+        assert not mask.all()
+
+
 @every_method
 def test_masked_weights_are_zero_and_kept_ones_are_not(name):
     steps = 6 if name in DENSE_AGAIN else STEPS

@@ -60,5 +60,5 @@ def test_what_cannot_be_met_is_said():
         Rows().select(None, groups, scores, Target(macs=0.5))
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     channels = Structured().groups(trace(model, torch.ones(1, 2)))
-    with pytest.raises(ValueError, match="rows are of single weights, but '0' has others"):
+    with pytest.raises(ValueError, match="rows are of weights, but '0' has channels"):
         Rows().select(None, channels, {"0": torch.rand(3)}, None)

@@ -10,20 +10,21 @@ from prunus.criteria import GradientFlow
 from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.selectors import TopK
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 from prunus.types import Target
 
 
 @naming
-def grasp(*, skip: tuple[str, ...] = ()) -> Method:
+def grasp(*, unit: WeightUnit = "weight", skip: tuple[str, ...] = ()) -> Method:
     """Remove the connections whose removal preserves the gradient flow best, before training.
 
     Args:
+        unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
         skip: Shell patterns of parameter names to leave whole.
     """
     return Method(
         name="grasp",
-        granularity=Unstructured(skip=skip),
+        granularity=Unstructured(unit=unit, skip=skip),
         criterion=GradientFlow(),
         selector=TopK(scope="global"),
         target=Target(sparsity=0.9),

@@ -11,7 +11,7 @@ from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import ErdosRenyi
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 from prunus.types import Target
 
 
@@ -21,6 +21,7 @@ def rigl(
     end: str = "1000it",
     every: str = "100it",
     fraction: float = 0.3,
+    unit: WeightUnit = "weight",
     skip: tuple[str, ...] = (),
 ) -> Method:
     """Train sparse from the start, growing weights where the loss would fall fastest.
@@ -29,6 +30,7 @@ def rigl(
         end: The last exchange, three quarters of the training in the paper.
         every: Steps between exchanges.
         fraction: Share of a layer's weights exchanged at first.
+        unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
         skip: Shell patterns of parameter names to leave whole.
 
     Raises:
@@ -36,7 +38,7 @@ def rigl(
     """
     return Method(
         name="rigl",
-        granularity=Unstructured(skip=skip),
+        granularity=Unstructured(unit=unit, skip=skip),
         criterion=DropGrow(grow="gradient", fraction=fraction),
         selector=ErdosRenyi(),
         schedule=Schedule(curve="constant", end=end, every=every),

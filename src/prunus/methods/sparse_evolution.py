@@ -11,7 +11,7 @@ from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.schedules import Schedule
 from prunus.selectors import ErdosRenyi
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 from prunus.types import Target
 
 
@@ -21,6 +21,7 @@ def set_(
     end: str = "1000it",
     every: str = "100it",
     fraction: float = 0.3,
+    unit: WeightUnit = "weight",
     skip: tuple[str, ...] = (),
 ) -> Method:
     """Train sparse from the start, exchanging some of the smallest weights for random ones.
@@ -29,6 +30,7 @@ def set_(
         end: The last exchange; training should go on for a while after it.
         every: Steps between exchanges.
         fraction: Share of a layer's weights exchanged at first.
+        unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
         skip: Shell patterns of parameter names to leave whole.
 
     Raises:
@@ -36,7 +38,7 @@ def set_(
     """
     return Method(
         name="set",
-        granularity=Unstructured(skip=skip),
+        granularity=Unstructured(unit=unit, skip=skip),
         criterion=DropGrow(grow="random", fraction=fraction),
         selector=ErdosRenyi(),
         schedule=Schedule(curve="constant", end=end, every=every),

@@ -9,21 +9,24 @@ from prunus.criteria import SynapticFlow
 from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.selectors import TopK
-from prunus.space import Unstructured
+from prunus.space import Unstructured, WeightUnit
 from prunus.types import Target
 
 
 @naming
-def synflow(*, rounds: int = 100, skip: tuple[str, ...] = ()) -> Method:
+def synflow(
+    *, rounds: int = 100, unit: WeightUnit = "weight", skip: tuple[str, ...] = ()
+) -> Method:
     """Remove the connections of least synaptic flow in many small rounds, before training.
 
     Args:
         rounds: How often scores and removal alternate; the share that remains falls geometrically.
+        unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.
         skip: Shell patterns of parameter names to leave whole.
     """
     return Method(
         name="synflow",
-        granularity=Unstructured(skip=skip),
+        granularity=Unstructured(unit=unit, skip=skip),
         criterion=SynapticFlow(),
         selector=TopK(scope="global"),
         target=Target(sparsity=0.9),

@@ -15,7 +15,7 @@ from prunus.types import Keep, Scores, Target
 
 @dataclass(frozen=True)
 class ErdosRenyi:
-    """In each layer the weights of highest score, at a density in proportion to its sides.
+    """In each layer the weights, or blocks, of highest score, at a density by the layer's sides.
 
     The density of a layer is proportional to (n_out + n_in + kernel sides) / (n_out n_in kernel),
     cut at one, so that the whole has the density asked for. Source: Mocanu et al., Nature
@@ -35,7 +35,7 @@ class ErdosRenyi:
 
         Raises:
             TargetError: The target is a cost, or missing.
-            ValueError: The units are not single weights.
+            ValueError: The units are channels.
         """
         if target is None or target.metric not in ("sparsity", "density"):
             raise TargetError("layers get their density from a sparsity or density; ask for one.")
@@ -49,7 +49,7 @@ class ErdosRenyi:
 
 def densities(groups: Sequence[WeightGroup], density: float) -> list[float]:
     """Return the density of each layer, in (0, 1]; over all weights they make `density`."""
-    sizes = [float(group.size) for group in groups]
+    sizes = [float(prod(g.weight.shape)) for g in groups]
     raw = [sum(g.weight.shape) / prod(g.weight.shape) for g in groups]
     full: set[int] = set()
     while True:
@@ -63,6 +63,6 @@ def densities(groups: Sequence[WeightGroup], density: float) -> list[float]:
 
 
 def _weight(group: UnitGroup) -> WeightGroup:
-    if not isinstance(group, WeightGroup) or group.unit != "weight":
-        raise ValueError(f"these densities are of single weights, but {group.name!r} has others.")
+    if not isinstance(group, WeightGroup):
+        raise ValueError(f"these densities are of weights, but {group.name!r} has channels.")
     return group

@@ -21,6 +21,8 @@ _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
 class Rows:
     """The same share of every row of a weight (all that one output reads), or N of every M of it.
 
+    Where units are blocks of adjacent outputs, a row is all that these outputs read.
+
     Args:
         pattern: "2:4" keeps the two highest of every four weights along the row, as sparse tensor
             cores need them; rows whose length is no multiple stay whole. None for a share.
@@ -47,13 +49,13 @@ class Rows:
 
         Raises:
             TargetError: The target is a cost, or another share than the pattern's.
-            ValueError: The units are not single weights.
+            ValueError: The units are channels.
         """
         keep: Keep = {}
         for group in groups:
-            if not isinstance(group, WeightGroup) or group.unit != "weight":
-                raise ValueError(f"rows are of single weights, but {group.name!r} has others.")
-            table = scores[group.name].reshape(group.weight.shape[0], -1)
+            if not isinstance(group, WeightGroup):
+                raise ValueError(f"rows are of weights, but {group.name!r} has channels.")
+            table = scores[group.name].reshape(group.rows, -1)
             keep[group.name] = self._chosen(table, target).reshape(-1)
         return Decision(keep)
 
@@ -84,9 +86,7 @@ def unfitting(groups: Sequence[UnitGroup], pattern: str) -> list[Frozen]:
     """Return the weights that a pattern leaves whole, because of the length of their rows."""
     _, of = n_of_m(pattern)
     lengths = {
-        g.name: (g.weight.shape[0], g.size // g.weight.shape[0])
-        for g in groups
-        if isinstance(g, WeightGroup)
+        g.name: (g.weight.shape[0], g.size // g.rows) for g in groups if isinstance(g, WeightGroup)
     }
     return [
         Frozen(

@@ -112,6 +112,11 @@ class WeightGroup:
         return gcd(int(self.unit.removesuffix("x1")), self.weight.shape[0])
 
     @property
+    def rows(self) -> int:
+        """Output channels, or blocks of them, that units lie in one after the other."""
+        return self.weight.shape[0] // self.height
+
+    @property
     def size(self) -> int:
         """Number of units."""
         return prod(self.weight.shape) // self.entries
