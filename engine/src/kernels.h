@@ -40,12 +40,14 @@ struct RowsJob {
   Epilogue end;
 };
 
-// One vector x times block rows; `offsets` are columns.
+// One vector x times block rows; `offsets` are columns. Or times slices: see slices.h, whose windows
+// then are the offsets.
 struct VectorJob {
   const std::int32_t* starts = nullptr;
   const std::int32_t* offsets = nullptr;
+  const std::uint8_t* index = nullptr;  // of slices
   const float* values = nullptr;
-  int rows = 0;
+  int rows = 0, columns = 0;
   int first = 0, last = 0;
   const float* x = nullptr;
   const float* residual = nullptr;
@@ -73,6 +75,9 @@ struct Kernels {
   void (*rows[kHeights][kWidest][2])(const RowsJob&);
   int widest[kHeights];
   void (*vector[kHeights])(const VectorJob&);
+  // Null where registers cannot be looked things up in. Does nothing and returns false where an entry
+  // of x is no finite number: it would spread to rows that idle.
+  bool (*slices)(const VectorJob&);
   void (*depthwise)(const DepthwiseJob&);
   // From the sums of the gates (input, output, forget, cell; `units` each) the next cell and state.
   void (*lstm)(const float* gates, float* cell, float* state, int units);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "program.h"
+#include "slices.h"
 
 namespace prunus {
 namespace {
@@ -72,6 +73,8 @@ class Linear final : public Step {
       offset_of.push_back(single_ ? column : column * tile_);
     }
     panels_ = Panels(*matrix_, panel_of, offset_of, {});
+    const bool sliced = single_ && kernels.slices && matrix_->height() == 1 && columns >= Slices::kWindow;
+    slices_ = sliced ? Slices(*matrix_) : Slices();
   }
 
   void run(const Context& context, const float* x, const float* residual, float* y) override {
@@ -89,24 +92,36 @@ class Linear final : public Step {
 
   // One row of the batch after the other, each a vector.
   void run_rows(const Context& context, const float* x, const float* residual, float* y) {
-    const int blocks = matrix_->blocks(), rows = matrix_->rows();
+    const int blocks = matrix_->blocks(), slices = slices_.count();
     constexpr std::int64_t kWorthSharing = 1 << 15;  // values
     const bool shared = matrix_->entries() * matrix_->height() >= kWorthSharing;
-    const int parts = shared ? std::min(blocks, context.pool->threads() * 2) : 1;
+    const int parts = shared ? std::min(slices ? slices : blocks, context.pool->threads() * 2) : 1;
     context.pool->share(batch_ * parts, [&](int task, int) {
-      const std::int64_t n = task / parts;
-      const int part = task % parts;
+      const std::int64_t n = task / parts, part = task % parts;
       VectorJob job;
+      job.rows = matrix_->rows();
+      job.columns = matrix_->columns();
+      job.x = x + n * matrix_->columns();
+      job.residual = residual ? residual + n * matrix_->rows() : nullptr;
+      job.y = y + n * matrix_->rows();
+      job.end = epilogue();
+      if (slices) {
+        job.starts = slices_.starts.data();
+        job.offsets = slices_.windows.data();
+        job.index = slices_.index.data();
+        job.values = slices_.values.data();
+        job.first = static_cast<int>(slices * part / parts);
+        job.last = static_cast<int>(slices * (part + 1) / parts);
+        if (context.kernels->slices(job)) return;
+        job.first *= Slices::kRows;  // the same rows, one by one
+        job.last = std::min(blocks, job.last * Slices::kRows);
+      } else {
+        job.first = static_cast<int>(blocks * part / parts);
+        job.last = static_cast<int>(blocks * (part + 1) / parts);
+      }
       job.starts = panels_.starts.data();
       job.offsets = panels_.offsets.data();
       job.values = panels_.values.data();
-      job.rows = rows;
-      job.first = static_cast<int>(static_cast<std::int64_t>(blocks) * part / parts);
-      job.last = static_cast<int>(static_cast<std::int64_t>(blocks) * (part + 1) / parts);
-      job.x = x + n * matrix_->columns();
-      job.residual = residual ? residual + n * rows : nullptr;
-      job.y = y + n * rows;
-      job.end = epilogue();
       context.kernels->vector[matrix_->log_height()](job);
     });
   }
@@ -172,6 +187,7 @@ class Linear final : public Step {
   std::shared_ptr<const SparseMatrix> matrix_;
   Ending ending_;
   Panels panels_;
+  Slices slices_;  // of single weights and rows of the batch, where they are faster
   bool single_ = false;
   int vectors_ = 1, tiles_ = 1, tile_ = 1, chunk_ = 1;
 };

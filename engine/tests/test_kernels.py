@@ -198,6 +198,44 @@ def test_what_is_no_number_reaches_what_reads_it_and_nothing_else(isa, activatio
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
+def test_single_weights_times_vectors_of_any_shape(data):
+    draw = data.draw
+    batch, rows, columns = (draw(st.integers(1, most)) for most in (2, 70, 150))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    weight = sparse(rng, rows, columns, draw(st.floats(0, 1)), 1)
+    x = rng.standard_normal((batch, columns)).astype("f4")
+    wanted = x.astype("f8") @ weight.T.astype("f8")
+    if draw(st.booleans()):  # what is no number reaches what reads it only
+        column = draw(st.integers(0, columns - 1))
+        x[-1, column] = np.inf
+        reads = weight[:, column] != 0
+        wanted[-1, reads] = np.sign(weight[reads, column]) * np.inf
+    found = run(
+        "linear",
+        x,
+        weight,
+        out=wanted.shape,
+        numbers=[batch],
+        threads=draw(st.sampled_from([1, 2])),
+        instructions=draw(st.sampled_from(EVERY)),
+        tuning={"packed": True},
+        shift=draw(st.integers(0, 15)),
+    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-5)
+
+
+def test_many_single_weights_are_shared_among_threads(rng):
+    weight = sparse(rng, 1001, 1000, 0.1, 1)
+    x = rng.standard_normal((1, 1000)).astype("f4")
+    for value in (0.5, np.nan):
+        x[0, 77] = value
+        one, two = (run("linear", x, weight, out=(1, 1001), numbers=[1], threads=n) for n in (1, 2))
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(np.isnan(one[0]), np.isnan(x[0, 77]) & (weight[:, 77] != 0))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
 def test_convolutions_of_any_shape(data):
     draw = data.draw
     few = st.integers(1, 3)
