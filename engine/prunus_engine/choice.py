@@ -25,7 +25,7 @@ from prunus_engine.sparse import HEIGHTS, heights, pack
 How = Literal["measure", "sparse", "dense"]
 """Measure which is faster, or take the kernels, or ONNX Runtime, wherever it can be."""
 
-_FORMAT = 1
+_FORMAT = 2
 _CUTS = {"width", "near", "chunk", "packed"}  # what a tuning says
 _SPARSE_FROM = 0.3
 """Layers with a smaller share of zeros have never been faster; they are not measured."""
@@ -100,7 +100,10 @@ def _height(layer: Layer) -> int:
 
 def _heights(layer: Layer) -> list[int]:
     groups = layer.numbers[-1] if layer.kind == "conv" else 1
-    return list(heights(layer.weight, len(layer.weight) // groups))
+    found = list(heights(layer.weight, len(layer.weight) // groups))
+    if layer.kind != "conv" and layer.numbers[0 if layer.kind == "linear" else 1] == 1:
+        found += [1] if 1 not in found else []  # one vector: single weights may beat small blocks
+    return found
 
 
 def _measure(
