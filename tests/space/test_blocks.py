@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from prunus import Pruner, Target, methods, prune
+from prunus.integrations.attached import Attached
 from prunus.space import Unstructured, permute, trace
 from prunus.space.permute import block_order, permutation
 from prunus.space.remove import copy_sliced
@@ -204,9 +205,22 @@ def test_a_pruner_orders_the_channels_at_once_and_in_place():
         pruner.step(optimizer)
     result = pruner.finish()
     assert result.report.verification.passed
+    assert any("Channels have changed places" in note for note in result.report.notes)
     assert float(result.model[0].weight.detach().abs().sum()) > 0.6 * float(
         weight.detach().abs().sum()
     )
+
+
+def test_a_trainer_that_goes_on_from_a_checkpoint_leaves_its_order():
+    method = methods.gradual(unit="4x1", permute=True, end="2it", every="1it")
+    first, network = Attached(torch.ones(1, 40), method, target=Target(sparsity=0.8)), sorted_out()
+    first.begin(network, None, None, total=9)
+    with torch.no_grad():
+        network[0].weight.copy_(network[0].weight.flip(0))  # as training would
+    again, loaded = Attached(torch.ones(1, 40), method, target=Target(sparsity=0.8)), sorted_out()
+    loaded.load_state_dict(network.state_dict())
+    again.begin(loaded, None, first.pruner.state(), total=9)
+    assert torch.equal(loaded[0].bias, network[0].bias)
 
 
 def test_only_blocks_are_put_together():

@@ -368,7 +368,10 @@ class Plan:
             verification=verification,
             unknown=dict(self.space.unknown),
             unseen=list(self.space.unseen),
-            notes=notes(self.method, self.space, self.asked, reached, whole, self.spared),
+            notes=[
+                *notes(self.method, self.space, self.asked, reached, whole, self.spared),
+                *([_ORDERED] if self.order else []),
+            ],
         )
 
     def _ways(self, small: nn.Module) -> list[str]:
@@ -379,6 +382,11 @@ class Plan:
             return list(small.decisions)
         return self.space.recording.ways()
 
+
+_ORDERED = (
+    "Channels have changed places, so that blocks lose less: mask and patch are of the network in "
+    "its new order."
+)
 
 _AVERAGED = (
     " Channels inside averages, such as a layer norm's, may go with exact=False: averages are then "
