@@ -40,7 +40,9 @@ def networks(recipe: Path, runs: Path) -> dict[tuple[str, str], Path]:
     return folders
 
 
-def medians(runs: dict[tuple[str, str, str], Callable[[], object]], rounds: int):
+def medians(
+    runs: dict[tuple[str, str, str], Callable[[], object]], rounds: int
+) -> dict[tuple[str, str, str], float]:
     """Return milliseconds of the processor of each, all run in turn."""
     counts, samples = {}, {name: [] for name in runs}
     for name, run in runs.items():
