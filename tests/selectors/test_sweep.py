@@ -237,6 +237,20 @@ def test_a_target_is_met_exactly_with_what_is_dead(selector, unit):
     assert all(torch.equal(a, b) for a, b in zip(chained, chain(chained), strict=True))
 
 
+def test_of_blocks_those_go_that_are_dead_as_a_whole():
+    model = random_biases(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4)))
+    first, second = torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 4, dtype=torch.bool)
+    first[0] = False  # neurons 0 and 1 have no input
+    second[:, 2] = False  # neuron 2 has no reader, but its block is neuron 3's too
+    given = Given({"0.weight": first, "2.weight": second})
+    before, after, patch = swept(model, torch.randn(2, 3), given, unit="2x1")
+    assert torch.equal(after["0.weight"], before["0.weight"])
+    assert after["2.weight"].any(0).tolist() == [False, False, False, True]
+    x = torch.randn(4, 3)
+    there, here = outputs(model, before, {}, x), outputs(model, after, patch, x)
+    assert torch.allclose(there, here, rtol=1e-6, atol=1e-6)
+
+
 def test_channels_are_no_connections():
     model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
     space = trace(model, torch.ones(1, 2))

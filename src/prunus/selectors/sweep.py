@@ -66,7 +66,7 @@ class Sweep:
             found = False
             for name, gone in _union([unfed, unheard]).items():
                 units = weights[name].gather({name: gone}).all(dim=1)
-                if (keep[name] & ~units).any():
+                if (keep[name] & units).any() and (keep[name] & ~units).any():
                     dead[name] |= units
                     scores[name] = scores[name].masked_fill(units, -torch.inf)
                     if name in unfed:
