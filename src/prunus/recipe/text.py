@@ -187,7 +187,7 @@ _BOUNDS = {
 
 def _follows(error: Mapping[str, Any]) -> bool:
     """Whether a list is too short only for the values in it that are wrong, as was said."""
-    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
+    return error["type"] == "too_short" and len(error["input"]) >= int(error["ctx"]["min_length"])
 
 
 def _phrase(error: Mapping[str, Any], root: type[BaseModel]) -> str:
