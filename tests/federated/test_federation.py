@@ -13,7 +13,7 @@ from prunus.federated.client import Client, Memory
 from prunus.federated.exchange import InProcess
 from prunus.federated.packet import Packet
 from prunus.federated.task import Task, data_of, network_of
-from prunus.federated.wire import tensors_of
+from prunus.federated.wire import Layout, tensors_of
 from prunus.files import read_tensors
 from prunus.training import fit
 
@@ -170,16 +170,47 @@ def silent(name):
 
 
 def test_negative_squares_and_damaged_sums_are_refused(run):
-    left = [with_value(-1.0), lambda data: data[8:]]  # in the two reconfigurations
+    left = [with_value(-1.0), lambda data: data[8:], with_value(np.nan)]  # one a reconfiguration
 
     def alter(client, answer):
         sends = client == "1" and "sums" in answer.parts
         change = {"parts": {"sums": left.pop(0)}} if sends else {}
         return damaged("1", **change)(client, answer)
 
-    table = {"clients": {"per_round": 3}, "rounds": {"total": 4, "judged": 0}}
-    found = run(exchange=lambda task: Damaging(task, alter), **table)
-    assert found.document["traffic"]["refused"] == {"malformed": 1, "shape": 1}
+    table = {"clients": {"per_round": 3}, "rounds": {"total": 3, "judged": 0}}
+    method = {"name": "prunefl", "begin": "1it", "end": "3it", "every": "1it"}
+    found = run(exchange=lambda task: Damaging(task, alter), method=method, **table)
+    refused = found.document["traffic"]["refused"]
+    assert refused == {"malformed": 1, "not finite": 1, "shape": 1}
+
+
+def test_equal_updates_average_to_themselves_to_the_bit(run):
+    first = {}
+
+    def alter(client, answer):  # all send what client 0 does
+        if answer.kind == "trained":
+            first.setdefault(answer.parts["values"], client)
+            answer = Packet(answer.header, {"values": next(iter(first))})
+            if client == "2":
+                first.clear()
+        return answer
+
+    def alone(client, answer):
+        return "no answer" if client != "0" and answer.kind == "trained" else answer
+
+    table = {"clients": {"per_round": 3}, "rounds": {"total": 3}, "method": {"name": "dense"}}
+    found = run("all", exchange=lambda task: Damaging(task, alter), **table)
+    one = run("one", exchange=lambda task: Damaging(task, alone), **table)
+    same(tensors(found, "pruned"), tensors(one, "pruned"))
+
+
+def test_a_structure_is_read_once_whoever_gets_it(run, monkeypatch):
+    read, mask = [], Layout.mask
+    monkeypatch.setattr(
+        Layout, "mask", lambda layout, data: read.append(data) or mask(layout, data)
+    )
+    found = run(clients={"per_round": 3}).document
+    assert len(read) == 1 + sum(r["reconfigured"] for r in found["rounds"][1:]) == 3
 
 
 @pytest.mark.parametrize("header", [{}, {"kind": 5}, {"kind": "evaluated"}])
@@ -235,6 +266,19 @@ def test_a_client_whose_training_diverges_is_refused(run):
     assert sum(refused.values()) == 6 and set(refused) <= {"failed", "not finite", "norm"}
 
 
+def test_a_client_that_fails_leaves_nothing_on_the_network(run):
+    tasks = []
+
+    def exchange(task):
+        tasks.append(task)
+        return InProcess(task, data_of(task.recipe))
+
+    table = {"rounds": {"total": 2, "judged": 0}, "target": {"density": 0.5}}
+    found = run(exchange=exchange, train={"lr": 1e30}, method={"name": "random"}, **table)
+    assert found.document["traffic"]["refused"]["failed"]
+    assert not any(p._post_accumulate_grad_hooks for p in tasks[0].model.parameters())
+
+
 @pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ticket"}))  # of a mask's size
 def test_every_method_prunes_a_federation_to_its_target(run, name):
     short = {
@@ -263,6 +307,23 @@ def test_one_party_prunes_first_and_only_a_client_sends(run, where):
     first = found["rounds"][0]
     assert 0 < first["initial_rounds"] <= 12 and first["density"] < 1
     assert (first["up"] > 0) == (first["simulated_seconds"] > 0) == (where == "client")
+
+
+def test_a_first_pruning_that_cannot_be_read_is_said_so(run):
+    def alter(client, answer):
+        return Packet(answer.header, {}) if answer.kind == "pruned" else answer
+
+    initial = {"rounds": 4, "look": 2, "every": 2, "batches": 3}
+    with pytest.raises(TrainingError, match="cannot be read: a packet of kind 'pruned'"):
+        run(exchange=lambda task: Damaging(task, alter), initial=initial)
+
+
+def test_only_the_last_evaluation_is_on_all_of_the_test_split(run):
+    table = {"total": 4, "evaluate_every": 2}
+    whole = run("whole", rounds=table).document["rounds"]
+    found = run("thinned", rounds=table | {"evaluate_one_in": 3}).document["rounds"]
+    assert whole[2]["train_loss"] == found[2]["train_loss"] and whole[-1] == found[-1]
+    assert whole[2]["loss"] != found[2]["loss"]
 
 
 def test_what_comes_too_late_is_not_averaged_and_the_clock_stops_at_the_deadline(run):

@@ -1,8 +1,10 @@
 """What a client sent, checked before anything is done with it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 from torch import Tensor
 
@@ -88,9 +90,10 @@ class Inspector:
             gathered = {} if self.sums is None else unsealed(packet, self.sums)
         except WireError as error:
             raise Refused("shape", str(error)) from error
-        if not all(bool(x.isfinite().all()) for x in (values, *gathered.values())):
+        sums = [_range(x) for x in gathered.values()]
+        if not all(map(math.isfinite, chain(_range(values), *sums))):
             raise Refused("not finite", "a value is not finite.")
-        if not self.signed and any(bool((x < 0).any()) for x in gathered.values()):
+        if not self.signed and any(low < 0 for low, _ in sums):
             raise Refused("malformed", "a sum of squares is negative.")
         moved, most = float((values - self.before).norm()), self.bound * self._norm
         if moved > most:
@@ -100,3 +103,9 @@ class Inspector:
     @cached_property
     def _norm(self) -> float:
         return float(self.before.norm())
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    """Return the smallest and the largest value, both NaN if one is."""
+    low, high = x.aminmax() if x.numel() else (x.sum(), x.sum())
+    return float(low), float(high)

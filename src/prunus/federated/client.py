@@ -87,7 +87,7 @@ class Client:
             memory.version, memory.structure = version, packet.part("structure")
         if memory.version != version:
             return Packet({"kind": "need", "version": version})
-        mask = self.task.layout.mask(memory.structure)
+        mask = self.task.mask_of(memory.structure)
         values = packet.part("values")
         give(self.task.model, self.task.layout.tensors(values, mask, self.task.precision))
         if packet.kind == "evaluate":
@@ -117,9 +117,11 @@ class Client:
         )
         hook, data = Holding(model, mask, gathers), OnlyTraining(self.data)
         begin = time.perf_counter()
-        history = fit(model, data, settings, seed=task.seed_of(round_, self.name), hook=hook)
+        try:
+            history = fit(model, data, settings, seed=task.seed_of(round_, self.name), hook=hook)
+        finally:
+            hook.done()
         seconds = time.perf_counter() - begin
-        hook.done()
         header: dict[str, Any] = {
             "kind": "trained",
             "version": memory.version,

@@ -20,6 +20,7 @@ from prunus.federated.federation import Server
 from prunus.federated.measuring import kept_or_measured
 from prunus.federated.packet import Packet
 from prunus.federated.recipe import FederatedRecipe
+from prunus.federated.samples import Thinned
 from prunus.federated.task import Task, data_of, network_of, server_data
 from prunus.files import alone, read_json, write_json, write_tensors, write_text
 from prunus.pruning import Pruner
@@ -28,6 +29,8 @@ from prunus.run.document import environment
 from prunus.saving import save
 from prunus.training import Data, evaluate
 from prunus.training.metrics import RecordLog, append_line
+from prunus.training.participants import launch
+from prunus.training.placement import placed
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Called with the record of each round, those of an earlier process first."""
@@ -150,7 +153,7 @@ class _Run:
             record = server.advance()
             last = server.round == self.recipe.rounds.total
             if last or server.round % self.recipe.rounds.evaluate_every == 0:
-                record |= self._judged()
+                record |= self._judged(last)
             self._keep(record, began, tell)
 
     def _meet(self) -> None:
@@ -215,7 +218,7 @@ class _Run:
             "reconfigured": True,
             "layers": server.layers(),
             "initial_rounds": rounds,
-            **self._judged(),
+            **self._judged(last=False),
         }
         self._keep(record, began, tell)
 
@@ -235,9 +238,11 @@ class _Run:
         alone = Client("server", own, replace(task, model=network_of(self.recipe)))
         return server.start_from(alone.answer(packet, Memory()), None)
 
-    def _judged(self) -> dict[str, float]:
-        found = evaluate(self.server.model, self.data, "test")
-        return found.named(self.data.metric)
+    def _judged(self, last: bool) -> dict[str, float]:
+        data = self.data if last else Thinned(self.data, self.recipe.rounds.evaluate_one_in)
+        model, fabric = self.server.model, launch("fp32")
+        with placed(model, fabric.device, torch.channels_last):  # in which convolutions are faster
+            return evaluate(model, data, "test").named(data.metric)
 
     def _keep(self, record: dict[str, Any], began: float, tell: Tell) -> None:
         """Write a record and the state after it; times of the real clock lie apart."""

@@ -165,21 +165,22 @@ class Server:
         if isinstance(answer, str) or answer.kind != "pruned":
             reason = answer if isinstance(answer, str) else str(answer.header.get("reason"))
             raise TrainingError(f"the initial pruning by {name or 'the server'} failed: {reason}.")
-        layout = self.task.layout
-        mask = layout.mask(answer.part("structure"))
-        before = layout.flat(tensors_of(self.model), mask)
-        found = Inspector(layout, mask, 0, before, self.task.precision, bound=float("inf")).opened(
-            answer
-        )
+        layout, precision = self.task.layout, self.task.precision
+        try:
+            mask = layout.mask(answer.part("structure"))
+            before = layout.flat(tensors_of(self.model), mask)
+            found = Inspector(layout, mask, 0, before, precision, bound=float("inf")).opened(answer)
+            rounds, training = answer.get("rounds", int), answer.get("model_seconds", float)
+        except WireError as error:
+            raise TrainingError(f"the initial pruning by {name} cannot be read: {error}") from error
         give(self.model, layout.spread(found.values, mask))
         self.pruner.adopt(mask)
         self.version += 1
         if name is not None:
             self.traffic.up += answer.size
             sending = self.task.time.communication / _BYTES * answer.size
-            training = answer.get("model_seconds", float)
             self.simulated += self.conditions.seconds(name, training, sending)
-        return answer.get("rounds", int)
+        return rounds
 
     def judge(self, names: list[str]) -> dict[str, float]:
         """Return the accuracy of the global network on data of each client's own."""
@@ -281,11 +282,11 @@ class Server:
 
 def _mean(weights: Mapping[str, float], updates: Mapping[str, Update]) -> Tensor:
     """Return the weighed mean of what clients sent, float32 in a row."""
-    total = sum(weights[name] for name in updates)
-    mean = torch.zeros(len(next(iter(updates.values())).values), dtype=torch.float64)
-    for name, update in updates.items():
-        mean.add_(update.values, alpha=weights[name] / total)
-    return mean.float()
+    total, mean = 0.0, next(iter(updates.values())).values.clone()
+    for name, update in updates.items():  # equal values stay what they are
+        total += weights[name]
+        mean.lerp_(update.values, weights[name] / total)
+    return mean
 
 
 def _mean_loss(weights: Mapping[str, float], updates: Mapping[str, Update]) -> float | None:

@@ -76,6 +76,7 @@ class Rounds(Table):
     Args:
         total: Number of rounds.
         evaluate_every: Rounds between evaluations on the test split.
+        evaluate_one_in: Until the last round, on one in so many of its batches.
         lr_gamma: Factor of the learning rate every `lr_every` rounds.
         lr_every: Rounds; 0 for a constant rate.
         evidence: "last": clients sum up gradients in the round before a decision; "all": in every
@@ -90,6 +91,7 @@ class Rounds(Table):
 
     total: int = Field(ge=1)
     evaluate_every: int = Field(10, ge=1)
+    evaluate_one_in: int = Field(1, ge=1)
     lr_gamma: float = Field(0.5, gt=0, le=1)
     lr_every: int = Field(0, ge=0)
     evidence: Literal["last", "all"] = "last"

@@ -17,7 +17,46 @@ def sample_count(data: Data) -> int:
     return data.steps_per_epoch * data.batch_size
 
 
-class OnlyTraining:
+class Part:
+    """Data of which a part is left out.
+
+    Args:
+        data: All of them.
+    """
+
+    def __init__(self, data: Data) -> None:
+        self._data = data
+        self.name, self.classes, self.shape = data.name, data.classes, data.shape
+        self.metric: Metric = data.metric
+        self.batch_size, self.steps_per_epoch = data.batch_size, data.steps_per_epoch
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Example, Tensor]]:
+        """Yield the batches of an epoch; see `Data`."""
+        return self._data.train_batches(epoch, start)
+
+    def eval_batches(self, split: Split) -> Iterator[tuple[Example, Tensor]]:
+        """Yield the batches of a split; see `Data`."""
+        return self._data.eval_batches(split)
+
+
+class Thinned(Part):
+    """Data with few of their evaluation batches.
+
+    Args:
+        data: All of them.
+        one_in: The first of every so many batches is there.
+    """
+
+    def __init__(self, data: Data, one_in: int) -> None:
+        super().__init__(data)
+        self._one_in = one_in
+
+    def eval_batches(self, split: Split) -> Iterator[tuple[Example, Tensor]]:
+        """Yield some of the batches of a split."""
+        return islice(super().eval_batches(split), 0, None, self._one_in)
+
+
+class OnlyTraining(Part):
     """Data without their other splits, so that training does not look at them.
 
     Args:
@@ -28,14 +67,12 @@ class OnlyTraining:
     """
 
     def __init__(self, data: Data) -> None:
-        self._data, self.seen = data, 0
-        self.name, self.classes, self.shape = data.name, data.classes, data.shape
-        self.metric: Metric = data.metric
-        self.batch_size, self.steps_per_epoch = data.batch_size, data.steps_per_epoch
+        super().__init__(data)
+        self.seen = 0
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Example, Tensor]]:
         """Yield the batches of an epoch; see `Data`."""
-        for inputs, labels in self._data.train_batches(epoch, start):
+        for inputs, labels in super().train_batches(epoch, start):
             self.seen += len(labels)
             yield inputs, labels
 
@@ -44,7 +81,7 @@ class OnlyTraining:
         return iter(())
 
 
-class FirstBatches(OnlyTraining):
+class FirstBatches(Part):
     """The first training batches, in every epoch the same.
 
     Args:

@@ -1,8 +1,9 @@
 """What all participants know: the network, how it is trained, and by what it is pruned."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -55,6 +56,11 @@ class Task:
     def sums(self) -> Layout:
         """Of what clients sum up."""
         return Layout.of_sums(self.model, self.layout.masked)
+
+    @cached_property
+    def mask_of(self) -> Callable[[bytes], Mask]:
+        """Reads a structure as `layout.mask` does, the last one only once; not to be changed."""
+        return lru_cache(maxsize=1)(self.layout.mask)
 
     @property
     def seed(self) -> int:

@@ -103,7 +103,7 @@ class Layout:
             part = tensors[name].detach().reshape(-1).float()
             kept = mask.get(name)
             if kept is not None and int(kept.count_nonzero()) < prod(shape):
-                part = torch.from_numpy(part.numpy()[kept.numpy().reshape(-1)])
+                part = torch.from_numpy(part.numpy().take(_places(kept)))
             parts.append(part)
         return torch.cat(parts)
 
@@ -111,7 +111,7 @@ class Layout:
         """Return what `flat` put in a row as tensors again; what is not kept is zero.
 
         Args:
-            flat: (count,), float32.
+            flat: (count,), float32; tensors that are kept whole are views of it.
             mask: By which it was taken.
         """
         found, start = {}, 0
@@ -120,10 +120,10 @@ class Layout:
             size = whole if kept is None else int(kept.count_nonzero())
             part, start = flat[start : start + size], start + size
             if kept is None or size == whole:
-                found[name] = part.view(shape).clone()
+                found[name] = part.view(shape)
             else:
                 array = np.zeros(whole, dtype=np.float32)
-                array[kept.numpy().reshape(-1)] = part.numpy()
+                array[_places(kept)] = part.numpy()
                 found[name] = torch.from_numpy(array).view(shape)
         return found
 
@@ -144,7 +144,7 @@ class Layout:
         """
         whole = self.flat(tensors, mask).numpy()
         with np.errstate(over="ignore"):
-            written = whole.astype(_DTYPES[precision])
+            written = whole.astype(_DTYPES[precision], copy=False)
         if precision == "fp16" and np.isinf(written).sum() != np.isinf(whole).sum():
             raise OverflowError(
                 "a value is beyond 65504, the largest in fp16; take precision 'fp32'."
@@ -188,6 +188,11 @@ def give(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     own = tensors_of(model)
     for name, value in tensors.items():
         own[name].copy_(value)
+
+
+def _places(kept: Tensor) -> NDArray[np.int64]:
+    """Return where a mask keeps; numpy indexes several times as fast by these as by a mask."""
+    return np.flatnonzero(kept.numpy())
 
 
 def _record(kept: NDArray[np.bool_]) -> bytes:
