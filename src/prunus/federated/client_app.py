@@ -10,12 +10,11 @@ from functools import lru_cache
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from prunus import zoo
 from prunus.errors import RecipeError
 from prunus.federated.client import Client
 from prunus.federated.flower import from_records, recall, remember, to_records
 from prunus.federated.recipe import parse_json
-from prunus.federated.task import Task, data_of
+from prunus.federated.task import Task, data_of, dataset_of, held_out
 from prunus.training import Data
 
 app = ClientApp()
@@ -59,7 +58,7 @@ def _client(recipe: str, chosen: Mapping[str, str]) -> Client:
     task = _task(recipe)
     if "data" in chosen:
         batch, name = task.recipe.clients.batch_size, chosen.get("client", chosen["data"])
-        own: Data = zoo.dataset(chosen["data"], batch_size=batch, seed=task.seed)
+        own = held_out(task.recipe, dataset_of(task.recipe, chosen["data"], batch))
         return Client(name, own, task)
     every = _every(recipe)
     names = sorted(every)

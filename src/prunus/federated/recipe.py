@@ -30,7 +30,8 @@ class Clients(Table):
     """Who takes part, and with what.
 
     Args:
-        data: A dataset of the zoo.
+        data: A dataset of the zoo, or "folder:PATH" with a folder of images per class in train/ and
+            in test/.
         by: What makes a client, see `prunus.zoo.clients`; "iid" and "dirichlet" divide the training
             samples by chance.
         count: Number of clients, where chance divides.
@@ -40,6 +41,7 @@ class Clients(Table):
         held_out: Share of each client's samples that it does not train on, by which it is judged in
             the end, in [0, 1); where the data have no test samples of each client.
         root: Where to look for the data first.
+        image_size: Side to which the images of a folder are cut, 224 by default.
         per_round: Clients in a round, drawn at random.
         sampling: "uniform" draws clients alike and weighs their updates by their samples;
             "samples" draws them, with replacement, by their samples and weighs updates alike.
@@ -56,6 +58,7 @@ class Clients(Table):
     batch_size: int = Field(20, ge=1)
     held_out: float = Field(0.0, ge=0, lt=1)
     root: str | None = None
+    image_size: int | None = Field(None, ge=1)
     per_round: int = Field(10, ge=1)
     sampling: Literal["uniform", "samples"] = "uniform"
     dropout: float = Field(0.0, ge=0, lt=1)

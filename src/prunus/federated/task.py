@@ -18,7 +18,7 @@ from prunus.methods import Method
 from prunus.schedules import iterations
 from prunus.selectors import TIME_MODELS, TimeModel
 from prunus.space import UnitGroup, Unstructured, trace
-from prunus.training import ArrayData, Data, TrainSettings
+from prunus.training import ArrayData, Data, FolderData, TrainSettings
 from prunus.types import Example, Mask, Target, first_sample
 
 
@@ -175,10 +175,8 @@ def data_of(recipe: FederatedRecipe) -> dict[str, Data]:
     table, seed = recipe.clients, recipe.seed
     found: dict[str, Data]
     if table.by in ("iid", "dirichlet"):
-        data = zoo.dataset(
-            table.data, batch_size=table.batch_size, val_size=0, seed=seed, root=table.root
-        )
-        if not isinstance(data, ArrayData) or data.metric != "accuracy":
+        data = dataset_of(recipe, table.data, table.batch_size)
+        if not isinstance(data, ArrayData | FolderData) or data.metric != "accuracy":
             raise ValueError(
                 f"{table.data!r} cannot be divided by chance, which needs images with one label "
                 "each; take another `clients.by`."
@@ -189,16 +187,31 @@ def data_of(recipe: FederatedRecipe) -> dict[str, Data]:
         found = zoo.clients(
             table.data, by=table.by, batch_size=table.batch_size, seed=seed, root=table.root
         )
-    return {
-        name: data.holding_out(table.held_out) if isinstance(data, ArrayData) else data
-        for name, data in found.items()
-    }
+    return {name: held_out(recipe, data) for name, data in found.items()}
+
+
+def held_out(recipe: FederatedRecipe, data: Data) -> Data:
+    """Return a client's data with the share held out by which it is judged."""
+    share = recipe.clients.held_out
+    return data.holding_out(share) if share and isinstance(data, ArrayData | FolderData) else data
 
 
 def server_data(recipe: FederatedRecipe, batch_size: int = 200) -> Data:
     """Return the dataset whose test split judges the global network; raises as `data_of`."""
-    table = recipe.clients
-    return zoo.dataset(table.data, batch_size=batch_size, seed=recipe.seed, root=table.root)
+    return dataset_of(recipe, recipe.clients.data, batch_size)
+
+
+def dataset_of(recipe: FederatedRecipe, name: str, batch_size: int) -> Data:
+    """Return a dataset of the zoo, or a folder, as the recipe's network sees it."""
+    table, splits = recipe.clients, name.startswith("folder:") or name in zoo.LOCAL
+    return zoo.dataset(
+        name,
+        batch_size=batch_size,
+        val_size=None if splits else 0,
+        seed=recipe.seed,
+        root=table.root,
+        image_size=table.image_size,
+    )
 
 
 def _example(recipe: FederatedRecipe) -> Example:

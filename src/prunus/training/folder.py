@@ -1,6 +1,7 @@
 """Folders of image files, one folder per class."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Literal
@@ -94,6 +95,34 @@ class FolderData:
     def steps_per_epoch(self) -> int:
         """Training batches in an epoch."""
         return len(batch_bounds(len(self._samples["train"]), self.batch_size))
+
+    @property
+    def train_labels(self) -> Tensor:
+        """Labels of the training images, (count,)."""
+        return torch.tensor([label for _, label in self._samples["train"]])
+
+    def with_training(self, chosen: Tensor, *, name: str) -> "FolderData":
+        """Return data with fewer training images, and the same validation and test splits.
+
+        Args:
+            chosen: Places of the images in `train_labels`, in any order.
+            name: What the new data are called.
+        """
+        other, train = copy(self), self._samples["train"]
+        other.name = name
+        other._samples = self._samples | {"train": [train[k] for k in chosen.sort().values]}
+        return other
+
+    def holding_out(self, share: float) -> "FolderData":
+        """Return data with a share of the training images, at random, as the validation split.
+
+        Args:
+            share: In [0, 1), rounded down to whole images.
+        """
+        other, train = copy(self), self._samples["train"]
+        other._samples = dict(self._samples)
+        other._hold_out(train, int(share * len(train)))
+        return other
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's batches from `start` on; see `Data`."""

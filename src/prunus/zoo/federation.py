@@ -3,14 +3,17 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from prunus.training.data import ArrayData, Data
+from prunus.training.data import ArrayData, Data, FolderData
 from prunus.zoo import omniglot, shakespeare
 from prunus.zoo.datasets import DATASETS, local_folder
 from prunus.zoo.readers import read_idx, read_writers
+
+Images = TypeVar("Images", ArrayData, FolderData)
 
 
 def clients(
@@ -47,8 +50,8 @@ def clients(
 
 
 def divided(
-    data: ArrayData, count: int, *, alpha: float | None = None, seed: int = 0
-) -> dict[str, ArrayData]:
+    data: Images, count: int, *, alpha: float | None = None, seed: int = 0
+) -> dict[str, Images]:
     """Divide training samples among clients by chance; all keep the other splits.
 
     Source: the unequal division is that of Hsu, Qi and Brown, 2019, arXiv:1909.06335, section 3, by
