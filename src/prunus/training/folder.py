@@ -107,7 +107,12 @@ class FolderData:
         Args:
             chosen: Places of the images in `train_labels`, in any order.
             name: What the new data are called.
+
+        Raises:
+            DataError: No images are chosen.
         """
+        if not len(chosen):
+            raise DataError(f"{name} has no training images; choose some.")
         other, train = copy(self), self._samples["train"]
         other.name = name
         other._samples = self._samples | {"train": [train[k] for k in chosen.sort().values]}
