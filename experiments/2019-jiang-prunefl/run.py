@@ -1,32 +1,37 @@
 """Run PruneFL and what it is compared with, and write measured.csv.
 
-python experiments/2019-jiang-prunefl/run.py --runs runs --seeds 3
+python experiments/2019-jiang-prunefl/run.py --runs runs --seeds 3 --others 1
 
 A run that was stopped goes on when the same command is given again, and what is done is not done
-again. Every seed begins with PruneFL, whose final density the other methods are given, and with
-federated averaging of the dense network, whose final accuracy says which levels are to be reached.
+again; the table is written after each run. Every seed begins with PruneFL, whose final density the
+other methods are given, and with federated averaging of the dense network, whose final accuracy
+says which levels are to be reached; then PruneFL with the first pruning at the server, as in the
+first version of the paper, whose seconds are not those of a device.
 """
 
 import argparse
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunus.federated import federate, load
+from prunus.federated import Finished, federate, load
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parents[1] / "recipes" / "prunefl-mnist.toml"
 SCALE = [
-    *("rounds.total=50", "rounds.evaluate_every=5", "rounds.judged=0"),
+    *("rounds.total=50", "rounds.evaluate_every=2", "rounds.evaluate_one_in=5", "rounds.judged=0"),
     *("clients.per_round=5", "clients.held_out=0.0"),
-    *("initial.rounds=100", "initial.every=5", "initial.look=5"),
+    *("initial.rounds=50", "initial.every=1", "initial.look=1"),
     *("method.begin=5it", "method.end=45it", "method.every=5it", "method.halvings=0"),
 ]
-"""A twentieth of the recipe's rounds, and everything that happens between them as much sooner."""
+"""A two-hundredth of the paper's 10,000 rounds. Its 50 rounds between reconfigurations become one
+where one party prunes alone, the least there is; in the federation five, since whatever is summed
+up travels then, which once in 50 rounds weighs little."""
 ALONE = ["initial.rounds=0"]
 ARMS: dict[str, list[str]] = {
     "prunefl": [],
+    "at_server": ["initial.where='server'"],
     "dense": [*ALONE, "method={name='dense'}"],
     "no_initial": ALONE,
     "iterative": [*ALONE, "method={name='iterative', end='25it', prunings=5}"],
@@ -39,6 +44,8 @@ ARMS: dict[str, list[str]] = {
     "shuffled": [*ALONE, "method={name='ticket', mask='MASK', shuffled=true}"],
 }
 """Arm -> what it changes of the recipe. MASK is the one that PruneFL found with the same seed."""
+FIRST = ("prunefl", "dense", "at_server")
+"""Arms that every seed begins with."""
 SIZED = ("iterative", "snip", "random", "synflow")
 """Arms that are given PruneFL's final density."""
 LEVELS = (0.8, 0.9, 0.95)
@@ -53,35 +60,39 @@ def main() -> None:
     """Run the arms that are asked for, then write the table of all that are done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=3, help="of PruneFL, dense and at_server")
+    parser.add_argument("--others", type=int, default=1, help="seeds of all other arms")
     given = parser.parse_args()
-    rows = []
-    for seed in range(given.seeds):
-        found = run_seed(given.runs, seed, given.arms)
-        rows += [row(arm, seed, one, found["dense"]) for arm, one in found.items()]
+    done: dict[tuple[str, int], Finished] = {}
+    firsts = [(arm, seed) for seed in range(given.seeds) for arm in FIRST]
+    others = [(arm, seed) for seed in range(given.others) for arm in ARMS if arm not in FIRST]
+    for arm, seed in (*firsts, *others):
+        done[arm, seed] = run(arm, seed, given.runs, done.get(("prunefl", seed)))
+        if ("dense", seed) in done:
+            write(done)
+
+
+def run(arm: str, seed: int, runs: Path, pruned: Finished | None) -> Finished:
+    """Run one arm; `pruned` is PruneFL with the same seed."""
+    changes = [*SCALE, f"seed={seed}", f"name='{arm}'"]
+    if pruned is not None:
+        mask = pruned.directory / "mask.safetensors"
+        changes += [change.replace("MASK", str(mask)) for change in ARMS[arm]]
+    if pruned is not None and arm in SIZED:
+        changes.append(f"target.density={pruned.document['density']:.6f}")
+    return federate(load(RECIPE, changes), runs, tell=told(arm))
+
+
+def write(done: Mapping[tuple[str, int], Finished]) -> None:
+    """Write the table of all that is done with seeds whose dense network is."""
     with (HERE / "measured.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(
-            sorted(rows, key=lambda one: (list(ARMS).index(one["method"]), one["seed"]))
-        )
-
-
-def run_seed(runs: Path, seed: int, arms: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Return the result documents of one seed."""
-    found: dict[str, Mapping[str, Any]] = {}
-    mask = Path()
-    for arm in ("prunefl", "dense", *(arm for arm in arms if arm not in ("prunefl", "dense"))):
-        changes = [*SCALE, f"seed={seed}", f"name='{arm}'"]
-        changes += [change.replace("MASK", str(mask)) for change in ARMS[arm]]
-        if arm in SIZED:
-            changes.append(f"target.density={found['prunefl']['density']:.6f}")
-        done = federate(load(RECIPE, changes), runs, tell=told(arm))
-        found[arm] = done.document
-        if arm == "prunefl":
-            mask = done.directory / "mask.safetensors"
-    return found
+        for arm in ARMS:
+            for own, seed in done:
+                if own == arm and ("dense", seed) in done:
+                    found, dense = done[arm, seed].document, done["dense", seed].document
+                    writer.writerow(row(arm, seed, found, dense))
 
 
 def told(arm: str) -> Any:
