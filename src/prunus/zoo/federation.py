@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +12,8 @@ from prunus.zoo import omniglot, shakespeare
 from prunus.zoo.datasets import DATASETS, local_folder
 from prunus.zoo.readers import read_idx, read_writers
 
-Images = TypeVar("Images", ArrayData, FolderData)
+Images = ArrayData | FolderData
+"""What can be divided: images with one label each."""
 
 
 def clients(
