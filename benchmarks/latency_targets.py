@@ -3,7 +3,7 @@
 Each network has random weights and loses L1-norm filters, residual sums included. What is shown as
 reached was measured anew on the proved result, on one thread, batch 1.
 
-    python benchmarks/latency_targets.py [--runtime onnxruntime openvino] [network ...]
+    python benchmarks/latency_targets.py [network ...] [--runtime onnxruntime openvino]
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> None:
     table = Table(title=f"time asked for and reached, {environment()['cpu']}, 1 thread, batch 1")
     for heading in HEADINGS:
         table.add_column(heading, overflow="fold")
-    for name in options.networks or NETWORKS:
+    for name in options.networks:
         for runtime in options.runtime:
             for asked in ASKED:
                 line = row(name, runtime, asked)
@@ -66,6 +66,6 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("networks", nargs="*", choices=NETWORKS)
+    parser.add_argument("networks", nargs="*", default=[*NETWORKS])
     parser.add_argument("--runtime", nargs="+", default=["onnxruntime", "openvino"])
     main(parser.parse_args())

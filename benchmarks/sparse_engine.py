@@ -249,7 +249,7 @@ def main(options: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for name in options.cases or CASES:
+    for name in options.cases:
         for threads in options.threads:
             with tempfile.TemporaryDirectory(prefix="prunus-") as folder:
                 os.environ["XDG_CACHE_HOME"] = folder  # every layer is measured anew
@@ -263,7 +263,7 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("cases", nargs="*", choices=[*CASES])
+    parser.add_argument("cases", nargs="*", default=[*CASES], help=", ".join(CASES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--int8", action="store_true")
