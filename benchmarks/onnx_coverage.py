@@ -53,7 +53,7 @@ def markdown(rows: Sequence[Row], asked: int) -> str:
         "",
         f"{datetime.now(UTC).date()}, {packages}, {environment()['cpu']}.",
         "Made by `python benchmarks/onnx_coverage.py`: random weights, half of the units removed.",
-        f"Of {asked} networks, {len(rows)} have been tried; rows are of the commits "
+        f"Of {asked} networks, {len(rows)} have been tried; rows were made at "
         f"{', '.join(dict.fromkeys(row['commit'] for row in rows))}.",
         "",
         *grid(SUMMARY, summary(rows)),

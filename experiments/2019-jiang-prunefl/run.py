@@ -63,6 +63,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of PruneFL, dense and at_server")
     parser.add_argument("--others", type=int, default=1, help="seeds of all other arms")
     given = parser.parse_args()
+    if given.others > given.seeds:
+        parser.error("--others must be at most --seeds: the other arms go by PruneFL's result")
     done: dict[tuple[str, int], Finished] = {}
     firsts = [(arm, seed) for seed in range(given.seeds) for arm in FIRST]
     others = [(arm, seed) for seed in range(given.others) for arm in ARMS if arm not in FIRST]

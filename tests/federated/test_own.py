@@ -4,7 +4,6 @@ import pytest
 import torch
 from PIL import Image
 
-from prunus import zoo
 from prunus.errors import DataError
 from prunus.federated import federate, parse
 from prunus.federated.task import data_of
@@ -60,10 +59,9 @@ def test_a_network_and_a_folder_of_ones_own_make_a_federation(tables, tmp_path):
 @pytest.mark.parametrize("by", ["iid", "dirichlet"])
 def test_images_of_a_folder_are_dealt_out_once_and_some_are_held_out(tables, by):
     tables["clients"] |= {"by": by, "held_out": 0.0}
-    whole = zoo.dataset(tables["clients"]["data"], batch_size=3, image_size=8)
     found = data_of(parse(tables))
     counts = sum(torch.bincount(one.train_labels, minlength=2) for one in found.values())
-    assert torch.equal(counts, torch.bincount(whole.train_labels))
+    assert counts.tolist() == [12, 12]
     tables["clients"]["held_out"] = 0.25
     for name, own in data_of(parse(tables)).items():
         held = sum(len(labels) for _, labels in own.eval_batches("val"))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from prunus import Pruner, Target, methods, prune
+from prunus.errors import CheckpointError
 from prunus.integrations.attached import Attached
 from prunus.space import Unstructured, permute, trace
 from prunus.space.permute import block_order, permutation
@@ -209,6 +210,19 @@ def test_a_pruner_orders_the_channels_at_once_and_in_place():
     assert float(result.model[0].weight.detach().abs().sum()) > 0.6 * float(
         weight.detach().abs().sum()
     )
+
+
+def test_a_pruner_goes_on_only_where_its_channels_stand_as_they_stood():
+    method = methods.gradual(unit="4x1", permute=True, end="2it", every="1it")
+
+    def pruner(network):
+        return Pruner(network, torch.ones(1, 40), method, target=Target(sparsity=0.8))
+
+    network = sorted_out()
+    state = pruner(network).state()
+    pruner(sorted_out()).load_state(state)  # of the network as it was
+    with pytest.raises(CheckpointError, match="have changed places otherwise than in the state"):
+        pruner(network).load_state(state)  # of the network in its new order
 
 
 def test_a_trainer_that_goes_on_from_a_checkpoint_leaves_its_order():

@@ -79,14 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, "")
     try:
         app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         return _say(error, BAD_INPUT, " See --help.")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # as rich does: whoever read the output, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    except BrokenPipeError as error:
+        return FAILED if _unread() else _say(error, FAILED)
     except _BAD_INPUT as error:
         # A checkpoint that cannot be written is no fault of the input.
         full = isinstance(error, errors.CheckpointError) and isinstance(error.__cause__, OSError)
@@ -94,6 +94,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _say(error, FAILED)
     return DONE
+
+
+def _unread() -> bool:
+    """Whether whoever reads the output, such as `head`, has enough; as rich does, be silent."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _say(error: Exception, code: int, more: str = "") -> int:

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter, process_time
+from time import get_clock_info, perf_counter, process_time
 from typing import Literal
 
 import numpy as np
@@ -37,9 +37,11 @@ def steady_clock(threads: int) -> Clock:
     """Return the clock by which ratios are right on a busy machine, too, where there is one.
 
     Other programs interrupt a long inference and spare a short one, so that by the clock on the
-    wall the short one gains; on one thread the processor's time leaves them out.
+    wall the short one gains; on one thread the processor's time leaves them out. Where that clock
+    is coarse, as on Windows, it is the one on the wall.
     """
-    return "processor" if threads == 1 else "wall"
+    fine = get_clock_info("process_time").resolution < _SAMPLE_S / 20
+    return "processor" if threads == 1 and fine else "wall"
 
 
 @dataclass(frozen=True)

@@ -162,9 +162,10 @@ class Server:
         Raises:
             TrainingError: It could not be done.
         """
+        who = name or "the server"
         if isinstance(answer, str) or answer.kind != "pruned":
             reason = answer if isinstance(answer, str) else str(answer.header.get("reason"))
-            raise TrainingError(f"the initial pruning by {name or 'the server'} failed: {reason}.")
+            raise TrainingError(f"the initial pruning by {who} failed: {reason}.")
         layout, precision = self.task.layout, self.task.precision
         try:
             mask = layout.mask(answer.part("structure"))
@@ -172,7 +173,7 @@ class Server:
             found = Inspector(layout, mask, 0, before, precision, bound=float("inf")).opened(answer)
             rounds, training = answer.get("rounds", int), answer.get("model_seconds", float)
         except WireError as error:
-            raise TrainingError(f"the initial pruning by {name} cannot be read: {error}") from error
+            raise TrainingError(f"the initial pruning by {who} cannot be read: {error}") from error
         give(self.model, layout.spread(found.values, mask))
         self.pruner.adopt(mask)
         self.version += 1

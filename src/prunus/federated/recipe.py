@@ -79,7 +79,8 @@ class Rounds(Table):
     Args:
         total: Number of rounds.
         evaluate_every: Rounds between evaluations on the test split.
-        evaluate_one_in: Until the last round, on one in so many of its batches.
+        evaluate_one_in: Until the last round, on one in so many of its batches; not of a folder,
+            whose images come class by class.
         lr_gamma: Factor of the learning rate every `lr_every` rounds.
         lr_every: Rounds; 0 for a constant rate.
         evidence: "last": clients sum up gradients in the round before a decision; "all": in every
@@ -169,6 +170,11 @@ class FederatedRecipe(Table):
         if self.time not in (*TIME_MODELS, MEASURED):
             known = ", ".join((*TIME_MODELS, MEASURED))
             raise ValueError(f"time must be one of {known}, got {self.time!r}.")
+        if self.rounds.evaluate_one_in > 1 and self.clients.data.startswith("folder:"):
+            raise ValueError(
+                "rounds.evaluate_one_in must be 1 for a folder, whose images come class by class, "
+                f"got {self.rounds.evaluate_one_in}."
+            )
         if not self.train.length.endswith("it") or iterations(self.train.length) < 1:
             raise ValueError(
                 "train.length is that of a client in one round and must be steps, such as '5it', "

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -203,11 +204,12 @@ def server_data(recipe: FederatedRecipe, batch_size: int = 200) -> Data:
 
 def dataset_of(recipe: FederatedRecipe, name: str, batch_size: int) -> Data:
     """Return a dataset of the zoo, or a folder, as the recipe's network sees it."""
-    table, splits = recipe.clients, name.startswith("folder:") or name in zoo.LOCAL
+    table, folder = recipe.clients, Path(name.removeprefix("folder:"))
+    three = name.startswith("folder:") and (folder / "val").is_dir() and (folder / "test").is_dir()
     return zoo.dataset(
         name,
         batch_size=batch_size,
-        val_size=None if splits else 0,
+        val_size=None if three or name in zoo.LOCAL else 0,
         seed=recipe.seed,
         root=table.root,
         image_size=table.image_size,

@@ -129,9 +129,8 @@ class _Search:
         self._decide, self._tell = decide, tell
         self._asked, self._stopwatch = plan.asked, plan.stopwatch
         self._kind = "MACs" if plan.method.structured else "weights"
-        self._readings: dict[
-            tuple[int, ...], Reading
-        ] = {}  # by widths: which channels is no matter
+        # What was timed, by widths: which channels they are is no matter.
+        self._readings: dict[tuple[int, ...], Reading] = {}
         self._tried: list[_Point] = []
         self.refused: TargetError | None = None
         tell("timing the dense network", 0, _TRIES)
@@ -160,9 +159,9 @@ class _Search:
         if held and (begin := _ends(self._tried)[0]):
             points.append(begin)
         too_small, again, most = 0.0, False, len(self._readings) + _TRIES
-        while len(self._readings) < most:
+        for _ in range(2 * _TRIES):
             share = _next(points, too_small, halve=again)
-            if share is None:
+            if share is None or len(self._readings) >= most:
                 break
             self._plan.target = self._plan.partial(share)
             try:
@@ -213,7 +212,8 @@ class _Search:
         if not (fast and slow and self._plan.method.structured) or fast.patch or slow.patch:
             return {}
         wide = slow.keep
-        return {name: kept for name, kept in fast.keep.items() if kept.sum() < wide[name].sum()}
+        held = {name: kept for name, kept in fast.keep.items() if kept.sum() < wide[name].sum()}
+        return held if len(held) < len(fast.keep) else {}  # else there is nothing to widen
 
     def error(self, nearest: _Point) -> TargetError:
         """Say how near the nearest of all networks came."""

@@ -88,19 +88,21 @@ def prune(
         with tracks(shown=progress and alone) as plan.track:
             return plan.decide(ordered, torch.Generator().manual_seed(seed), plan.removed)
 
-    if plan.stopwatch is not None:
-        if plan.method.structured:
-            plan.probe(model, example)  # what no form can do without is not to be found at the end
-        decision = aim(plan, ordered, example, decide, progress=progress)
-    else:
-        decision = decide()
+    def decision() -> Decision:
+        if plan.stopwatch is None:
+            return decide()
+        return aim(plan, ordered, example, decide, progress=progress)
+
+    if plan.stopwatch is not None and plan.method.structured:
+        plan.probe(model, example)  # what no form can do without is not to be found at the end
+    found = decision()
     try:
-        return plan.conclude(ordered, decision, example, optimizer, check=check, origin=model)
+        return plan.conclude(ordered, found, example, optimizer, check=check, origin=model)
     except EquivalenceError:
         if not plan.method.structured:
             raise
-        culprits = inexpressible(model, plan.space, decision.keep, example)
+        culprits = inexpressible(model, plan.space, found.keep, example)
         if not culprits or len(culprits) == len(plan.groups):
             raise
     plan.spare(culprits)
-    return plan.conclude(model, decide(), example, optimizer, check=check)
+    return plan.conclude(model, decision(), example, optimizer, check=check)

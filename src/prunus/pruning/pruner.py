@@ -33,7 +33,9 @@ class Pruner:
     inside the forward (gates, factors, scores) hook into the modules, until they are done.
 
     Args:
-        model: The network being trained, pruned in place (masked) until `finish`.
+        model: The network being trained, pruned in place (masked) until `finish`. Where the method
+            permutes channels for blocks, they change places at once: make the optimizer, and
+            averages of the weights, afterwards.
         example: An input of it; costs are counted for exactly this input.
         method: A method, or its name in `prunus.methods.METHODS`.
         target: How small; the method's own target by default. For a time, networks without their
@@ -287,9 +289,23 @@ class Pruner:
         aimed = {"target": target.value} if timed and target is not None else {}
         generator = self._generator.get_state()
         counted = {"steps": self.steps, **aimed}
+        order = {
+            f"order.{name}.{dim}": places.clone()
+            for name, dims in self.plan.order.items()
+            for dim, places in dims.items()
+        }
         sums = {} if self.gathering is None else self.gathering.sums
         summed = {f"gathered.{name}": value.clone() for name, value in sums.items()}
-        return {**counted, "generator": generator, **kept, **anchor, **own, **again, **summed}
+        return {
+            **counted,
+            "generator": generator,
+            **kept,
+            **anchor,
+            **own,
+            **again,
+            **summed,
+            **order,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`; the model's own weights are loaded after the pruner is made.
@@ -304,6 +320,15 @@ class Pruner:
                     f"the pruner's state names {name.removeprefix('keep.')!r}, which this network "
                     "and method do not prune; load it with what it was saved from."
                 )
+        order = _part(state, "order.")
+        for name, dims in self.plan.order.items():
+            for dim, places in dims.items():
+                if f"{name}.{dim}" not in order or not order[f"{name}.{dim}"].equal(places):
+                    raise CheckpointError(
+                        f"channels of {name!r} have changed places otherwise than in the state; "
+                        "make the pruner of the network as it was before training, and load its "
+                        "trained weights afterwards."
+                    )
         if "target" in state and self.plan.stopwatch is not None:  # not what is measured today
             self.plan.target = self.plan.partial(float(state["target"]))
             self._masking.detach()

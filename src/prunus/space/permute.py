@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from prunus.errors import EquivalenceError
 from prunus.space.check import Reference
 from prunus.space.granularity import Granularity, Unstructured
+from prunus.space.in_training import check_training
 from prunus.space.remove import copy_sliced
 from prunus.space.space import Space, trace
 from prunus.space.units import ChannelGroup
@@ -33,8 +34,8 @@ def permutation(
 
     All that go together move together: layers whose outputs are summed, their batch norms, all that
     read them. What a layer norm averages over may move, too, and channels inside of attention
-    heads. The network in this order is proved to compute what it did; channels with which it would
-    not stay in their order.
+    heads. The network in this order is proved to compute what it did, in train mode too; channels
+    with which it would not stay in their order.
 
     Args:
         granularity: What one unit is; only for blocks with `permute` there is anything to do.
@@ -61,7 +62,13 @@ def permutation(
         index = _moved(space, orders)
         network = copy_sliced(model, index)
         found = [reference.compare(network), reference.compare_redrawn(network, index)]
-        reference.release()
+        try:
+            for given in (example, *also):
+                check_training(reference, network, index, given)
+        except EquivalenceError:
+            return True
+        finally:
+            reference.release()
         return not all(one.passed for one in found if one is not None)
 
     if wrong(orders):
