@@ -1,6 +1,7 @@
 """Where the command starts: arguments in, an exit code out, errors without a traceback."""
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -98,12 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _unread() -> bool:
     """Whether whoever reads the output, such as `head`, has enough; as rich does, be silent."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    output = select.poll()
+    output.register(sys.stdout, 0)  # errors are told unasked
+    if gone := bool(output.poll(0)):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
 
 
 def _say(error: Exception, code: int, more: str = "") -> int:
