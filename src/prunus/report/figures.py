@@ -50,7 +50,7 @@ def curves(
     figure.update_layout(height=320, hovermode="x unified")
     figure.update_xaxes(title=axis.replace("_", " "))
     share = "accuracy" in key or key == "density"
-    figure.update_yaxes(tickformat=".0%" if share else None)
+    figure.update_yaxes(tickformat="~%" if share else None)
     return values(figure)
 
 

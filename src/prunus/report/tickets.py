@@ -104,5 +104,5 @@ def _chart(series: Sequence[Series], key: str) -> Any:
         tickvals=shown,
         ticktext=[percent(density) for density in shown],
     )
-    figure.update_yaxes(tickformat=".0%" if "accuracy" in key else None)
+    figure.update_yaxes(tickformat="~%" if "accuracy" in key else None)
     return values(figure)
