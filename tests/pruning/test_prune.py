@@ -66,7 +66,7 @@ def test_the_model_stays_bit_identical(method, mode):
         *("prunus.selectors.topk.reach", "prunus.pruning.plan.shrink"),
         *("prunus.space.shrink.remove", "prunus.space.shrink.Reference"),
         *("prunus.pruning.plan.kept_index", "prunus.pruning.plan.Plan.mask"),
-        *("prunus.pruning.plan.Plan._report", "prunus.pruning.plan.Result"),
+        *("prunus.pruning.plan.account", "prunus.pruning.plan.Result"),
         "prunus.pruning.plan.carry_over",
     ],
 )

@@ -118,7 +118,7 @@ STAGES = {
     "verification": ("prunus.space.shrink.Reference", 1),
     "verification with random weights": ("prunus.space.check.redrawn", 1),
     "the training check": ("prunus.space.shrink.check_training", 1),
-    "the report": ("prunus.pruning.plan.Plan._report", 1),
+    "the report": ("prunus.pruning.plan.account", 1),
     "the optimizer": ("prunus.pruning.plan.carry_over", 1),
     "the optimizer's look ahead": ("prunus.masking.optimizer._check", 1),
     "the optimizer's state": ("prunus.masking.optimizer.sliced", 3),

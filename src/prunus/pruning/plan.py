@@ -15,21 +15,13 @@ from prunus.errors import DecisionWarning, EquivalenceError, TargetError, Unseen
 from prunus.masking import Hard, carry_over
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
-from prunus.pruning.notes import (
-    no_such_unit,
-    not_seen,
-    notes,
-    nothing_went,
-    thin,
-    unfit,
-    way_to_couple,
-)
-from prunus.pruning.result import Report, Result
+from prunus.pruning.account import account
+from prunus.pruning.notes import no_such_unit, not_seen, nothing_went, thin, way_to_couple
+from prunus.pruning.result import Result
 from prunus.selectors import Decision
-from prunus.space import Frozen, Verification, trace_for, verify
+from prunus.space import Frozen, trace_for, verify
 from prunus.space.check import apply_mask
 from prunus.space.finite import refuse_nan
-from prunus.space.graph_network import GraphNetwork
 from prunus.space.permute import permutation
 from prunus.space.remove import copy_sliced, kept_index, mend
 from prunus.space.shrink import inexpressible, shrink
@@ -296,7 +288,7 @@ class Plan:
             apply_mask(small, self.mask(keep))
             if check:
                 verification = verify(self.mask(keep), small, example, model=mended)
-        report = self._report(small, keep, form, verification)
+        report = account(self, small, keep, form, verification)
         none = nothing_went(self.method, keep, self.asked, learned or {})
         for warning in filter(None, (none, thin(self.method, report.groups))):
             report.notes.insert(0, warning)
@@ -315,78 +307,6 @@ class Plan:
                 hard.detach()
         return result
 
-    def _report(
-        self, small: nn.Module, keep: Keep, form: str, verification: Verification | None
-    ) -> Report:
-        widths = self.space.widths(keep if self.method.structured else {})
-        costs = {
-            name: (self.space.cost(name).dense, round(float(self.space.cost(name).at(widths))))
-            for name in ("macs", "params", "bytes")
-        }
-        if self.space.gone(keep):  # a norm that only these branches read goes with all of them
-            held = list(small.parameters())
-            size = sum(p.numel() * p.element_size() for p in held)
-            size += sum(b.numel() * b.element_size() for b in small.buffers())
-            costs["params"] = costs["params"][0], sum(p.numel() for p in held)
-            costs["bytes"] = costs["bytes"][0], size
-        only = small.only if isinstance(small, GraphNetwork) else None
-        share = sum(int(k.sum()) for k in keep.values()) / sum(g.size for g in self.groups)
-        measured = {"density": share, "sparsity": 1 - share} | {
-            name: pruned / max(1, dense) for name, (dense, pruned) in costs.items()
-        }
-        reading = self.stopwatch.time(small) if self.stopwatch is not None else None
-        if reading is not None:
-            measured |= {"latency_ms": reading.pruned_ms, "speedup": 1 / reading.ratio}
-        reached = measured.get(self.asked.metric) if self.asked else None
-        whole = unfit(self.method, self.groups)
-        left = (*self.space.frozen, *self.method.granularity.left_out(self.space), *self.spared)
-        return Report(
-            method=self.method.name,
-            asked=self.asked,
-            reached=reached,
-            reading=reading,
-            costs=costs,
-            nonzero=sum(int(p.count_nonzero()) for p in small.parameters()),
-            groups=[
-                {
-                    "name": group.name,
-                    "before": group.size,
-                    "after": int(width),
-                    "coupled": list(group.coupled),
-                }
-                for group, width in zip(self.space.groups, widths.tolist(), strict=False)
-            ],
-            branches=[branch.name for branch in self.space.gone(keep)],
-            frozen=[
-                {"name": f.name, "channels": f.channels, "reason": f.reason}
-                for f in dict.fromkeys((*left, *whole))
-            ],
-            form=form,
-            decisions=self._ways(small),
-            also=len(self.space.also),
-            only=None if only is None else [[[*shape] for shape in way] for way in only],
-            verification=verification,
-            unknown=dict(self.space.unknown),
-            unseen=list(self.space.unseen),
-            notes=[
-                *notes(self.method, self.space, self.asked, reached, whole, self.spared),
-                *([_ORDERED] if self.order else []),
-            ],
-        )
-
-    def _ways(self, small: nn.Module) -> list[str]:
-        """Return what decided the way that was followed; single weights go whatever the way."""
-        if not self.method.structured:
-            return []
-        if isinstance(small, GraphNetwork):
-            return list(small.decisions)
-        return self.space.recording.ways()
-
-
-_ORDERED = (
-    "Channels have changed places, so that blocks lose less: mask and patch are of the network in "
-    "its new order."
-)
 
 _AVERAGED = (
     " Channels inside averages, such as a layer norm's, may go with exact=False: averages are then "

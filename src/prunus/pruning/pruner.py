@@ -19,6 +19,7 @@ from prunus.pruning.result import Result
 from prunus.ranks import from_first
 from prunus.recovery import Rewinding
 from prunus.selectors import Decision
+from prunus.space.permute import by_place
 from prunus.space.remove import mend, sliced
 from prunus.space.unwrap import unwrapped
 from prunus.types import Example, Keep, Mask, Target
@@ -289,11 +290,7 @@ class Pruner:
         aimed = {"target": target.value} if timed and target is not None else {}
         generator = self._generator.get_state()
         counted = {"steps": self.steps, **aimed}
-        order = {
-            f"order.{name}.{dim}": places.clone()
-            for name, dims in self.plan.order.items()
-            for dim, places in dims.items()
-        }
+        order = {f"order.{name}": places for name, places in by_place(self.plan.order).items()}
         sums = {} if self.gathering is None else self.gathering.sums
         summed = {f"gathered.{name}": value.clone() for name, value in sums.items()}
         return {
@@ -321,14 +318,13 @@ class Pruner:
                     "and method do not prune; load it with what it was saved from."
                 )
         order = _part(state, "order.")
-        for name, dims in self.plan.order.items():
-            for dim, places in dims.items():
-                if f"{name}.{dim}" not in order or not order[f"{name}.{dim}"].equal(places):
-                    raise CheckpointError(
-                        f"channels of {name!r} have changed places otherwise than in the state; "
-                        "make the pruner of the network as it was before training, and load its "
-                        "trained weights afterwards."
-                    )
+        for name, places in by_place(self.plan.order).items():
+            if name not in order or not order[name].equal(places):
+                raise CheckpointError(
+                    f"channels of {name!r} have changed places otherwise than in the state; make "
+                    "the pruner of the network as it was before training, and load its trained "
+                    "weights afterwards."
+                )
         if "target" in state and self.plan.stopwatch is not None:  # not what is measured today
             self.plan.target = self.plan.partial(float(state["target"]))
             self._masking.detach()

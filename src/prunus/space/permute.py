@@ -131,3 +131,8 @@ def _moved(space: Space, orders: Mapping[str, Tensor]) -> dict[str, dict[int, Te
             )
             here[member.index.ravel()] = member.index[orders[group.name]].ravel()
     return index
+
+
+def by_place(order: Mapping[str, Mapping[int, Tensor]]) -> dict[str, Tensor]:
+    """Return an order flat, as a checkpoint holds it: "<tensor>.<dimension>" -> positions."""
+    return {f"{name}.{dim}": places for name, dims in order.items() for dim, places in dims.items()}
