@@ -107,7 +107,7 @@ def test_a_failure_leaves_the_optimizer_with_the_network_it_had(monkeypatch):
     def fail(*_):
         raise RuntimeError("injected")
 
-    monkeypatch.setattr("prunus.pruning.plan.Report", fail)
+    monkeypatch.setattr("prunus.pruning.account.Report", fail)
     with pytest.raises((RuntimeError, TypeError)):
         prune(model, torch.randn(1, 4), target=Target(macs=0.5), optimizer=optimizer)
     assert [id(p) for group in optimizer.param_groups for p in group["params"]] == parameters
