@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunus.schedules import CURVES, Schedule, iterations, repeated
+from prunus import methods
+from prunus.schedules import CURVES, Schedule, iterations, lasts, repeated
 
 
 def test_cubic_values_of_zhu_and_gupta():
@@ -115,3 +116,12 @@ def test_a_length_times_a_number_keeps_its_unit():
     assert repeated("0.1ep", 3) == "0.3ep"
     with pytest.raises(ValueError, match="number with its unit"):
         repeated("12", 3)
+
+
+def test_part_of_an_epoch_lasts_and_makes_a_method_prune_while_it_trains():
+    assert [lasts(text) for text in ("0it", "0ep", "0.0ep", "1it", "0.25ep", "0.004ep")] == [
+        *(False,) * 3,
+        *(True,) * 3,
+    ]
+    assert methods.gate(begin="0.25ep").during_training
+    assert not methods.gate(begin="0.0ep").during_training

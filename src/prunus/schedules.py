@@ -42,6 +42,17 @@ def iterations(text: str, steps_per_epoch: int | None = None) -> int:
     return round(float(found[1]) * steps_per_epoch)
 
 
+def lasts(text: str) -> bool:
+    """Tell whether a length is more than nothing, however many steps an epoch has.
+
+    Example:
+        >>> lasts("0.25ep"), lasts("0it")
+        (True, False)
+    """
+    iterations(text, steps_per_epoch=1)
+    return float(text[:-2]) > 0
+
+
 def repeated(text: str, times: int) -> str:
     """Return a length `times` as long.
 

@@ -8,7 +8,7 @@ from prunus.masking import Application, Hard
 from prunus.recovery import SoftTargets
 from prunus.recovery.penalty import Penalty
 from prunus.recovery.rewind import Rewind
-from prunus.schedules import Schedule, Timeline, iterations
+from prunus.schedules import Schedule, Timeline, iterations, lasts
 from prunus.selectors import Rates, Selector
 from prunus.space import Branches, Granularity, Structured, WholeGroups
 from prunus.types import Target
@@ -105,8 +105,7 @@ class Method:
     @property
     def during_training(self) -> bool:
         """Whether the method needs a training loop to act in."""
-        begins_late = iterations(self.schedule.begin, steps_per_epoch=1) > 0
-        return self.schedule.curve != "one_shot" or begins_late
+        return self.schedule.curve != "one_shot" or lasts(self.schedule.begin)
 
 
 _EPOCH = 1000

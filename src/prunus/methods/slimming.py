@@ -17,7 +17,7 @@ from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.recovery import ScaleL1
 from prunus.recovery.rewind import Rewind
-from prunus.schedules import Schedule, iterations, repeated
+from prunus.schedules import Schedule, lasts, repeated
 from prunus.selectors import TopK
 from prunus.space import Structured
 from prunus.types import Target
@@ -59,7 +59,7 @@ def slimming(
     """
     if passes < 1:
         raise ValueError(f"passes must be at least 1, got {passes}.")
-    if passes > 1 and not iterations(begin, steps_per_epoch=1):
+    if passes > 1 and not lasts(begin):
         raise ValueError(
             f"several passes have training between them; let begin be the length of one, such as "
             f"'160ep', got {begin!r}."
