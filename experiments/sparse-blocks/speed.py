@@ -4,22 +4,18 @@
 
 prints a line per network and batch size: milliseconds of processor time on one thread, the median
 of rounds in turn, and how many times as fast that is as the unpruned network in the faster of ONNX
-Runtime and OpenVINO. Filters are timed in the faster of these two, too.
+Runtime and OpenVINO, with its 95 % interval. Filters are timed in the faster of these two, too.
 """
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from prunus.deploy.runtimes import inference
+from prunus.deploy.timing import measure, speedup
 from prunus.study import load
 from prunus.types import Setting
 
 DENSE = ("onnxruntime", "openvino")
-SAMPLE = 0.01  # seconds of one sample at least
 
 
 def networks(recipe: Path, runs: Path) -> dict[tuple[str, str], Path]:
@@ -40,46 +36,32 @@ def networks(recipe: Path, runs: Path) -> dict[tuple[str, str], Path]:
     return folders
 
 
-def medians(
-    runs: dict[tuple[str, str, str], Callable[[], object]], rounds: int
-) -> dict[tuple[str, str, str], float]:
-    """Return milliseconds of the processor of each, all run in turn."""
-    counts, samples = {}, {name: [] for name in runs}
-    for name, run in runs.items():
-        run()
-        begin = time.process_time()
-        run()
-        counts[name] = max(1, int(SAMPLE / max(1e-6, time.process_time() - begin)))
-    for _ in range(rounds):
-        for name, run in runs.items():
-            run()
-            begin = time.process_time()
-            for _ in range(counts[name]):
-                run()
-            samples[name].append((time.process_time() - begin) / counts[name])
-    return {name: 1000 * statistics.median(values) for name, values in samples.items()}
-
-
 def main(options: argparse.Namespace) -> None:
     """Measure and print."""
     folders = networks(options.recipe, options.runs)
+    whole = next(iter(folders.values())) / "dense.onnx"
+    files = {("unpruned", "-"): (whole, DENSE)} | {
+        (title, target): (folder / "pruned.onnx", DENSE if title == "filters" else ("sparse",))
+        for (title, target), folder in folders.items()
+    }
+    print("method,target,batch,runtime,ms,times,low,high")
     for batch in options.batch:
-        runs = {}
-        dense = next(iter(folders.values())) / "dense.onnx"
-        for runtime in DENSE:
-            setting = Setting(runtime=runtime, batch=batch)
-            runs["unpruned", "-", runtime] = inference(dense, setting)
-        for (title, target), folder in folders.items():
-            for runtime in DENSE if title == "filters" else ("sparse",):
-                setting = Setting(runtime=runtime, batch=batch)
-                runs[title, target, runtime] = inference(folder / "pruned.onnx", setting)
-        times = medians(runs, options.rounds)
-        best = min(times["unpruned", "-", runtime] for runtime in DENSE)
-        for title, target in [("unpruned", "-"), *folders]:
-            ms, runtime = min(
-                (ms, key[2]) for key, ms in times.items() if key[:2] == (title, target)
+        subjects = {
+            f"{title},{target},{batch},{runtime}": (file, Setting(runtime=runtime, batch=batch))
+            for (title, target), (file, runtimes) in files.items()
+            for runtime in runtimes
+        }
+        found = measure(subjects, rounds=options.rounds, clock="processor")
+        dense = None
+        for title, target in files:
+            named = f"{title},{target},"
+            name = min(
+                (name for name in found if name.startswith(named)), key=lambda n: found[n].median_ms
             )
-            print(f"{title},{target},{batch},{runtime},{ms:.4f},{best / ms:.2f}", flush=True)
+            dense = dense or found[name]
+            times = speedup(dense, found[name])
+            figures = f"{times.median:.2f},{times.low:.2f},{times.high:.2f}"
+            print(f"{name},{found[name].median_ms:.4f},{figures}", flush=True)
 
 
 if __name__ == "__main__":
@@ -87,5 +69,5 @@ if __name__ == "__main__":
     parser.add_argument("recipe", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=30)
     main(parser.parse_args())

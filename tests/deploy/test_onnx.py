@@ -8,6 +8,7 @@ from torch import nn
 
 import prunus.deploy.onnx as onnx_module
 from prunus.deploy import export_onnx, export_program
+from prunus.deploy.case import summary
 from prunus.errors import ExportError
 
 
@@ -179,3 +180,11 @@ def test_weights_beyond_one_file_are_refused(tmp_path, example, monkeypatch):
 def test_an_example_without_a_batch_is_a_value_error(tmp_path):
     with pytest.raises(ValueError, match="first dimension is the batch"):
         export_onnx(Residual(), torch.tensor(1.0), tmp_path / "model.onnx")
+
+
+def test_a_reason_after_a_colon_is_told():
+    assert summary(ValueError("conflicts found:\n- a static shape of 5\n\nSuggested: ...")) == (
+        "ValueError: conflicts found: - a static shape of 5"
+    )
+    assert summary(ValueError("one\ntwo")) == "ValueError: one"
+    assert summary(KeyError()) == "KeyError"

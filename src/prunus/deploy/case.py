@@ -208,9 +208,12 @@ def _relative_difference(got: Tensor, expected: Tensor) -> float:
 
 
 def summary(error: BaseException) -> str:
-    """Return an error's type and the first line of what it says."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    """Return an error's type and the first line of what it says, and the next after a colon."""
+    kind, lines = type(error).__name__, str(error).strip().splitlines()
+    if not lines:
+        return kind
+    said = lines[:2] if lines[0].endswith(":") else lines[:1]
+    return f"{kind}: {' '.join(said)}"
 
 
 @contextmanager
