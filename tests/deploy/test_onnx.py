@@ -188,3 +188,23 @@ def test_a_reason_after_a_colon_is_told():
     )
     assert summary(ValueError("one\ntwo")) == "ValueError: one"
     assert summary(KeyError()) == "KeyError"
+
+
+class Padded(nn.Module):
+    """A transformer whose input has padding, which PyTorch's fused layers would set to zero."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1)
+
+    def forward(self, x, padding):
+        return self.encoder(x, src_key_padding_mask=padding)
+
+
+def test_a_transformer_with_padding_runs_for_any_batch_size(tmp_path):
+    torch.manual_seed(0)
+    model, padding = Padded().eval(), torch.arange(5) >= torch.tensor([[5], [3]])
+    path = export_onnx(model, (torch.randn(2, 5, 16), padding), tmp_path / "x.onnx")
+    nodes = [node.op_type for node in onnx.load(path).graph.node]
+    assert "Attention" in nodes and "Expand" in nodes

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from onnxscript import ir
 from torch import nn
 
 from prunus.deploy.case import Case, prepare, silence, summary, tensors
@@ -88,7 +89,26 @@ def _export(case: Case) -> torch.onnx.ONNXProgram:
         ) from error
     if program is None:
         raise ExportError(f"the exporter of torch {torch.__version__} returned nothing; update it.")
+    _fill_masks(program.model.graph)
     return program
+
+
+def _fill_masks(graph: ir.Graph) -> None:
+    """Give each attention mask a row per query, where it has one for all.
+
+    ONNX lets a mask be broadcast, such as one of padding; ONNX Runtime 1.32 refuses to.
+    """
+    for node in list(graph):
+        mask = node.inputs[3] if node.op_type == "Attention" and len(node.inputs) > 3 else None
+        if mask is None or mask.shape is None or mask.shape[-2] != 1:
+            continue
+        tape = ir.tape.Tape()
+        one = tape.initializer(ir.tensor([1]), f"{node.name}_one")
+        queries = tape.op("Shape", node.inputs[:1], {"start": 2, "end": 3})
+        shape = tape.op("Concat", [queries, one], {"axis": 0})
+        node.replace_input_with(3, tape.op("Expand", [mask, shape]))
+        graph.insert_before(node, tape.nodes)
+        graph.initializers.add(one)
 
 
 def _session(path: Path, name: str) -> onnxruntime.InferenceSession:

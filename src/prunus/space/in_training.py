@@ -26,7 +26,7 @@ from prunus.space.difference import difference
 from prunus.space.inputs import cloned, varied
 from prunus.space.redrawn import Index
 from prunus.space.remove import sliced
-from prunus.space.running import output_tensors, preserved
+from prunus.space.running import output_tensors, preserved, unfused
 from prunus.space.settled import LEVELS, Settled
 from prunus.space.statistics import OverRemaining
 from prunus.types import Example, call_arguments
@@ -185,17 +185,14 @@ def _weighed(x: Tensor) -> Tensor:
 @contextmanager
 def _seeded(seed: int) -> Iterator[Any]:
     """Seed Python's and NumPy's random numbers for a while; yields whether any were drawn."""
-    fused = torch.backends.mha.get_fastpath_enabled()
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
     fresh = random.getstate(), repr(np.random.get_state())
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.random.fork_rng():
+        with unfused(), torch.random.fork_rng():
             yield lambda: (random.getstate(), repr(np.random.get_state())) != fresh
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         random.setstate(states[0])
         np.random.set_state(states[1])
 

@@ -33,10 +33,7 @@ def preserved(
         flags_only: Take from the modules' own `train` the flags that it sets and undo the rest,
             such as weights merged for evaluation, so that a forward is seen in its own parts.
     """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    with unchanged(model), ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        torch.backends.mha.set_fastpath_enabled(False)
+    with unchanged(model), unfused(), ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # in it no operation could be seen
         stack.enter_context(torch.no_grad())
         if flags_only and _has_own_train(model):
@@ -52,6 +49,20 @@ def preserved(
             for gpu in _gpus(model):
                 torch.cuda.default_generators[gpu.index].manual_seed(seed)
         yield
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Run transformer layers operation by operation, not in PyTorch's fused kernels for eval mode.
+
+    These also give zeros at padded positions, where the layers themselves give values.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @contextmanager
