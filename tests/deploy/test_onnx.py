@@ -208,3 +208,19 @@ def test_a_transformer_with_padding_runs_for_any_batch_size(tmp_path):
     path = export_onnx(model, (torch.randn(2, 5, 16), padding), tmp_path / "x.onnx")
     nodes = [node.op_type for node in onnx.load(path).graph.node]
     assert "Attention" in nodes and "Expand" in nodes
+
+
+class Pairs(nn.Module):
+    """Both inputs go through one layer as one batch, and are taken apart again."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+
+    def forward(self, a, b):
+        a, b = self.body(torch.cat([a, b])).split(a.shape[0])
+        return (a - b).abs().sum(1)
+
+
+def test_a_network_that_the_exporters_optimizer_fails_at_is_exported_as_it_is(tmp_path):
+    export_onnx(Pairs(), (torch.randn(2, 4), torch.randn(2, 4)), tmp_path / "x.onnx")

@@ -69,19 +69,12 @@ def export_onnx(
 
 
 def _export(case: Case) -> torch.onnx.ONNXProgram:
-    example = case.inputs["the example"]
-    args, kwargs = call_arguments(example)
     try:
         with silence():
-            program = torch.onnx.export(
-                case.model,
-                args,
-                kwargs=kwargs,
-                dynamic_shapes=case.dynamic_shapes(example),
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-            )
+            try:
+                program = _translated(case, optimize=True)
+            except ir.passes.PassError:  # its optimizer failed; ONNX Runtime has one of its own
+                program = _translated(case, optimize=False)
     except Exception as error:
         raise ExportError(
             f"{case.name} cannot be exported to ONNX ({summary(error.__cause__ or error)}); "
@@ -91,6 +84,21 @@ def _export(case: Case) -> torch.onnx.ONNXProgram:
         raise ExportError(f"the exporter of torch {torch.__version__} returned nothing; update it.")
     _fill_masks(program.model.graph)
     return program
+
+
+def _translated(case: Case, optimize: bool) -> torch.onnx.ONNXProgram | None:
+    example = case.inputs["the example"]
+    args, kwargs = call_arguments(example)
+    return torch.onnx.export(
+        case.model,
+        args,
+        kwargs=kwargs,
+        dynamic_shapes=case.dynamic_shapes(example),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        optimize=optimize,
+    )
 
 
 def _fill_masks(graph: ir.Graph) -> None:
