@@ -375,11 +375,11 @@ def test_the_network_is_run_to_the_last_layer_that_is_looked_at():
     x = torch.ones(1, 2)
     given = evidence(model, [x, x])
     for found in given.inputs(["second", "first", "second"]):
-        torch.testing.assert_close(found["second"], model.first(x).detach())
-    assert not ran
+        torch.testing.assert_close(found["second"], [model.first(x).detach()])
+    assert len(ran) == 1  # for the example, to see how often layers are called
     shallow = evidence(model, [{"x": x, "deep": False}], example={"x": x, "deep": False})
     assert [list(found) for found in shallow.inputs(["first", "second"])] == [["first"]]
-    assert len(ran) == 1
+    assert len(ran) == 3
 
 
 def test_wanda_weighs_by_the_norm_of_the_inputs():
@@ -390,6 +390,43 @@ def test_wanda_weighs_by_the_norm_of_the_inputs():
     groups = weights_of(model, batches[0])
     (scores,) = InputNorm().score(groups, evidence(model, batches)).values()
     assert scores.tolist() == [5.0, 2.0, 15.0, 0.5]
+
+
+class Twice(nn.Module):
+    """One weight that multiplies x and then 10 x, in one layer or in two that are tied."""
+
+    def __init__(self, tied):
+        super().__init__()
+        self.first = linear([1.0, 1.0], [1.0, 1.0])
+        self.second = nn.Linear(2, 2, bias=False) if tied else self.first
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.first(x) + self.second(10 * x.flip(1))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_wanda_sees_every_place_of_a_weight(tied):
+    x = torch.tensor([[3.0, 0.0]])
+    model = Twice(tied)
+    (scores,) = InputNorm().score(weights_of(model, x), evidence(model, [x, x])).values()
+    torch.testing.assert_close(scores, torch.tensor([3.0, 30.0, 3.0, 30.0]) * 2**0.5)
+
+
+def test_shares_and_ranks_of_what_no_batch_reaches_are_refused():
+    class Skipping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 3), nn.Linear(3, 2)
+
+        def forward(self, x, deep=True):
+            return self.second(self.first(x)) if deep else x
+
+    model, x = Skipping(), torch.ones(1, 2)
+    groups = Structured().groups(trace(model, x))
+    given = evidence(model, [{"x": x, "deep": False}], example=x)
+    with pytest.raises(ValueError, match="no batch of the calibration reaches 'second'"):
+        ActiveShare().score(groups, given)
 
 
 def test_of_a_grouped_convolution_each_group_reads_its_own_channels():

@@ -214,7 +214,7 @@ def test_each_layer_is_chosen_on_what_the_ones_before_have_left():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     course.settle(groups[0], torch.tensor([True, False, True]), {"2.weight": torch.ones(3, 3)})
     (seen,) = course.evidence.inputs(["2"])
-    assert not seen["2"][:, 1].any() and seen["2"].any()
+    assert not seen["2"][0][:, 1].any() and seen["2"][0].any()
     assert course.weight("2.weight")[:, 1].tolist() == [0.0] * 3
     assert course.decision().patch["2.weight"][:, 0].tolist() == [1.0] * 3
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -66,7 +66,7 @@ class InputNorm:
             raise ValueError("input norms score weights, not channels; prune single weights.")
         squares: dict[str, Tensor] = {}
         for found in evidence.inputs(list(dict.fromkeys(layers.values()))):
-            for name, x in found.items():
+            for name, x in ((name, x) for name, calls in found.items() for x in calls):
                 channels = _channels_first(x, evidence.model.get_submodule(name))
                 norm = channels.double().square().sum(dim=1)
                 squares[name] = squares[name] + norm if name in squares else norm
@@ -125,15 +125,21 @@ def _per_map(
             reader = next((reader for reader in readers if reader.layer in found), None)
             if reader is None:
                 continue
-            x = found[reader.layer].float()
-            if reader.layer in linear:
-                x = x.reshape(-1, x.shape[-1])
-                maps = x[:, as_maps(reader.index, shapes.get(reader.layer, ()))]
-            else:
-                maps = x.reshape(*x.shape[:2], -1, x.shape[-1])[:, reader.index]
-            total[name] += measure(maps).mean(dim=2).sum(dim=0).cpu()  # over a unit's maps
-            count[name] += len(x)
-    return {name: score / max(1, count[name]) for name, score in total.items()}
+            for x in map(Tensor.float, found[reader.layer]):
+                if reader.layer in linear:
+                    x = x.reshape(-1, x.shape[-1])
+                    maps = x[:, as_maps(reader.index, shapes.get(reader.layer, ()))]
+                else:
+                    maps = x.reshape(*x.shape[:2], -1, x.shape[-1])[:, reader.index]
+                total[name] += measure(maps).mean(dim=2).sum(dim=0).cpu()  # over a unit's maps
+                count[name] += len(x)
+    for name, readers in found_by.items():
+        if not count[name]:
+            raise ValueError(
+                f"no batch of the calibration reaches {readers[0].layer!r}, so what it reads of "
+                f"{name!r} is not seen; leave it out with skip."
+            )
+    return {name: score / count[name] for name, score in total.items()}
 
 
 def _readers(group: Channels, model: nn.Module) -> list[Member]:

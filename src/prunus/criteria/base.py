@@ -1,7 +1,8 @@
 """What every importance score is given and must return."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -119,38 +120,62 @@ class Evidence:
         for loss, named in self.losses(training=training, single=single):
             yield gradient(loss, named)
 
-    def inputs(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    def inputs(self, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
         """Yield for each batch what the named layers read, in eval mode.
 
-        The network is run no further than to the last of them.
+        The network is run no further than to their last call, as the example has it.
 
         Yields:
-            Layer -> its first input; layers that a batch does not reach are left out.
+            Layer -> its first input in every call, those of layers with the same weight among them;
+            layers that a batch does not reach are left out.
 
         Raises:
             ValueError: There is no calibration, or the network fails on it.
         """
+        readers = self._sharing(layers)
+        calls = self._calls(readers)
         seeds = self._seeds()
         for inputs, _ in self.batches():
-            found: dict[str, Tensor] = {}
+            found: dict[str, list[Tensor]] = {}
+            left = Counter(calls)
 
-            def keep(name: str, found: dict[str, Tensor] = found) -> Callable[..., None]:
-                def note(_: nn.Module, given: tuple[Any, ...]) -> None:
-                    if given and isinstance(given[0], Tensor):
-                        found.setdefault(name, given[0].detach())
-                    if len(found) == len(set(layers)):
-                        raise SeenAll
+            def note(
+                module: nn.Module,
+                given: tuple[Any, ...],
+                found: dict[str, list[Tensor]] = found,
+                left: Counter[nn.Module] = left,
+            ) -> None:
+                if given and isinstance(given[0], Tensor):
+                    for name in readers[module]:
+                        found.setdefault(name, []).append(given[0].detach())
+                left[module] -= 1
+                if len(calls) == len(readers) and not +left:
+                    raise SeenAll
 
-                return note
-
-            with preserved(self.model, seed=next(seeds)), ExitStack() as hooks:
-                for name in layers:
-                    module = self.model.get_submodule(name)
-                    handle = module.register_forward_pre_hook(keep(name))
-                    hooks.callback(handle.remove)
-                with suppress(SeenAll):
-                    forward(self.model, inputs)
+            hooked = _before_each(readers, note)
+            with preserved(self.model, seed=next(seeds)), hooked, suppress(SeenAll):
+                forward(self.model, inputs)
             yield found
+
+    def _sharing(self, layers: Sequence[str]) -> dict[nn.Module, list[str]]:
+        """Return the modules with the weight of a named layer, and the names of those."""
+        found: dict[nn.Module, list[str]] = {}
+        for name in dict.fromkeys(layers):
+            layer = self.model.get_submodule(name)
+            weight = layer._parameters.get("weight")
+            for module in self.model.modules():
+                tied = type(module) is type(layer) and module._parameters.get("weight") is weight
+                if module is layer or (tied and weight is not None):
+                    found.setdefault(module, []).append(name)
+        return found
+
+    def _calls(self, modules: Iterable[nn.Module]) -> Counter[nn.Module]:
+        """Count how often modules are called for the example."""
+        found: Counter[nn.Module] = Counter()
+        args, kwargs = call_arguments(self.example)
+        with preserved(self.model), _before_each(modules, lambda module, _: found.update([module])):
+            self.model(*args, **kwargs)
+        return found
 
     def shapes(self) -> dict[str, torch.Size]:
         """Return the shapes that modules put out for the example.
@@ -205,6 +230,17 @@ class Evidence:
         own.set_state(self.generator.get_state())
         while True:
             yield int(torch.randint(1 << 62, (), generator=own))
+
+
+@contextmanager
+def _before_each(
+    modules: Iterable[nn.Module], note: Callable[[nn.Module, tuple[Any, ...]], None]
+) -> Iterator[None]:
+    """Have every call of the modules noted first."""
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.register_forward_pre_hook(note).remove)
+        yield
 
 
 def gradient(

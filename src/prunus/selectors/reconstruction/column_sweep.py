@@ -94,8 +94,8 @@ class ColumnSweep:
         module = course.model.get_submodule(layer)
         total: Tensor | None = None
         for found in course.evidence.inputs([layer]) if has_windows(module) else ():
-            if layer in found:
-                seen = windows(module, found[layer])
+            for given in found.get(layer, ()):
+                seen = windows(module, given)
                 places = seen.some(self.samples, course.evidence.generator)
                 for _, read in seen.parts(*places):
                     x = read.flatten(2).transpose(0, 1)  # groups, places, columns

@@ -96,9 +96,9 @@ class Greedy:
         grams = [torch.zeros(group.size, group.size, dtype=torch.float64) for _ in reading]
         for found in course.evidence.inputs([reader.layer for reader in reading]):
             for reader, gram in zip(reading, grams, strict=True):
-                if reader.layer in found:
-                    weight = course.weight(reader.weight)
-                    seen = windows(course.model.get_submodule(reader.layer), found[reader.layer])
+                weight = course.weight(reader.weight)
+                for read in found.get(reader.layer, ()):
+                    seen = windows(course.model.get_submodule(reader.layer), read)
                     pairs = draw(seen, weight, self.samples, course.evidence.generator)
                     rows = contributions(seen, weight, reader.columns, pairs)
                     gram += (rows.T @ rows).cpu()
