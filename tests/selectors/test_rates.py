@@ -12,16 +12,19 @@ from prunus.selectors import Rates
 
 
 def group(name, size):
-    return SimpleNamespace(name=name, size=size, may_vanish=False, positions=1, channels=1)
+    return SimpleNamespace(
+        name=name, size=size, tensors=(name,), may_vanish=False, positions=1, channels=1
+    )
 
 
 GROUPS = [group("a", 10), group("b", 20), group("c", 4)]
+SPACE = SimpleNamespace(weights=[SimpleNamespace(name="c")])  # the last layer's
 SCORES = {g.name: torch.arange(g.size, dtype=torch.float32) for g in GROUPS}
 
 
-def kept(selector, progress, target=None, keep=None, scores=SCORES):
+def kept(selector, progress, target=None, keep=None, scores=SCORES, space=SPACE):
     evidence = Evidence(weights={}, generator=torch.Generator(), progress=progress, keep=keep or {})
-    return selector.select(None, GROUPS, scores, target, evidence).keep
+    return selector.select(space, GROUPS, scores, target, evidence).keep
 
 
 def counts(*args, **options):
@@ -36,6 +39,11 @@ def test_each_layer_loses_its_share_of_what_remains():
     # 10 - round(7.5), 20 - round(3.8), 4 - round(1.75)
     assert counts(selector, 1.0) == [2, 16, 2]
     assert kept(selector, 0.5)["c"].tolist() == [False, True, True, True]
+
+
+def test_only_the_networks_own_last_layer_has_the_rate_of_the_last():
+    found = kept(Rates(rate=0.5, last=0.5), 1.0, space=SimpleNamespace(weights=[]))
+    assert int(found["c"].sum()) == 2
 
 
 def test_a_global_ranking_loses_one_share():

@@ -29,7 +29,7 @@ class Rates:
     Args:
         rate: Share of what remains that a round removes, in (0, 1); None for 0.2.
         rates: Shell pattern of group names -> a layer's own rate, in [0, 1); first match wins.
-        last: Factor on `rate` for the last layer in order of use, in [0, 1].
+        last: Factor on `rate` for the network's last layer in order of use, in [0, 1].
         scope: "layer", or "global" for one ranking over all layers, which have one rate then.
         rounds: How many rounds the schedule is long.
 
@@ -95,7 +95,8 @@ class Rates:
             ValueError: A score is NaN, or a pattern of `rates` fits no group.
         """
         must_match("rates", self.rates, [group.name for group in groups])
-        kept = [1 - self._rate(group, group is groups[-1]) for group in groups]
+        output = space.weights[-1].name if space.weights else ""
+        kept = [1 - self._rate(group, output in group.tensors) for group in groups]
         if target is None:
             time = self.rounds * evidence.progress
         else:
