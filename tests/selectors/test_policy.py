@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from prunus import Calibration, Target, prune
 from prunus.criteria import Evidence
@@ -164,6 +165,24 @@ def test_samples_without_targets_are_refused():
     with pytest.raises(ValueError, match="must yield pairs"):
         prune(Useful(), torch.rand(1, 2), method="try_and_learn",
               calibration=Calibration([torch.rand(4, 2)]))  # fmt: skip
+
+
+def test_a_shuffling_loader_gives_the_same_for_the_same_seed():
+    (pair,) = samples()
+
+    def patch(seed):
+        torch.manual_seed(seed)
+        shuffled = (DataLoader(TensorDataset(*pair), batch_size=4, shuffle=True) for _ in range(2))
+        calibration = Calibration(next(shuffled), validation=next(shuffled))
+        method = try_and_learn(updates=2, trial_steps=1, settle_steps=3)
+        model, before = Useful(), torch.get_rng_state()
+        result = prune(model, torch.rand(1, 2, generator=torch.Generator()), method=method,
+                       target=Target(sparsity=0.5), calibration=calibration)  # fmt: skip
+        assert torch.equal(before, torch.get_rng_state())
+        return result.patch
+
+    one, other = patch(1), patch(2)
+    assert one and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_each_layer_that_is_done_is_logged(caplog):

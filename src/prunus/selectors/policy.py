@@ -94,19 +94,20 @@ class PolicyGradient:
         baseline = trials.measure()
         keep: Keep = {}
         for number, group in enumerate(evidence.track(groups, "layers"), start=1):
-            filters = group.gather(evidence.weights)
+            filters = group.gather(trials.weights())  # pruned and trained so far
             inputs = filters.shape[1] // max(1, _window(group, evidence))
             agent = Agent(filters, inputs, start=self.start, generator=evidence.generator)
             logits = self._learn(agent, group, trials, baseline, evidence)
             width = widths.get(group.name, max(1, int((logits > 0).sum())))
             keep[group.name] = top(logits, width)
             trials.settle(group.name, keep[group.name], self.settle_steps)
-            _log.info(
-                "layer %d of %d: %s keeps %d of %d filters; "
-                "%d trials so far, %.2f %% (%.2f %% before)",
-                *(number, len(groups), group.name, width, group.size),
-                *(trials.count, trials.measure(), baseline),
-            )
+            if _log.isEnabledFor(logging.INFO):  # for measuring takes a while
+                _log.info(
+                    "layer %d of %d: %s keeps %d of %d filters; "
+                    "%d trials so far, %.2f %% (%.2f %% before)",
+                    *(number, len(groups), group.name, width, group.size),
+                    *(trials.count, trials.measure(), baseline),
+                )
         return Decision(keep, trials.weights())
 
     def _learn(

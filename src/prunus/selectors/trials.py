@@ -1,6 +1,7 @@
 """Trying decisions out: prune, train for a moment, measure, and go back."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -43,14 +44,16 @@ class Trials:
         self._steps, self._rate = steps, rate
         self._model = copy_sliced(evidence.model, {})
         self._device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
-        self._train = list(calibration)
+        self._train = list(evidence.batches())
         if not self._train or any(targets is None for _, targets in self._train):
             raise ValueError(
                 "this method tries decisions out, so the calibration must yield pairs (inputs, "
                 "targets)."
             )
-        judged = self._train if calibration.validation is None else calibration.validation
-        self._judged = [(x, y) for x, y in islice(judged, calibration.limit)]
+        self._judged = self._train
+        if calibration.validation is not None:
+            judged = replace(calibration, batches=calibration.validation, validation=None)
+            self._judged = list(replace(evidence, calibration=judged).batches())
         self._mask: Mask = {}
         self._keep: Keep = {}
         self._known: dict[bytes, float] = {}
