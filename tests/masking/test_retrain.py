@@ -89,6 +89,27 @@ def test_the_original_rates_are_in_the_state():
     assert rates(other) == [0.1, 0.5, 0.4]
 
 
+def test_recurrent_layers_stay_fixed_with_their_biases():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0])
+
+    model, x = Tagger(), torch.randn(2, 5, 3)
+    held = masking(model, x, local=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    held.set({"out.weight": torch.eye(2, 4).bool()}, optimizer)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(x).square().sum().backward()
+    optimizer.step()
+    held.apply()
+    moved = [n for n, v in model.state_dict().items() if not torch.equal(v, before[n])]
+    assert moved == ["out.weight", "out.bias"]
+
+
 def test_layers_whose_mask_did_not_change_stay_fixed_until_the_next_update():
     model = network()
     held = masking(model, local=True)

@@ -110,7 +110,8 @@ class Retraining(Hard):
 
     def _fix(self, weights: list[str]) -> None:
         for name in weights:
-            for one in (name, name.removesuffix("weight") + "bias"):
+            layer, dot, own = name.rpartition(".")
+            for one in (name, layer + dot + own.replace("weight", "bias", 1)):
                 if one in self._parameters:
                     self._fixed[one] = self._parameters[one].detach().clone()
 
