@@ -9,7 +9,7 @@ from torch import nn
 import prunus
 from prunus import Pruner, Target, prune, verify
 from prunus.errors import EquivalenceError, TargetError, UntraceableError
-from prunus.methods import Method, drop, gradual, l0, l1_filter, rigl, soft_filter, sss
+from prunus.methods import Method, drop, gradual, l0, l1_filter, prunefl, rigl, soft_filter, sss
 from prunus.space import trace
 from prunus.zoo import network
 
@@ -367,6 +367,39 @@ def test_a_removal_that_changes_the_outputs_returns_nothing(monkeypatch):
     monkeypatch.setattr("prunus.space.shrink.FORMS", {"wrong": wrong})
     with pytest.raises(EquivalenceError, match=r"nothing was returned.*outputs differ by"):
         prune(build(), X, method=EXACT, target=HALF)
+
+
+def test_a_pruner_that_cannot_finish_holds_its_mask_still(monkeypatch):
+    model = build()
+    pruner = Pruner(model, X, EXACT, target=HALF)
+
+    def fails(*_, **__):
+        raise EquivalenceError("differs")
+
+    monkeypatch.setattr(pruner.plan, "conclude", fails)
+    monkeypatch.setattr(pruner.plan, "trace_again", lambda model: False)
+    with pytest.raises(EquivalenceError):
+        pruner.finish()
+    model(X).square().sum().backward()
+    gone = ~pruner.mask["0.weight"]
+    assert gone.any() and not model[0].weight.grad[gone].any()
+
+
+def test_gathered_gradients_are_those_that_the_scaler_has_unscaled():
+    def gathered(scale):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+        x = torch.randn(4, 8)
+        pruner = Pruner(model, x, prunefl(begin="2it", end="2it", every="2it"))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        scaler.scale(model(x).square().sum()).backward()
+        scaler.step(optimizer)
+        pruner.step(optimizer, scale=scale)
+        return pruner.gathering.sums
+
+    torch.testing.assert_close(gathered(1024.0), gathered(1.0))
+    assert not gathered(3e38)  # the gradients overflow
 
 
 def test_random_scores_follow_the_seed():

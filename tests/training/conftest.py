@@ -44,9 +44,15 @@ def tiny_data(**options):
         train=(images[:56], labels[:56]),
         test=(images[56:], labels[56:]),
         classes=3,
-        mean=(0.5, 0.5, 0.5),
         std=(0.3, 0.3, 0.3),
-        **{"batch_size": 8, "val_size": 16, "crop_padding": 1, "flip": True} | options,
+        **{
+            "mean": (0.5, 0.5, 0.5),
+            "batch_size": 8,
+            "val_size": 16,
+            "crop_padding": 1,
+            "flip": True,
+        }
+        | options,
     )
 
 
@@ -61,6 +67,11 @@ def tiny_model():
 @pytest.fixture
 def data():
     return tiny_data()
+
+
+@pytest.fixture
+def data_with():
+    return tiny_data
 
 
 @pytest.fixture

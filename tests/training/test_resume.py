@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import prunus.training
+from prunus import Pruner, Target, methods
 from prunus.errors import CheckpointError, TrainingError
 from prunus.files import read_tensors
-from prunus.training import RunFiles, TrainSettings, fit
+from prunus.recovery import Distillation
+from prunus.training import Rewinder, RunFiles, TrainSettings, fit
 
 SETTINGS = TrainSettings(
     length="3ep", lr=0.05, schedule="cosine", ema=0.9, eval_every="4it", checkpoint_every="3it"
@@ -124,7 +126,7 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(model, data, mask_hook
     assert all(torch.equal(value, resumed[name]) for name, value in model.state_dict().items())
 
 
-def test_other_arguments_are_refused_by_name(model, data, tmp_path):
+def test_other_arguments_are_refused_by_name(model, data, data_with, tmp_path):
     start = state(model)
     fit(model, data, SETTINGS, directory=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -133,11 +135,64 @@ def test_other_arguments_are_refused_by_name(model, data, tmp_path):
         fit(model, data, SETTINGS.model_copy(update={"lr": 0.5}), directory=tmp_path)
     with pytest.raises(CheckpointError, match="seed = 0, now it is 1"):
         fit(model, data, SETTINGS, directory=tmp_path, seed=1)
+    with pytest.raises(CheckpointError, match="first batch"):
+        fit(model, data_with(mean=(0.4,) * 3), SETTINGS, directory=tmp_path)
+    with pytest.raises(CheckpointError, match="first batch"):
+        fit(model, data_with(flip=False), SETTINGS, directory=tmp_path)
+    with pytest.raises(CheckpointError, match="objective = None, now it is .Distillation"):
+        fit(model, data, SETTINGS, directory=tmp_path, objective=Distillation(model))
     with torch.no_grad():
         model[0].bias.add_(1)
     with pytest.raises(CheckpointError, match="initial weights"):
         fit(model, data, SETTINGS, directory=tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_another_pruner_does_not_go_on_with_a_run(model, data, tmp_path):
+    start = state(model)
+
+    def prune(kept, **settings):
+        model.load_state_dict(start)
+        pruner = Pruner(model, torch.zeros(1, *data.shape), methods.magnitude(**settings),
+                        target=Target(density=kept))  # fmt: skip
+        fit(model, data, SETTINGS, hook=pruner, directory=tmp_path)
+
+    prune(0.5)
+    prune(0.5)
+    with pytest.raises(CheckpointError, match=r"hook = .*density=0\.5.*density=0\.1"):
+        prune(0.1)
+    with pytest.raises(CheckpointError, match=r"hook = .*now it is .*layer"):
+        prune(0.5, scope="layer")
+
+
+def test_an_average_begins_anew_where_a_method_writes_into_weights(model, data):
+    class Doubling:
+        """Writes into the weights at one step."""
+
+        rewinds, rewound, mended, steps = False, None, False, 0
+
+        def penalty(self):
+            return 0.0
+
+        def hold(self, optimizer):
+            self.steps += 1
+
+        def update(self, optimizer):
+            self.mended = self.steps == 20
+            if self.mended:
+                with torch.no_grad():
+                    model[-1].bias.fill_(100.0)
+
+        def total(self, length):
+            return length
+
+        step = state = load_state = update
+
+    hook = Doubling()
+    assert isinstance(hook, Rewinder)
+    settings = TrainSettings(length="21it", lr=1e-6, ema=0.999)
+    fit(model, data, settings, hook=hook)
+    assert model[-1].bias.min() > 99
 
 
 @pytest.mark.parametrize("keep", [0, 100, -50])

@@ -11,7 +11,9 @@ from torch.optim import Optimizer
 from prunus.criteria import Calibration, Gathering
 from prunus.errors import CheckpointError, EquivalenceError, TargetError
 from prunus.masking import Hard, Masking, Site
+from prunus.masking.learning import Learning
 from prunus.methods import Method
+from prunus.methods.composition import composition
 from prunus.pruning.in_time import aim, stand_in
 from prunus.pruning.plan import Plan
 from prunus.pruning.ranks import agreed
@@ -88,6 +90,7 @@ class Pruner:
 
     Attributes:
         plan: The method applied to the network.
+        mended: Whether the last step wrote new values into weights, beside zeros.
         keep: The decision as it is.
         steps: Optimizer steps made.
         rewinding: The trainings of a method that rewinds.
@@ -122,6 +125,7 @@ class Pruner:
             self.plan.target = self.plan.partial(from_first(partial(self._aimed, progress)))
         self.keep: Keep = {}
         self.steps = 0
+        self.mended = False
         self._anchor: dict[str, Tensor] = {}
         form = getattr(self.plan.method.criterion, "gathers", None)
         self.gathering = None if form is None else Gathering(form)
@@ -158,6 +162,11 @@ class Pruner:
                 self._needs_gradients,
             )
         )
+
+    @property
+    def described(self) -> str:
+        """The method and the target in words, which tell this pruner from others."""
+        return ", ".join((*composition(self.plan.method).values(), str(self.plan.target)))
 
     @property
     def mask(self) -> Mask:
@@ -206,8 +215,9 @@ class Pruner:
         if penalty is not None and self.steps < self.timeline.end:
             penalty.shrink(self.plan.groups, self._parameters, rates)
         if self.gathering is not None and self._gathers():
-            own = {n: p.grad / scale for n, p in self._parameters.items() if p.grad is not None}
-            self.gathering.add(own)
+            own = {n: p.grad for n, p in self._parameters.items() if p.grad is not None}
+            if scale == 1 or all(bool(gradient.isfinite().all()) for gradient in own.values()):
+                self.gathering.add(own)  # scaler.step has taken the scale out of them
         self.steps += 1
         rate = max(rates.values(), default=None)
         self._masking.apply(rate, scale)  # first: the optimizer has moved what was masked
@@ -215,7 +225,7 @@ class Pruner:
 
     def update(self, optimizer: Optimizer | None = None) -> None:
         """Update the mask if it is due after the step that was held."""
-        self.rewinding.rewound = None
+        self.rewinding.rewound, self.mended = None, False
         if self.timeline.due(self.steps) and not self._finished:
             self._update(optimizer)
 
@@ -261,6 +271,7 @@ class Pruner:
                 f"the schedule ends after {self.timeline.end} steps, but only {self.steps} were "
                 "made; train on, or give the method an earlier end."
             )
+        mask = self.mask
         self._masking.detach()
         conclude = partial(
             self.plan.conclude,
@@ -269,11 +280,16 @@ class Pruner:
             learned=self._masking.scores(),
         )
         try:
-            result = conclude()
-        except EquivalenceError:
-            if not self.plan.trace_again(self.model):
-                raise
-            result = conclude()
+            try:
+                result = conclude()
+            except EquivalenceError:
+                if not self.plan.trace_again(self.model):
+                    raise
+                result = conclude()
+        except Exception:
+            self._masking = Hard(self.model)
+            self._masking.set(mask)
+            raise
         self._finished = True
         self._masking = Hard(result.model)
         if not self.plan.method.structured:
@@ -364,7 +380,9 @@ class Pruner:
         mend(self.model, decision.patch)
         self.rewinding.go_back(self._density(), optimizer)
         self._masking.set(self.mask, optimizer)
+        self.mended = bool(decision.patch)
         if self.steps >= self.timeline.end:
+            self.mended = self.mended or isinstance(self._masking, Learning)
             self._masking.settle()
 
     def _rates(self, optimizer: Optimizer | None) -> dict[str, float]:

@@ -136,6 +136,7 @@ class Distillation:
         self._teachers = nn.ModuleList([deepcopy(teacher) for teacher in given])
         self._teachers.eval().requires_grad_(False)
         self._device: torch.device | None = None
+        self.described = f"Distillation({self._soft})"
 
     def __call__(self, model: nn.Module, inputs: Example, labels: Tensor) -> Tensor:
         """Return the mean loss of a batch."""

@@ -40,7 +40,7 @@ class Levels:
         self._pruner = pruner
         self._directory = directory
         self.penalty, self.state, self.load_state = pruner.penalty, pruner.state, pruner.load_state
-        self.hold, self.total = pruner.hold, pruner.total
+        self.hold, self.total, self.described = pruner.hold, pruner.total, pruner.described
 
     @property
     def rewinds(self) -> bool:
@@ -51,6 +51,11 @@ class Levels:
     def rewound(self) -> int | None:
         """The step to which the last `update` sent training back, or None."""
         return self._pruner.rewound
+
+    @property
+    def mended(self) -> bool:
+        """Whether the last step wrote new values into weights, beside zeros."""
+        return self._pruner.mended
 
     def step(self, optimizer: Optimizer) -> None:
         """Act after an optimizer step."""

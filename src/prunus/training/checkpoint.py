@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from prunus.errors import CheckpointError
 from prunus.files import read_tensors, write_tensors
@@ -131,24 +132,35 @@ class Checkpoint:
 def provenance(model: nn.Module, data: Data, **arguments: Any) -> dict[str, Any]:
     """Describe what a run starts from, as plain JSON values to compare with a checkpoint's.
 
-    The initial weights and the labels of the first batch enter as checksums; the labels change with
-    the seed, the order and the members of the training split.
+    The initial weights and the first batch enter as checksums: it changes with the seed, the order
+    and the members of the training split, and how they are augmented and normalised.
     """
-    weights = 0
-    for tensor in model.state_dict().values():
-        flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        weights = zlib.crc32(flat.numpy().tobytes(), weights)
-    _, labels = next(data.train_batches(0))
-    described = {
+    facts = {
         **arguments,
-        "initial weights": f"{weights:08x}",
+        "initial weights": checksum(model.state_dict()),
         "data": data.name,
         "classes": data.classes,
         "sample shape": list(data.shape),
         "batch_size": data.batch_size,
         "steps per epoch": data.steps_per_epoch,
-        "first labels": f"{zlib.crc32(labels.numpy().tobytes()):08x}",
+        "first batch": checksum(next(data.train_batches(0))),
     }
     # Through JSON and back, so that tuples and the like compare as they are stored.
-    plain: dict[str, Any] = json.loads(json.dumps(described))
+    plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain
+
+
+def described(given: object) -> str | None:
+    """Return how a hook or an objective describes itself, or its name; None for none."""
+    name = getattr(given, "__name__", type(given).__name__)
+    return None if given is None else str(getattr(given, "described", name))
+
+
+def checksum(tree: object) -> str:
+    """Return eight hexadecimal digits of the tensors in nested containers."""
+    found = 0
+    for tensor in tree_leaves(tree):
+        if isinstance(tensor, Tensor):
+            flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            found = zlib.crc32(flat.numpy().tobytes(), found)
+    return f"{found:08x}"

@@ -17,6 +17,10 @@ class Ema:
     Args:
         model: Whose weights are averaged.
         decay: In (0, 1); close to 1 for a long memory.
+
+    Attributes:
+        average: Name -> the average.
+        updates: How many there were.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -26,16 +30,19 @@ class Ema:
             if buffer.is_floating_point():
                 self._live[name] = buffer
         self.average = {name: value.detach().clone() for name, value in self._live.items()}
+        self.updates = 0
         self._decay = decay
 
-    def update(self, step: int) -> None:
-        """Take in the model's present weights; `step` updates came before."""
-        decay = min(self._decay, (1 + step) / (10 + step))
+    def update(self) -> None:
+        """Take in the model's present weights."""
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
         live = [value.detach() for value in self._live.values()]
         torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)
 
-    def load(self, average: dict[str, Tensor]) -> None:
+    def load(self, average: dict[str, Tensor], updates: int) -> None:
         """Restore an average."""
+        self.updates = updates
         for name, value in self.average.items():
             value.copy_(average[name])
 

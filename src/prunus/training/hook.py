@@ -54,6 +54,11 @@ class Rewinder(Hook, Protocol):
         """The step to which the last `update` sent training back, or None."""
         ...
 
+    @property
+    def mended(self) -> bool:
+        """Whether the last `update` wrote new values into weights, beside zeros."""
+        ...
+
     def hold(self, optimizer: Optimizer) -> None:
         """Act after an optimizer step; the network can be evaluated afterwards."""
         ...

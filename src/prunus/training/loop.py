@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunus.recovery.modes import modes_kept
-from prunus.training.checkpoint import RunFiles, provenance
+from prunus.training.checkpoint import RunFiles, described, provenance
 from prunus.training.data import Data
 from prunus.training.hook import Hook, Objective, Watch
 from prunus.training.interrupt import Interrupt
@@ -121,8 +121,8 @@ def fit(
                 data,
                 **settings.model_dump(mode="json"),
                 seed=seed,
-                hook=hook is not None,
-                objective=objective is not None,
+                hook=described(hook),
+                objective=described(objective),
                 ranks=fabric.world_size,
             ),
         )

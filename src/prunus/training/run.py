@@ -101,7 +101,7 @@ class Run:
         alone = fabric.world_size == 1 and settings.precision == "fp32"
         self._parallel: nn.Module = model if alone else fabric.setup_module(model)
         self._optimizer = build_optimizer(model, settings)
-        self._ema = None if settings.ema is None else Ema(model, settings.ema)
+        self._ema = self._averaged()
         self._best: dict[str, Tensor] = {}
         self._in_use: tuple[Example, ...] = ()
         self._losses = LossMeter(fabric.device)
@@ -155,6 +155,7 @@ class Run:
             "step": self.step,
             "position": self.position,
             "loss_count": self._losses.count,
+            "averaged": self._ema.updates if self._ema is not None else 0,
             "metrics_bytes": self.log.secure(),
         }
         parts: dict[str, dict[str, Any]] = {
@@ -183,7 +184,7 @@ class Run:
         self._model.load_state_dict(parts["model"])
         load_optimizer_tensors(self._model, self._optimizer, parts["optimizer"])
         if self._ema is not None:
-            self._ema.load(parts["ema"])
+            self._ema.load(parts["ema"], counters["averaged"])
         self._best = parts["best"]
         if self._hook is not None:
             self._hook.load_state(parts["hook"])
@@ -243,8 +244,10 @@ class Run:
                 self._rewinder.update(self._optimizer)
         elif self._hook is not None:
             self._hook.step(self._optimizer)
+        if self._rewinder is not None and self._rewinder.mended:
+            self._ema = self._averaged()
         if self._ema is not None:
-            self._ema.update(self.position - self.rate.start)
+            self._ema.update()
         self.step += 1
         self.position += 1
         return rewinds
@@ -255,8 +258,11 @@ class Run:
         self._rewinder.update(self._optimizer)
         assert self._rewinder.rewound is not None
         self.position = self._rewinder.rewound
-        if self._settings.ema is not None:
-            self._ema = Ema(self._model, self._settings.ema)
+        self._ema = self._averaged()
+
+    def _averaged(self) -> Ema | None:
+        """Return an average that begins with the weights as they are."""
+        return None if self._settings.ema is None else Ema(self._model, self._settings.ema)
 
     def _weight(self, labels: Tensor, whole: Tensor) -> float:
         """Return what this rank's mean counts for: ranks, averaged alike, have unequal shares."""
