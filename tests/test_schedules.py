@@ -55,7 +55,8 @@ def test_lengths_carry_their_unit():
     assert iterations("500it") == 500
     assert iterations("12ep", 390) == 4680
     assert iterations("0.5ep", 391) == 196
-    assert iterations("0it") == 0
+    assert iterations("0it") == iterations("0ep", 10) == 0
+    assert iterations("0.3ep", 1) == 1  # a length that lasts is a step at least
 
 
 @pytest.mark.parametrize("text", ["12", 12, "12 ep", "ep", "1.5it", "-3it", "3epochs", "", None])

@@ -20,7 +20,7 @@ def iterations(text: str, steps_per_epoch: int | None = None) -> int:
     """Return a length as a number of optimizer steps.
 
     Args:
-        text: Such as "500it" or "12ep"; epochs may be fractions.
+        text: Such as "500it" or "12ep"; epochs may be fractions; at least a step if above 0.
         steps_per_epoch: Needed for epochs.
 
     Raises:
@@ -39,7 +39,8 @@ def iterations(text: str, steps_per_epoch: int | None = None) -> int:
         return int(found[1])
     if steps_per_epoch is None:
         raise ValueError(f"{text!r} counts epochs; pass steps_per_epoch, or give steps ('500it').")
-    return round(float(found[1]) * steps_per_epoch)
+    epochs = float(found[1])
+    return max(1, round(epochs * steps_per_epoch)) if epochs else 0
 
 
 def lasts(text: str) -> bool:

@@ -103,6 +103,8 @@ def test_every_recipe_of_the_repository_is_valid_and_named_after_its_file(file):
         ("method.skip=conv1", "recipe key 'method.skip' must be a list, got 'conv1'."),
         ("method={name='han', q={fc1='x'}}", "recipe key 'method.q.fc1' must be a number, got 'x'"),
         ("train.length=0ep", "length must be above 0, got '0ep'; leave the table out."),
+        ("train={length='3ep', lr=0.1, schedule='step', step='0it'}", "step must be above 0, got"),
+        ("train.eval_every=0ep", "eval_every must be above 0, got '0ep'."),
         ("seed", "--set must be table.key=value, got 'seed'."),
     ],
 )

@@ -58,5 +58,6 @@ def check_schedule(recipe: Recipe, data: Data) -> None:
     if length < end:
         raise RecipeError(
             f"finetune.length must reach the end of the method's schedule, {end} steps, got "
-            f"{settings.length} ({length} steps); train longer or set an earlier method.end."
+            f"{settings.length} ({length} steps); train longer or set an earlier "
+            "method.end (method.begin, where there is no end)."
         )

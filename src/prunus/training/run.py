@@ -105,8 +105,8 @@ class Run:
         self._best: dict[str, Tensor] = {}
         self._in_use: tuple[Example, ...] = ()
         self._losses = LossMeter(fabric.device)
-        self._eval_every = self._interval("eval_every")
-        self._checkpoint_every = self._interval("checkpoint_every")
+        self._eval_every = iterations(settings.eval_every, data.steps_per_epoch)
+        self._checkpoint_every = iterations(settings.checkpoint_every, data.steps_per_epoch)
         self._layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self._clock = time.perf_counter()
         self._has_val = next(data.eval_batches("val"), None) is not None
@@ -308,12 +308,3 @@ class Run:
     def _cross_entropy(self, model: nn.Module, inputs: Example, labels: Tensor) -> Tensor:
         smoothing = self._settings.label_smoothing
         return functional.cross_entropy(answer(model, inputs), labels, label_smoothing=smoothing)
-
-    def _interval(self, setting: str) -> int:
-        steps = iterations(getattr(self._settings, setting), self._data.steps_per_epoch)
-        if steps < 1:
-            raise ValueError(
-                f"{setting} must be at least one step, got "
-                f"{getattr(self._settings, setting)!r} of {self._data.steps_per_epoch} steps."
-            )
-        return steps

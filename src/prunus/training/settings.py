@@ -7,11 +7,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from prunus.schedules import iterations
+from prunus.schedules import iterations, lasts
 
 
 def _duration(text: str) -> str:
@@ -87,12 +88,13 @@ class TrainSettings(BaseModel):
     keep: Literal["last", "best"] = "last"
     checkpoint_every: Duration = "1ep"
 
-    @field_validator("length")
+    @field_validator("length", "step", "eval_every", "checkpoint_every")
     @classmethod
-    def _trains(cls, length: str) -> str:
-        if float(length[:-2]) == 0:
-            raise ValueError(f"length must be above 0, got {length!r}; leave the table out.")
-        return length
+    def _lasts(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is not None and not lasts(text):
+            way_out = "; leave the table out" if info.field_name == "length" else ""
+            raise ValueError(f"{info.field_name} must be above 0, got {text!r}{way_out}.")
+        return text
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
