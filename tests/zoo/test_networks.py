@@ -290,6 +290,7 @@ def user_module(tmp_path, monkeypatch):
     (tmp_path / "prunus_user_nets.py").write_text(
         "from torch import nn\n"
         "def build(width=3):\n    return nn.Linear(2, width)\n"
+        "def wrapped():\n    return nn.DataParallel(build()), 1\n"
         "def wrong():\n    return 'a model'\n"
     )
     (tmp_path / "prunus_user_broken.py").write_text("import prunus_user_missing_dependency\n")
@@ -300,6 +301,7 @@ def user_module(tmp_path, monkeypatch):
 def test_user_network(user_module):
     assert zoo.user_network(f"{user_module}:build").out_features == 3
     assert zoo.user_network(f"{user_module}:build", {"width": 5}).out_features == 5
+    assert zoo.user_network(f"{user_module}:wrapped").out_features == 3
 
 
 def test_user_network_errors(user_module):

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision import models
 
 from prunus.names import did_you_mean
+from prunus.space.unwrap import unwrapped
 from prunus.types import Example
 from prunus.zoo.frankle_conv import FrankleConv
 from prunus.zoo.lenet import LeNet5, LeNet300
@@ -164,7 +165,8 @@ def user_network_and_example(
         options: Keyword arguments for the function.
 
     Returns:
-        The network and its example, None where the function returned the network alone.
+        The network, without what torch.compile or DataParallel wraps around it, and its example,
+        None where the function returned the network alone.
 
     Raises:
         ValueError: `factory` has another form, or there is no such module or function.
@@ -179,7 +181,7 @@ def user_network_and_example(
             f"factory {factory!r} must return an nn.Module, or one with an example input as "
             f"(model, example), got {type(model).__name__}."
         )
-    return model, example
+    return unwrapped(model), example
 
 
 def _user_function(factory: str) -> Callable[..., Any]:
