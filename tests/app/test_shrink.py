@@ -112,3 +112,48 @@ def test_every_argument_is_explained(say):
             assert f"\n    {key}: " in one["documentation"], (name, key)
         assert one["removes"] in ("weights", "channels", "branches")
         assert one["when"] in ("once", "at the start", "in training")
+
+
+OWN = """
+import torch
+from torch import nn
+
+class LastStep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(6, 16), nn.Linear(16, 3)
+
+    def forward(self, x, state=None):
+        return self.last(self.lstm(x, state)[0][-1])
+
+def steps():
+    return LastStep(), torch.randn(7, 2, 6)
+
+def states():
+    return LastStep(), (torch.randn(7, 2, 6), (torch.zeros(1, 2, 16), torch.zeros(1, 2, 16)))
+
+def images():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2)), torch.randn(4, 3, 3, 3)
+
+def vector():
+    return nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 2)), torch.randn(6)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("steps", 7 * 2 * 4 * 16 * (6 + 16) + 2 * 16 * 3),  # rows are steps, all of which count
+        ("states", 7 * 2 * 4 * 16 * (6 + 16) + 2 * 16 * 3),
+        ("images", 3 * 9 * 8 + 8 * 2),  # one sample of four
+        ("vector", 6 * 16 + 16 * 2),
+    ],
+)
+def test_an_example_of_ones_own_is_cut_only_where_its_rows_are_samples(
+    say, tmp_path, monkeypatch, name, macs
+):
+    (tmp_path / "prunus_own_rows.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, said = say("inspect", f"prunus_own_rows:{name}", "--json")
+    assert (code, said) == (0, "")
+    assert json.loads(out)["macs"] == macs

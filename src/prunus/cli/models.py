@@ -16,7 +16,9 @@ _INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*)
 
 
 def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Module, Example]":
-    """Build the network that the command line names, and an input for it: its own, or one sample.
+    """Build the network that the command line names, and an input for it, of one sample.
+
+    An example of the user's stays whole where its first rows are no sample of their own.
 
     Args:
         model: A network of the zoo, torchvision:NAME, timm:NAME or package.module:function.
@@ -52,7 +54,38 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
             network = saving.load(weights, network, example)
         else:
             zoo.load_weights(network, weights)
-    return network, first_sample(example)
+    single = not own or _takes_rows_apart(network, example)
+    return network, first_sample(example) if single else example
+
+
+def _takes_rows_apart(network: "nn.Module", example: "Example") -> bool:
+    """Say whether a network gives for the last rows alone the last rows of its outputs.
+
+    It does not where sequences lie along the first dimension, or nodes, or layers of a state.
+    """
+    import torch
+    from torch import Tensor
+    from torch.utils._pytree import tree_leaves, tree_map_only
+
+    from prunus.space.running import preserved
+    from prunus.types import call_arguments
+
+    def outputs(given: "Example") -> list[Tensor]:
+        args, kwargs = call_arguments(given)
+        with preserved(network, seed=0):
+            return [1.0 * x for x in tree_leaves(network(*args, **kwargs)) if isinstance(x, Tensor)]
+
+    def last(x: Tensor) -> Tensor:
+        return x[-1:] if x.ndim else x
+
+    try:
+        alone = outputs(tree_map_only(Tensor, last, example))
+        return all(
+            x.ndim == 0 or torch.allclose(x, last(y), rtol=1e-2, atol=1e-2 * float(y.abs().max()))
+            for x, y in zip(alone, outputs(example), strict=True)
+        )
+    except Exception:  # whatever a network raises on a part of its input
+        return False
 
 
 def pair(example: "Example") -> "Example":

@@ -69,6 +69,7 @@ def shrink(
         shape: Shape of one input without the batch, as 3,32,32; needed for your own network, unless
             its function returns (model, example) with any input: a tensor, a tuple of several or a
             dict by name. For one that reads tokens say what they are below, as 128:below=30522.
+            Of an example whose rows are samples the first is taken; any other is taken whole.
         out: The folder for dense.onnx, pruned.onnx, pruned.safetensors, mask.safetensors and
             report.json.
         json: Print the report as JSON.
