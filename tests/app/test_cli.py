@@ -167,6 +167,14 @@ def test_pack_takes_a_run_and_says_what_each_tensor_takes(say, sparse, tmp_path)
     assert smaller[2] == ""
 
 
+def test_pack_takes_a_folder_of_shrink(say, sparse, tmp_path):
+    (tmp_path / "shrunk").mkdir()
+    sparse.rename(tmp_path / "shrunk" / "pruned.safetensors")
+    assert say("pack", "shrunk", "net.prunus")[0] == 0
+    code, _, errors = say("pack", "run", "other.prunus")
+    assert (code, "run must be a folder of `prunus run` or" in errors) == (2, True)
+
+
 def test_inspect_says_what_may_go_and_why_the_rest_may_not(say):
     code, out, _ = say("inspect", "resnet20", "--json")
     found = json.loads(out)

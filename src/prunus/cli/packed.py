@@ -39,7 +39,8 @@ def pack(
     ```
 
     Args:
-        file: A safetensors file, or the directory of a run, for the network it exported.
+        file: A safetensors file, or a folder of `prunus run` or `prunus shrink`, for its smaller
+            network.
         out: The file to write; its name ends in .prunus by custom.
         values: Store the values of weights (what has two dimensions or more) in fewer bytes.
         scale: With int8, one scale for each output channel, or for each tensor.
@@ -50,7 +51,7 @@ def pack(
     from prunus.deploy import pack as write
     from prunus.files import open_tensors
 
-    source = file / "export" / "pruned.safetensors" if file.is_dir() else file
+    source = _smaller(file) if file.is_dir() else file
     negative = 0
 
     def pairs(opened: Any) -> Iterator[tuple[str, "Tensor"]]:
@@ -114,6 +115,17 @@ def unpack(
         write_each(out, layout, packed.read, packed.metadata)
         sizes = packed.sizes
     _show(sizes, json)
+
+
+def _smaller(folder: Path) -> Path:
+    """Return the file of the smaller network that a folder of a run, or of shrink, holds."""
+    for path in (folder / "export" / "pruned.safetensors", folder / "pruned.safetensors"):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{folder} must be a folder of `prunus run` or `prunus shrink`, but has no "
+        "pruned.safetensors; name a file."
+    )
 
 
 def _show(sizes: Sequence["Size"], json: bool) -> None:
