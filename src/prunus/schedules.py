@@ -44,14 +44,13 @@ def iterations(text: str, steps_per_epoch: int | None = None) -> int:
 
 
 def lasts(text: str) -> bool:
-    """Tell whether a length is more than nothing, however many steps an epoch has.
+    """Tell whether a length is more than nothing.
 
     Example:
         >>> lasts("0.25ep"), lasts("0it")
         (True, False)
     """
-    iterations(text, steps_per_epoch=1)
-    return float(text[:-2]) > 0
+    return iterations(text, steps_per_epoch=1) > 0
 
 
 def repeated(text: str, times: int) -> str:

@@ -139,7 +139,7 @@ def test_other_arguments_are_refused_by_name(model, data, data_with, tmp_path):
         fit(model, data_with(mean=(0.4,) * 3), SETTINGS, directory=tmp_path)
     with pytest.raises(CheckpointError, match="first batch"):
         fit(model, data_with(flip=False), SETTINGS, directory=tmp_path)
-    with pytest.raises(CheckpointError, match="objective = None, now it is .Distillation"):
+    with pytest.raises(CheckpointError, match=r"objective = None, now it is .Distillation"):
         fit(model, data, SETTINGS, directory=tmp_path, objective=Distillation(model))
     with torch.no_grad():
         model[0].bias.add_(1)
