@@ -224,3 +224,30 @@ class Pairs(nn.Module):
 
 def test_a_network_that_the_exporters_optimizer_fails_at_is_exported_as_it_is(tmp_path):
     export_onnx(Pairs(), (torch.randn(2, 4), torch.randn(2, 4)), tmp_path / "x.onnx")
+
+
+class Attention(nn.Module):
+    """Attention whose heads are put together as their memory lies.
+
+    Args:
+        keys: Heads of keys and values, 2 or one for both heads of queries.
+    """
+
+    def __init__(self, keys):
+        super().__init__()
+        self.keys = keys
+        self.q, self.kv = nn.Linear(8, 8), nn.Linear(8, 8 * keys)
+        self.bias = nn.Parameter(torch.randn(1, 2, 5, 5))
+
+    def forward(self, x):
+        q = self.q(x).view(*x.shape[:2], 2, 4).transpose(1, 2)
+        k, v = self.kv(x).view(*x.shape[:2], 2, self.keys, 4).permute(2, 0, 3, 1, 4)
+        bias = self.bias.expand(len(x), -1, -1, -1)
+        out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return out.transpose(1, 2).contiguous().reshape(*x.shape[:2], 8)
+
+
+@pytest.mark.parametrize(("keys", "fused"), [(2, True), (1, False)])
+def test_attention_with_a_bias_is_exported(keys, fused, tmp_path):
+    path = export_onnx(Attention(keys).eval(), torch.randn(2, 5, 8), tmp_path / "x.onnx")
+    assert ("Attention" in [node.op_type for node in onnx.load(path).graph.node]) == fused

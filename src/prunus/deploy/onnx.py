@@ -7,6 +7,7 @@ import onnxruntime
 import torch
 from onnxscript import ir
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prunus.deploy.case import Case, prepare, silence, summary, tensors
 from prunus.errors import ExportError
@@ -15,6 +16,9 @@ from prunus.types import Example, call_arguments
 
 OPSET = 23
 """The newest operator set that torch's exporter translates to without a later conversion."""
+
+_PLAIN_OPSET = 20
+"""One that has no operator for attention, which is then written out as products."""
 
 _MAX_BYTES = 2**31 - 1  # what one protobuf message, hence one self-contained file, can hold
 
@@ -70,11 +74,14 @@ def export_onnx(
 
 def _export(case: Case) -> torch.onnx.ONNXProgram:
     try:
-        with silence():
+        # The fused kernels lay their outputs out otherwise than what they are translated as.
+        with silence(), sdpa_kernel(SDPBackend.MATH):
             try:
-                program = _translated(case, optimize=True)
+                program = _translated(case)
             except ir.passes.PassError:  # its optimizer failed; ONNX Runtime has one of its own
                 program = _translated(case, optimize=False)
+            except torch.onnx.OnnxExporterError:  # such as attention of several queries to one key
+                program = _translated(case, opset_version=_PLAIN_OPSET)
     except Exception as error:
         raise ExportError(
             f"{case.name} cannot be exported to ONNX ({summary(error.__cause__ or error)}); "
@@ -86,7 +93,9 @@ def _export(case: Case) -> torch.onnx.ONNXProgram:
     return program
 
 
-def _translated(case: Case, optimize: bool) -> torch.onnx.ONNXProgram | None:
+def _translated(
+    case: Case, *, opset_version: int = OPSET, optimize: bool = True
+) -> torch.onnx.ONNXProgram | None:
     example = case.inputs["the example"]
     args, kwargs = call_arguments(example)
     return torch.onnx.export(
@@ -94,7 +103,7 @@ def _translated(case: Case, optimize: bool) -> torch.onnx.ONNXProgram | None:
         args,
         kwargs=kwargs,
         dynamic_shapes=case.dynamic_shapes(example),
-        opset_version=OPSET,
+        opset_version=opset_version,
         dynamo=True,
         verbose=False,
         optimize=optimize,
