@@ -129,6 +129,16 @@ def test_the_unpruned_arm_is_the_first_training_of_the_lottery(ticket, tmp_path)
     assert "<td>64.1 %</td>" in page
 
 
+def test_a_small_dense_network_costs_its_own_macs_beside_single_weights(tiny, tmp_path):
+    tiny.write_text(tiny.read_text().replace("macs = 0.5", "sparsity = 0.9"))
+    changes = ["method={name='magnitude'}", "arms=['small_dense']"]
+    found = arms(run(load(tiny, changes), tmp_path / "runs"))
+    dense, small = found["dense"], found["equal-size dense"]
+    assert small["macs"] / dense["macs"] == pytest.approx(
+        small["params"] / dense["params"], abs=0.01
+    )
+
+
 def test_random_masks_begin_from_the_weights_that_were_rewound_to(ticket, tmp_path):
     changes = ["arms=['random_mask', 'reinit']", "finetune.lr=1e-9", "finetune.momentum=0"]
     finished = run(load(ticket, [*changes, "method.rewind=4it"]), tmp_path / "runs")

@@ -45,9 +45,7 @@ def document(recipe: Recipe, results: Results, environment: Mapping[str, Any]) -
     stages = {"prune": "pruned", "recover": "fine-tuned"} | controls
     for stage in (last, *(name for name in stages if name in results and name != last)):
         name = "not fine-tuned" if stage == "prune" and last == "recover" else stages[stage]
-        own = results[stage].get("report", report)["costs"]["macs"]
-        macs = own["dense" if stage == "unpruned" else "pruned"]
-        arm = _arm(name, results[stage], macs)
+        arm = _arm(name, results[stage], _macs(stage, results[stage], report))
         if levels:
             found = levels[-1] if stage == "prune" else learned(results[stage]["curve"])
             arm["early_stop"] = found["early_stop"]
@@ -105,6 +103,14 @@ def _not_in_int8(results: Results) -> list[str]:
 
 def _untrained(recipe: Recipe) -> bool:
     return recipe.data is not None and not (recipe.train or recipe.model.weights)
+
+
+def _macs(stage: str, result: Mapping[str, Any], report: Mapping[str, Any]) -> int:
+    """Return the MACs of the network that a stage made; for one without its own, the pruned's."""
+    if "costs" in result:  # an ordinary network, of which nothing was pruned
+        return int(result["costs"]["macs"])
+    costs = result.get("report", report)["costs"]["macs"]
+    return int(costs["dense" if stage == "unpruned" else "pruned"])
 
 
 def _arm(name: str, result: Mapping[str, Any], macs: int) -> dict[str, Any]:
