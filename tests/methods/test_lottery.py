@@ -46,6 +46,11 @@ def pruner_of(model, **options):
     return Pruner(model, X, lottery(**{"training": "10it", "rounds": 2} | options))
 
 
+def test_trainings_are_counted_whatever_an_epoch_is():
+    assert lottery(training="5000it", rewind="6ep", rounds=2).trainings == 3
+    assert lottery(training="0.0125ep", rewind="0it", rounds=3).trainings == 4
+
+
 class Hold:
     """Keeps a mask as it is."""
 

@@ -100,7 +100,10 @@ class Method:
     @property
     def trainings(self) -> int:
         """How many trainings there are: one, and one after each time that it is sent back."""
-        return 1 + (len(self.timeline(_EPOCH).updates()) if self.rewind else 0)
+        if self.rewind is None:
+            return 1
+        # Where each is sent back to is no matter, and only known in steps of a real epoch.
+        return 1 + len(self.schedule.timeline(_EPOCH).rewound(0).updates())
 
     @property
     def during_training(self) -> bool:
@@ -108,5 +111,5 @@ class Method:
         return self.schedule.curve != "one_shot" or lasts(self.schedule.begin)
 
 
-_EPOCH = 1000
-"""Steps of an epoch where only the number of updates matters."""
+_EPOCH = 1_000_000
+"""Steps of an epoch where only the number of updates matters: parts of one are whole steps, too."""
