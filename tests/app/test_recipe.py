@@ -1,11 +1,14 @@
 import dataclasses
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from prunus.errors import RecipeError
-from prunus.recipe import Recipe, load, override, parse
+from prunus.recipe import Recipe, leaves, load, override, parse, to_toml
+from prunus.run.fits import check_schedule
 from prunus.types import Target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,6 +149,9 @@ def test_a_recipe_that_is_missing_or_not_toml(tmp_path):
         (LOTTERY | {"finetune": {"length": "3ep", "lr": 0.1}},
          "is one training of method 'lottery' and must be its '2ep', got '3ep'"),
         (LOTTERY | {"finetune": {"length": "2ep", "lr": 0.1, "early_stop": 1}}, "leave early_stop"),
+        (LOTTERY | {"finetune": {"length": "2ep", "lr": 0.1, "start": "1ep"}}, "leave finetune.st"),
+        ({"method": {"name": "gradual"}, "finetune": {"length": "2ep", "lr": 0.1, "early_stop": 1}},
+         "until its schedule ends; leave early_stop out"),
         ({"train": None, "arms": ["scratch_e"], "model": {"name": "lenet300", "weights": "w"}},
          "arms scratch_e repeat the dense network's training"),
         ({"arms": ["random"]}, "the arm random trains as"),
@@ -168,6 +174,17 @@ def test_overrides_are_toml_values_and_text_needs_no_quotes(path):
     assert recipe.train.lr == 0.5
     assert recipe.seed == 3
     assert recipe.method.arguments == {"skip": ["conv*"]}
+
+
+def test_a_schedule_must_end_in_the_steps_that_a_late_start_leaves():
+    import tomllib
+
+    tables = tomllib.loads(MINIMAL) | MAGNITUDE | {"method": {"name": "gradual", "end": "8it"}}
+    for start in (4, 6):
+        finetune = {"length": "12it", "lr": 0.1, "start": f"{start}it"}
+        recipe = parse(tables | {"finetune": finetune})
+        with nullcontext() if start == 4 else pytest.raises(RecipeError, match="6 steps from st"):
+            check_schedule(recipe, SimpleNamespace(steps_per_epoch=8))
 
 
 def test_a_target_given_on_the_command_line_replaces_the_recipes(path):

@@ -28,6 +28,7 @@ from prunus.recipe.arms import Arm, check_arms
 from prunus.recipe.writing import digest, to_toml
 from prunus.recovery import SoftTargets
 from prunus.recovery.distil import Combination
+from prunus.schedules import lasts
 from prunus.training import TrainSettings
 from prunus.types import Target
 
@@ -287,6 +288,11 @@ class Recipe(Table):
                 f"method '{self.method.name}' prunes while the network trains; it needs a "
                 "[finetune] table with keep = 'last'."
             )
+        if self.prunes_in_training and self.finetune and self.finetune.early_stop is not None:
+            raise ValueError(
+                f"method '{self.method.name}' prunes while the network trains, until its schedule "
+                "ends; leave early_stop out."
+            )
         method = self.method.build()
         if self.target is not None:
             try:
@@ -301,9 +307,9 @@ class Recipe(Table):
                 f"finetune.length is one training of method '{self.method.name}' and must be its "
                 f"'{method.schedule.begin}', got '{self.finetune.length}'; change either."
             )
-        if rewinds and self.finetune and self.finetune.early_stop is not None:
+        if rewinds and self.finetune and lasts(self.finetune.start):
             raise ValueError(
-                "a method that rewinds trains for equal lengths; leave early_stop out."
+                "a method that rewinds says itself where trainings begin; leave finetune.start out."
             )
         check_arms(self, method)
         if self.source is not None:

@@ -53,11 +53,13 @@ def check_schedule(recipe: Recipe, data: Data) -> None:
     method, settings = recipe.method.build(), recipe.finetune
     if not method.during_training or method.rewind or settings is None:
         return
-    length = iterations(settings.length, data.steps_per_epoch)
+    start = iterations(settings.start, data.steps_per_epoch)
+    made = iterations(settings.length, data.steps_per_epoch) - start
     end = method.timeline(data.steps_per_epoch).end
-    if length < end:
+    if made < end:
+        late = f" from step {start} on" if start else ""
         raise RecipeError(
             f"finetune.length must reach the end of the method's schedule, {end} steps, got "
-            f"{settings.length} ({length} steps); train longer or set an earlier "
+            f"{settings.length} ({made} steps{late}); train longer or set an earlier "
             "method.end (method.begin, where there is no end)."
         )
