@@ -79,6 +79,19 @@ def test_a_scan_that_cannot_be_is_refused_before_the_network_is_built(say, monke
     assert said in errors
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("--runtime onxruntime", "onnxruntime"), ("--rounds 3", "rounds must be 0 (no timing) or at")],
+)
+def test_a_timing_that_cannot_be_is_refused_before_the_network_is_built(
+    say, monkeypatch, line, said
+):
+    monkeypatch.setattr(prunus.cli.networks, "build", None)
+    code, _, errors = say("shrink", "lenet300", *line.split())
+    assert code == 2
+    assert said in errors
+
+
 def test_tables_fit_into_80_columns(say, tmp_path):
     code, out, _ = say("methods")
     assert code == 0

@@ -76,6 +76,8 @@ def shrink(
     """
     from prunus.cli.delivery import deliver, print_delivered
     from prunus.criteria import Calibration
+    from prunus.deploy.runtimes import check_runtime
+    from prunus.deploy.timing import check_rounds
     from prunus.errors import ExportError
     from prunus.files import check_folder, write_json, write_tensors
     from prunus.pruning import prune
@@ -89,6 +91,8 @@ def shrink(
             f"method '{method}' prunes while the network trains, and shrink does not train; give a "
             f"recipe to `prunus run`. `prunus methods {method}` shows one."
         )
+    check_runtime(runtime)
+    check_rounds(rounds)
     where = Setting(runtime=runtime, precision=precision, threads=threads, batch=batch)
     goal = None if target is None else parse_target(target, where)
     if data is not None:

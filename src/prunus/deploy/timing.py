@@ -274,6 +274,22 @@ def speedup(a: Latency, b: Latency) -> Speedup:
     )
 
 
+def check_rounds(rounds: int) -> None:
+    """Refuse a number of rounds after which no interval is known.
+
+    Args:
+        rounds: Samples of each network; 0 for no timing.
+
+    Raises:
+        ValueError: They are too few.
+    """
+    if rounds != 0 and rounds < _MIN_ROUNDS:
+        raise ValueError(
+            f"rounds must be 0 (no timing) or at least {_MIN_ROUNDS} (the fewest with a 95 % "
+            f"interval), got {rounds}."
+        )
+
+
 def _check(settings: Mapping[str, Setting], rounds: int, clock: str) -> None:
     if not settings:
         raise ValueError('nothing to measure: give at least one file, as {"dense": path}.')

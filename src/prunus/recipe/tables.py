@@ -21,6 +21,7 @@ from pydantic import (
 
 from prunus import zoo
 from prunus.deploy.runtimes import check_precision, check_runtime
+from prunus.deploy.timing import check_rounds
 from prunus.errors import InferenceError, RecipeError, TargetError
 from prunus.methods import METHODS, Method
 from prunus.names import did_you_mean
@@ -212,11 +213,7 @@ class Bench(Table):
     @field_validator("rounds")
     @classmethod
     def _gives_an_interval(cls, rounds: int) -> int:
-        if 0 < rounds < 6:
-            raise ValueError(
-                f"rounds must be 0 (no timing) or at least 6 (the fewest with a 95 % interval), "
-                f"got {rounds}."
-            )
+        check_rounds(rounds)
         return rounds
 
 
