@@ -176,6 +176,23 @@ def test_overrides_are_toml_values_and_text_needs_no_quotes(path):
     assert recipe.method.arguments == {"skip": ["conv*"]}
 
 
+def test_a_key_with_a_pattern_is_quoted_as_in_toml(path):
+    assignment = 'method.ratios."layer1.*"=0.6'
+    recipe = load(path, ["method.name=l1_filter", assignment])
+    assert recipe.method.arguments["ratios"] == {"layer1.*": 0.6}
+    ((key, value),) = leaves({"method": recipe.method.arguments})
+    assert f"{key}={value}" == assignment
+    with pytest.raises(RecipeError, match=r"is no key of TOML; quote a part that has a dot"):
+        load(path, ["method.ratios.layer1.*=0.6"])
+
+
+def test_what_is_none_is_left_out_of_the_text():
+    import tomllib
+
+    text = to_toml({"method": {"name": "drop", "p_in": None}, "of": [{"a": None, "b": 1}]})
+    assert tomllib.loads(text) == {"method": {"name": "drop"}, "of": [{"b": 1}]}
+
+
 def test_a_schedule_must_end_in_the_steps_that_a_late_start_leaves():
     import tomllib
 

@@ -13,7 +13,7 @@ from prunus.recipe.tables import (
     Table,
 )
 from prunus.recipe.text import checked, chosen_method, load, override, parse, put, read
-from prunus.recipe.writing import digest, dotted, leaves, to_toml
+from prunus.recipe.writing import digest, dotted, leaves, parts, to_toml
 
 __all__ = [
     "LEVELLED",
@@ -36,6 +36,7 @@ __all__ = [
     "load",
     "override",
     "parse",
+    "parts",
     "put",
     "read",
     "to_toml",

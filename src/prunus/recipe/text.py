@@ -14,6 +14,7 @@ from prunus.errors import RecipeError
 from prunus.methods import Method
 from prunus.names import did_you_mean
 from prunus.recipe.tables import MethodChoice, Recipe
+from prunus.recipe.writing import parts
 from prunus.types import METRICS
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -24,8 +25,9 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: A TOML file.
-        overrides: "table.key=value", the value as TOML; text needs no quotes. What `target`
-            asks for replaces what the file asks for, since it is one thing.
+        overrides: "table.key=value", key and value as TOML; text needs no quotes, a pattern as
+            part of the key does. What `target` asks for replaces what the file asks for, since it
+            is one thing.
 
     Raises:
         RecipeError: The file is missing or not TOML, or a key or value is wrong.
@@ -105,7 +107,8 @@ def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
     """Return a copy of `tables` with each "table.key=value" applied.
 
     Raises:
-        RecipeError: An assignment has no "=", or a key is given inside a value that is no table.
+        RecipeError: An assignment has no "=", its key is none of TOML, or a key is given inside a
+            value that is no table.
     """
     changed = deepcopy(dict(tables))
     for assignment in assignments:
@@ -113,8 +116,8 @@ def override(tables: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         if not (key and equals):
             raise RecipeError(f"--set must be table.key=value, got '{assignment}'.")
         try:
-            put(changed, key.split("."), _value(text))
-        except RecipeError as error:
+            put(changed, parts(key), _value(text))
+        except (RecipeError, ValueError) as error:
             raise RecipeError(f"--set {assignment}: {error}") from error
     return changed
 

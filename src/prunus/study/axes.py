@@ -2,13 +2,12 @@
 
 import json
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from prunus.names import did_you_mean
-from prunus.recipe import dotted
+from prunus.recipe import dotted, parts
 
 Key = tuple[str, ...]
 """Path of a key in the tables of a recipe."""
@@ -132,7 +131,7 @@ def axes_of(table: Mapping[str, Any], path: Key = ()) -> Iterator[tuple[Key, Axi
         ValueError: A range or list cannot be.
     """
     for key, value in table.items():
-        own = (*path, *_parts(key))
+        own = (*path, *parts(key))
         try:
             if isinstance(value, list | tuple):
                 yield own, Choice(tuple(value))
@@ -160,16 +159,3 @@ def _range(given: Mapping[str, Any]) -> Range:
         if key not in given:
             raise ValueError(f"a range needs low and high, and {key} is missing")
     return Range(**given)
-
-
-def _parts(key: str) -> Key:
-    """Return the parts of a key as TOML has it: 'ratios."layer1.*"' has two."""
-    try:
-        value: Any = tomllib.loads(f"{key} = 0")
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"'{key}' is no key of TOML; quote a part that has a dot.") from error
-    parts = []
-    while isinstance(value, dict):
-        ((part, value),) = value.items()
-        parts.append(part)
-    return tuple(parts)
