@@ -93,6 +93,8 @@ def test_kill_9_at_random_moments(tmp_path):
 def test_a_finished_run_is_not_repeated(model, data, tmp_path):
     start = state(model)
     history = fit(model, data, SETTINGS, directory=tmp_path)
+    kinds = sorted(path.name.partition(".")[2] for path in tmp_path.iterdir())
+    assert kinds == ["checkpoint.safetensors", "metrics.jsonl"]
     expected = state(model)
     model.load_state_dict(start)
 

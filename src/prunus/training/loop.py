@@ -73,8 +73,8 @@ def fit(
         settings: Length, optimizer, schedule and so on; where the hook rewinds, of one training.
         seed: Of dropout and whatever else draws from the global random state.
         hook: A pruner.
-        directory: Receives `<name>.checkpoint.safetensors`, `<name>.metrics.jsonl` (the records)
-            and `<name>.timings.jsonl`; None writes nothing.
+        directory: Receives `<name>.checkpoint.safetensors` and `<name>.metrics.jsonl`, the records;
+            None writes nothing.
         name: Names those files and the progress bar.
         progress: Draw a progress bar with the time left, on the first rank.
         objective: Gives the loss of a batch from the model, inputs and labels; None for the

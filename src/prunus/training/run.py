@@ -1,6 +1,5 @@
 """A training run between its first and its last step."""
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,7 @@ from prunus.training.data import Data
 from prunus.training.ema import Ema
 from prunus.training.evaluation import evaluate
 from prunus.training.hook import Hook, Objective, Rewinder, Watch
-from prunus.training.metrics import (
-    LossMeter,
-    Record,
-    RecordLog,
-    append_line,
-    best_record,
-)
+from prunus.training.metrics import LossMeter, Record, RecordLog, best_record
 from prunus.training.optimizers import (
     LearningRate,
     build_optimizer,
@@ -108,7 +101,6 @@ class Run:
         self._eval_every = iterations(settings.eval_every, data.steps_per_epoch)
         self._checkpoint_every = iterations(settings.checkpoint_every, data.steps_per_epoch)
         self._layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-        self._clock = time.perf_counter()
         self._has_val = next(data.eval_batches("val"), None) is not None
         if not self._has_val and (settings.keep == "best" or settings.early_stop is not None):
             raise DataError(
@@ -272,7 +264,6 @@ class Run:
         return int((labels != IGNORED).sum()) * ranks / int((whole != IGNORED).sum())
 
     def _evaluate(self) -> None:
-        seconds = time.perf_counter() - self._clock
         record: Record = {
             "step": self.step,
             "epoch": self.step / self._data.steps_per_epoch,
@@ -294,9 +285,6 @@ class Run:
             if self._settings.keep == "best" and best is record:
                 state = self._model.state_dict()
                 self._best = {name: value.detach().clone() for name, value in state.items()}
-        if self._files is not None and self._fabric.is_global_zero:
-            append_line(self._files.timings, {"step": self.step, "training_seconds": seconds})
-        self._clock = time.perf_counter()
 
     def _stalled(self) -> bool:
         patience, records = self._settings.early_stop, self.log.records
