@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import prunus.training
+from prunus.training.participants import rank_seed
 
 
 def launch(directory, break_at):
@@ -21,6 +22,11 @@ def launch(directory, break_at):
         text=True,
         timeout=240,
     )
+
+
+def test_no_rank_draws_what_the_first_of_another_run_does():
+    assert [rank_seed(seed, 0) for seed in range(9)] == [*range(9)]
+    assert len({rank_seed(seed, rank) for seed in range(9) for rank in range(4)}) == 9 * 4
 
 
 @pytest.mark.slow

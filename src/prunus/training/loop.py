@@ -13,7 +13,7 @@ from prunus.training.data import Data
 from prunus.training.hook import Hook, Objective, Watch
 from prunus.training.interrupt import Interrupt
 from prunus.training.metrics import Record, best_record
-from prunus.training.participants import launch
+from prunus.training.participants import launch, rank_seed
 from prunus.training.placement import placed
 from prunus.training.progress import progress_bar
 from prunus.training.run import Run
@@ -99,7 +99,7 @@ def fit(
         stack.enter_context(placed(model, fabric.device, layout))
         gpus = [fabric.device] if fabric.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=gpus))
-        torch.manual_seed(seed + fabric.global_rank)
+        torch.manual_seed(rank_seed(seed, fabric.global_rank))
         interrupt = Interrupt()
         if fabric.world_size == 1:
             # Ranks would notice ctrl-C at different steps, and wait for each other for ever.

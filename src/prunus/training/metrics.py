@@ -44,7 +44,7 @@ def trainings(records: Sequence[Record], begins: Sequence[tuple[int, int]]) -> l
     Args:
         records: Of the whole run.
         begins: For each training, the steps made before it and the step of the schedule at which it
-            begins, as `Pruner.trainings` returns them.
+            begins, as `Rewinding.begins` returns them.
 
     Returns:
         For each training its records, with the step of the schedule in place of the run's.

@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 from datetime import timedelta
+from random import Random
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
@@ -24,6 +25,14 @@ validation split and exports meanwhile. That a rank has died is noticed at once.
 def ranks() -> int:
     """Return how many processes torchrun has started together; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank_seed(seed: int, rank: int) -> int:
+    """Return the seed of a rank's random numbers: the run's own for the first one, else another.
+
+    No sum of both, with which rank 1 of a run would draw what rank 0 of the next seed's does.
+    """
+    return seed if rank == 0 else Random(f"{seed} {rank}").getrandbits(32)
 
 
 def join() -> None:
