@@ -75,8 +75,8 @@ def scan(
     def accuracy(model: "nn.Module") -> float:
         with modes_kept(model):
             model.eval()
-            right = sum(int((model(x).argmax(dim=1) == y).sum()) for x, y in batches)
-        return right / sum(len(y) for _, y in batches)
+            right = torch.cat([model(x).argmax(dim=1) == y for x, y in batches])[:samples]
+        return int(right.sum()) / len(right)
 
     return sensitivity(
         network,
