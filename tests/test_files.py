@@ -77,6 +77,17 @@ def test_the_data_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch)
     assert order == ["fsync", "replace"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_a_file_is_the_umasks_affair(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        files.write_text(tmp_path / "x.txt", "x")
+        files.write_tensors(tmp_path / "x.safetensors", TENSORS)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
+
+
 def test_a_failing_rename_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
     files.write_tensors(path, TENSORS)

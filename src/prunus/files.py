@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkstemp
+from secrets import token_hex
+from stat import S_IMODE
 from typing import Any
 
 import safetensors.torch
@@ -84,9 +85,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
         raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'NAME'}.")
     check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{token_hex(8)}.tmp")
+    temporary.touch(exist_ok=False)
+    mode = temporary.stat().st_mode  # as the user's umask says; safetensors replaces the file
     try:
         yield temporary
         descriptor = os.open(temporary, os.O_RDONLY)
@@ -94,7 +95,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.chmod(0o644)
+        temporary.chmod(S_IMODE(mode))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
