@@ -24,6 +24,12 @@ def build_tiny_data(*, batch_size, seed, val_size=None, **options):
     return TinyData("tiny", samples, samples, 10, (0.5,), (0.3,), **sizes, seed=seed)
 
 
+def build_perplexing_data(**options):
+    data = build_tiny_data(**options)
+    data.metric = "perplexity"
+    return data
+
+
 STUDY = {
     "name": "small",
     "model": {"name": "lenet300"},

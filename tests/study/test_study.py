@@ -17,7 +17,8 @@ from prunus.run import plan, workshop
 from prunus.study import parse_study, study
 from prunus.study.measure import known_in_advance
 from prunus.training import TrainSettings
-from tiny import STUDY, build_tiny_data
+from prunus.training.evaluation import Metrics
+from tiny import STUDY, build_perplexing_data, build_tiny_data
 
 EVERY = ["pruned", "fine_tuned", "distilled", "scratch_e", "scratch_b", "scratch_b_2x", "random",
          "reinit", "small_dense", "uniform", "guided"]  # fmt: skip
@@ -321,6 +322,18 @@ def test_scratch_b_spends_what_the_unpruned_network_did(small, tmp_path, monkeyp
 )
 def test_widths_of_equal_shares_need_no_training_to_be_known(name, known):
     assert known_in_advance(METHODS[name]()) == known
+
+
+def test_a_network_whose_perplexity_is_beyond_all_bounds_is_a_failed_one(
+    small, tmp_path, monkeypatch
+):
+    asked = small(seeds=1)
+    monkeypatch.setattr(zoo, "dataset", build_perplexing_data)
+    monkeypatch.setattr(workshop, "evaluate", lambda *_: Metrics(loss=800, accuracy=0.1, count=9))
+    found = study(asked, tmp_path, workers=1)
+    assert found.document["rows"]
+    for row in found.document["rows"]:
+        assert (row["done"], row["failed"]) == (0, "its perplexity is beyond all bounds")
 
 
 # Multiply-accumulates of the networks and of the papers' prunings, and the authors' epochs.

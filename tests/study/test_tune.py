@@ -11,7 +11,8 @@ from prunus.recipe import load
 from prunus.run import run, workshop
 from prunus.study import tune
 from prunus.study.trials import Trials
-from tiny import build_tiny_data
+from prunus.training.evaluation import Metrics
+from tiny import build_perplexing_data, build_tiny_data
 
 
 @pytest.fixture
@@ -153,6 +154,16 @@ def test_a_trial_that_fails_leaves_the_others(search, tmp_path):
     states = {trial["values"]["target.macs"]: trial["state"] for trial in found.document["trials"]}
     assert states == {0.5: "done", 0.0001: "failed"}
     assert any("TargetError: macs 0.0001 cannot be reached" in n for n in found.document["notes"])
+
+
+def test_a_trial_whose_perplexity_is_beyond_all_bounds_fails(search, tmp_path, monkeypatch):
+    asked = search(objectives=["perplexity"], trials=1)
+    monkeypatch.setattr(zoo, "dataset", build_perplexing_data)
+    lost = Metrics(loss=800, accuracy=0.1, count=9)
+    monkeypatch.setattr("prunus.training.run.evaluate", lambda *_: lost)
+    found = tune(asked, tmp_path).document
+    assert [trial["state"] for trial in found["trials"]] == ["failed"]
+    assert "val_perplexity is beyond all bounds" in found["trials"][0]["why"]
 
 
 @pytest.mark.slow

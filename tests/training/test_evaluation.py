@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from prunus.errors import DataError
 from prunus.training import ArrayData, TrainSettings, evaluate, fit
-from prunus.training.evaluation import confusion_matrix, mean_iou
+from prunus.training.evaluation import Metrics, confusion_matrix, mean_iou
 from prunus.training.metrics import best_record
 
 
@@ -59,6 +59,8 @@ def test_perplexity_by_hand():
     assert metrics.loss == pytest.approx(math.log(4))
     assert metrics.mean_iou is None
     assert metrics.named("perplexity").keys() == {"loss", "accuracy", "perplexity"}
+    lost = Metrics(loss=800.0, accuracy=0.1, count=10).named("perplexity")
+    assert lost == {"loss": 800.0, "accuracy": 0.1, "perplexity": None}
 
 
 def test_nothing_but_ignored_labels_is_an_error():

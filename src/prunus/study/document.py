@@ -86,7 +86,10 @@ def _cell(
         return found
     recipe = laid_out.tasks[cell.stages[cell.stage]].recipe
     own = None if cell.arm in ("small_dense", *SHAPES) else ms.get((cell.method, cell.target))
-    return found | dict(values(cell, results, recipe, dense)) | {"ms": own}
+    numbers = values(cell, results, recipe, dense)
+    if numbers["test"] is None:
+        return found | {"failed": f"its {numbers['metric']} is beyond all bounds"}
+    return found | dict(numbers) | {"ms": own}
 
 
 def _grouped(cells: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:

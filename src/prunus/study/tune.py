@@ -153,7 +153,7 @@ class _Attempt:
             sweep(plan.steps[last].directory)
             return "stopped", f"behind after {len(self._found['curve'])} evaluations"
         self._measure_size(plan)
-        self._found |= {"val": done.result["val"][tune.metric]}
+        self._found |= {"val": self._known(done.result["val"], tune.metric)}
         self._found |= {"curve": self._curve(done.result.get("curve", []))}
         if "latency_ms" in tune.named:
             rows = plan.do("measure").result["delivered"]
@@ -169,7 +169,13 @@ class _Attempt:
             raise _Behind
 
     def _curve(self, records: Sequence[Record]) -> list[float]:
-        return [record[f"val_{self._search.tune.metric}"] for record in records]
+        return [self._known(record, f"val_{self._search.tune.metric}") for record in records]
+
+    @staticmethod
+    def _known(found: Mapping[str, Any], metric: str) -> float:
+        if found[metric] is None:
+            raise TrainingError(f"{metric} is beyond all bounds; the learning rate may be too high")
+        return float(found[metric])
 
     def _measure_size(self, plan: Plan) -> None:
         result = plan.do("prune").result

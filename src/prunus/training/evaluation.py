@@ -14,6 +14,8 @@ from prunus.training.batches import IGNORED, Split
 from prunus.training.data import Data
 from prunus.training.placement import answer, moved
 
+_UNTOLD = 300  # nats; squares of perplexities beyond it are no floats
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -34,9 +36,12 @@ class Metrics:
     mean_iou: float | None = None
 
     @property
-    def perplexity(self) -> float:
-        """The exponential of the loss: among how many words, equally likely, it would be unsure."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+    def perplexity(self) -> float | None:
+        """The exponential of the loss: among how many words, equally likely, it would be unsure.
+
+        None for a loss of 300 on, where the spread of such values can no longer be computed.
+        """
+        return math.exp(self.loss) if self.loss < _UNTOLD else None
 
     def named(self, metric: str) -> dict[str, Any]:
         """Return loss, accuracy and the data's own metric by name."""
