@@ -66,6 +66,15 @@ def test_unequal_budgets_may_be_said(tables):
     assert study.member(study.study.methods[1], None, 0).finetune.length == "9it"
 
 
+def test_parts_of_epochs_that_add_up_to_the_same_are_equal_budgets(tables):
+    methods = ["magnitude", {"name": "snip", "finetune": {"length": "0.30ep", "lr": 0.1}}]
+    lengths = {"train": {"length": "0.1ep", "lr": 0.1}, "finetune": {"length": "0.2ep", "lr": 0.1}}
+    study = parse_study(
+        tables(methods=methods, targets={"sparsity": [0.9]}, arms=["fine_tuned"], other=lengths)
+    )
+    assert [str(study.lengths(one)["ep"]) for one in study.study.methods] == ["0.3", "0.30"]
+
+
 def test_a_method_that_prunes_before_training_gets_the_same_budget(tables):
     study = parse_study(tables(methods=["snip"], targets={"sparsity": [0.9]}))
     (snip,) = study.study.methods

@@ -169,7 +169,7 @@ def _notes(study: StudyRecipe, cells: Sequence[Row]) -> list[str]:
     if study.study.seeds == 1:
         notes.append("one seed: no intervals, and no difference can be told from chance")
     lengths = {method.title: study.lengths(method) for method in study.study.methods}
-    if len({str(one) for one in lengths.values()}) > 1:
+    if len({tuple(one.items()) for one in lengths.values()}) > 1:
         told = ", ".join(
             f"{title} {' + '.join(f'{n:g}{unit}' for unit, n in one.items())}"
             for title, one in lengths.items()

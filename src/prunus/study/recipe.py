@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -156,13 +157,16 @@ class StudyRecipe(Table):
                 "a [source] table is for the arm transferred; add that to study.arms, or leave it "
                 "out."
             )
-        spent: dict[str, dict[str, float]] = {}
+        spent: dict[str, Mapping[str, Decimal]] = {}
         for method in self.study.methods:
             for target in self.targets(method):
                 for arm in self.study.arms:
                     self.member(method, target, 0, arm)
             spent[method.title] = self.lengths(method)
-        if not self.study.unequal_budgets and len({str(one) for one in spent.values()}) > 1:
+        if (
+            not self.study.unequal_budgets
+            and len({tuple(one.items()) for one in spent.values()}) > 1
+        ):
             lines = ", ".join(f"{title} {_lengths(one)}" for title, one in spent.items())
             raise ValueError(
                 f"the methods train for different lengths in all, the unpruned network's training "
@@ -241,14 +245,14 @@ class StudyRecipe(Table):
             )
         return self.train.scaled(1 + float(second[:-2]) / float(first[:-2]))
 
-    def lengths(self, method: StudyMethod) -> dict[str, float]:
+    def lengths(self, method: StudyMethod) -> Mapping[str, Decimal]:
         """Return for how long a method trains in all, unit ("ep", "it") -> number."""
         built, settings = method.build(), self.finetuning(method)
-        total: dict[str, float] = defaultdict(float)
+        total: dict[str, Decimal] = defaultdict(Decimal)
         if self.train is not None and not built.before_training and not self.model.weights:
-            total[self.train.length[-2:]] += float(self.train.length[:-2])
+            total[self.train.length[-2:]] += Decimal(self.train.length[:-2])
         if settings is not None:
-            total[settings.length[-2:]] += built.trainings * float(settings.length[:-2])
+            total[settings.length[-2:]] += built.trainings * Decimal(settings.length[:-2])
         return dict(sorted(total.items()))
 
     @property
@@ -292,5 +296,5 @@ def parse_study(tables: Mapping[str, Any], folder: Path = Path()) -> StudyRecipe
     return recipe
 
 
-def _lengths(spent: Mapping[str, float]) -> str:
+def _lengths(spent: Mapping[str, Decimal]) -> str:
     return " + ".join(f"{number:g}{unit}" for unit, number in spent.items()) or "0ep"
