@@ -17,6 +17,7 @@ from prunus.recipe import Recipe
 from prunus.recovery import Distillation
 from prunus.run.masks import Hold, kept_units
 from prunus.run.stages import Done
+from prunus.schedules import iterations
 from prunus.space import Space, trace_for
 from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, Objective, Record, TrainSettings, evaluate, fit
@@ -161,9 +162,10 @@ class Workshop:
             objective=objective,
             watch=partial(self.watch, directory.name),
         )
+        made = history.steps - iterations(settings.start, self.data.steps_per_epoch)
         return {
-            "epochs": history.steps / self.data.steps_per_epoch,
-            "samples": history.steps * self.data.batch_size,
+            "epochs": made / self.data.steps_per_epoch,
+            "samples": made * self.data.batch_size,
             "curve": history.records,
         }
 
