@@ -324,6 +324,16 @@ def test_widths_of_equal_shares_need_no_training_to_be_known(name, known):
     assert known_in_advance(METHODS[name]()) == known
 
 
+def test_values_that_agree_have_the_spread_of_their_splits_rounding(small, tmp_path, monkeypatch):
+    def evaluate(model, data, split="test"):
+        return Metrics(loss=1.0, accuracy=0.5, count={"val": 100, "test": 400}[split])
+
+    monkeypatch.setattr(workshop, "evaluate", evaluate)
+    row = rows(study(small(arms=["pruned"]), tmp_path, workers=1))["l1_filter", "0.5", "pruned"]
+    spread = {split: row[split]["sd"] * 12**0.5 for split in ("val", "test")}
+    assert spread == pytest.approx({"val": 1 / 100, "test": 1 / 400})
+
+
 def test_a_network_whose_perplexity_is_beyond_all_bounds_is_a_failed_one(
     small, tmp_path, monkeypatch
 ):

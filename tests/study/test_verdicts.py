@@ -5,15 +5,15 @@ SUBJECT = "At 0.5 of the MACs, fine-tuned l1_filter"
 TARGET = {"metric": "macs", "value": 0.5}
 
 
-def compared(other, mean, margin, p):
-    return {"other": other, "mean": mean, "margin": margin, "p_holm": p}
+def compared(other, mean, margin, p, seeds=3):
+    return {"other": other, "mean": mean, "margin": margin, "p_holm": p, "seeds": seeds}
 
 
 def cell(method, arm, seed, test, val=None):
     target = None if arm == "unpruned" else TARGET
     return {
         "method": method, "target": target, "arm": arm, "seed": seed, "test": test,
-        "val": test if val is None else val, "resolution": 1e-4,
+        "val": test if val is None else val, "resolution": {"val": 1e-4, "test": 1e-4},
     }  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def test_a_winner_is_named_only_outside_the_noise():
         compared("scratch-E", 0.012, 0.003, 0.001),
         compared("random units", -0.001, 0.004, 0.7),
     ]
-    assert sentence(SUBJECT, found, "accuracy", 3) == (
+    assert sentence(SUBJECT, found, "accuracy") == (
         "At 0.5 of the MACs, fine-tuned l1_filter is 0.40 ± 0.2 points above scratch-B and "
         "1.20 ± 0.3 points above scratch-E; it cannot be told apart from random units "
         "(-0.10 ± 0.4) with 3 seeds."
@@ -31,20 +31,37 @@ def test_a_winner_is_named_only_outside_the_noise():
 
 
 def test_an_interval_without_zero_is_no_winner_where_the_family_is_large():
-    said = sentence(SUBJECT, [compared("scratch-B", 0.004, 0.003, 0.2)], "accuracy", 3)
+    said = sentence(SUBJECT, [compared("scratch-B", 0.004, 0.003, 0.2)], "accuracy")
     assert said == f"{SUBJECT} cannot be told apart from scratch-B (+0.40 ± 0.3) with 3 seeds."
 
 
 def test_a_wide_margin_is_written_without_powers_of_ten():
-    found = [compared("scratch-B", -0.29, 1.938, 0.4), compared("scratch-E", 0.19, 0.0996, 0.4)]
-    said = sentence(SUBJECT, found, "accuracy", 2)
+    found = [
+        compared("scratch-B", -0.29, 1.938, 0.4, seeds=2),
+        compared("scratch-E", 0.19, 0.0996, 0.4, seeds=2),
+    ]
+    said = sentence(SUBJECT, found, "accuracy")
     assert "scratch-B (-29.00 ± 194) or scratch-E (+19.00 ± 10) with 2 seeds" in said
 
 
 def test_one_seed_is_said_to_tell_nothing():
-    said = sentence(SUBJECT, [compared("scratch-E", -0.004, None, None)], "accuracy", 1)
+    said = sentence(SUBJECT, [compared("scratch-E", -0.004, None, None, seeds=1)], "accuracy")
     assert said == (
         f"{SUBJECT} is 0.40 points below scratch-E: one seed, which tells nothing of chance."
+    )
+
+
+def test_each_comparison_is_told_with_its_own_seeds():
+    found = [
+        compared("scratch-B", 0.004, 0.003, 0.2, seeds=2),
+        compared("scratch-E", 0.002, 0.003, 0.4),
+        compared("random units", 0.001, 0.002, 0.4),
+        compared("unpruned", 0.001, None, None, seeds=1),
+    ]
+    assert sentence(SUBJECT, found, "accuracy") == (
+        f"{SUBJECT} cannot be told apart from scratch-B (+0.40 ± 0.3) with 2 seeds, or from "
+        "scratch-E (+0.20 ± 0.3) or random units (+0.10 ± 0.2) with 3 seeds, or from unpruned "
+        "(+0.10) with 1 seed."
     )
 
 

@@ -21,6 +21,7 @@ from prunus.schedules import iterations
 from prunus.space import Space, trace_for
 from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, Objective, Record, TrainSettings, evaluate, fit
+from prunus.training.batches import Split
 from prunus.types import Example, Mask, first_sample
 
 WatchStage = Callable[[str, Sequence[Record]], None]
@@ -194,7 +195,7 @@ class Workshop:
             if not self._competes(directory):
                 found |= self._tested(model, self.data)
             if next(self.data.eval_batches("val"), None) is not None:
-                found["val"] = evaluate(model, self.data, "val").named(self.data.metric)
+                found["val"] = self._tested(model, self.data, "val")
         return found
 
     def _competes(self, directory: Path) -> bool:
@@ -202,8 +203,8 @@ class Workshop:
         return self.trial and directory.name != "dense"
 
     @staticmethod
-    def _tested(model: nn.Module, data: Data) -> dict[str, Any]:
-        metrics = evaluate(model, data)
+    def _tested(model: nn.Module, data: Data, split: Split = "test") -> dict[str, Any]:
+        metrics = evaluate(model, data, split)
         return {**metrics.named(data.metric), "tested": metrics.count}
 
 

@@ -87,7 +87,7 @@ def _compared(ours: _BY_SEED, theirs: _BY_SEED) -> Row | None:
     found, p = difference(
         [ours[seed]["test"] for seed in seeds],
         [theirs[seed]["test"] for seed in seeds],
-        ours[seeds[0]]["resolution"],
+        ours[seeds[0]]["resolution"]["test"],
     )
     margin = {"mean": found.mean, "margin": found.margin, "sd": found.sd}
     return {**margin, "seeds": len(seeds), "p": p, "p_holm": None}
@@ -106,7 +106,7 @@ def verdicts(compared: Sequence[Row], metric: str, seeds: int) -> dict[str, Any]
 
     def told(found: Sequence[Row], subject: str) -> str:
         where = f"At {size(found[0]['target'])}, "
-        return sentence(where + subject, found, metric, found[0]["seeds"])
+        return sentence(where + subject, found, metric)
 
     each, summary = [], []
     for pair, whole in by_family["unpruned"].items():

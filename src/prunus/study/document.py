@@ -112,7 +112,7 @@ def _row(cells: Sequence[Row]) -> Row:
         row["title"] += f", {done[0]['made']}"
     for key in ("test", "val"):
         given = [cell[key] for cell in done if cell[key] is not None]
-        found = mean(given, done[0]["resolution"]) if given else None
+        found = mean(given, done[0]["resolution"][key]) if given else None
         row[key] = found and asdict(found)
     for key in ("macs", "params", "bytes", "ms"):
         given = [cell[key] for cell in done if cell[key] is not None]

@@ -35,12 +35,14 @@ def values(cell: Cell, results: Mapping[str, Found], recipe: Recipe, dense: Size
         dense: Size of the unpruned network.
 
     Returns:
-        "metric" and its values "test" and "val"; "resolution", the step between such values;
+        "metric" and its values "test" and "val"; "resolution", the step between such values
+        of each split;
         "macs", "params" and "bytes"; under "own" and "total" epochs and MACs; and "made", how an
         equal-size network came about.
     """
     result = results[cell.stage]
     metric = next(m for m in ("mean_iou", "perplexity", "accuracy") if m in result)
+    val = result.get("val") or {}
     small = _size(cell.arm, results, dense)
     taught = recipe.soft_targets is not None
     spent = {name: _spent(name, results, small, dense, taught) for name in results}
@@ -55,8 +57,8 @@ def values(cell: Cell, results: Mapping[str, Found], recipe: Recipe, dense: Size
     return {
         "metric": metric,
         "test": result[metric],
-        "val": (result.get("val") or {}).get(metric),
-        "resolution": 1 / result["tested"] if metric == "accuracy" else 0.0,
+        "val": val.get(metric),
+        "resolution": {"test": _resolution(metric, result), "val": _resolution(metric, val)},
         **small,
         "own": spent[cell.stage],
         "total": total,
@@ -101,6 +103,11 @@ def known_in_advance(method: Method) -> bool:
     selector = method.selector
     amounts = selector.amounts if isinstance(selector, Greedy | Regression) else selector
     return method.structured and isinstance(amounts, TopK) and amounts.scope == "layer"
+
+
+def _resolution(metric: str, found: Found) -> float:
+    """Return the step between values that a metric can have on as many samples as were tested."""
+    return 1 / found["tested"] if metric == "accuracy" and "tested" in found else 0.0
 
 
 def _size(arm: str, results: Mapping[str, Found], dense: Size) -> Size:

@@ -36,26 +36,32 @@ def amount(found: Mapping[str, Any], metric: str) -> str:
     return f"{value:.2f}{margin} {points}"
 
 
-def sentence(subject: str, found: Sequence[Mapping[str, Any]], metric: str, seeds: int) -> str:
+def sentence(subject: str, found: Sequence[Mapping[str, Any]], metric: str) -> str:
     """Say how a subject compares with each of several others.
 
     Args:
         subject: Such as "at 0.5 of the MACs, fine-tuned l1_filter".
-        found: Comparisons, each with "other" (its name), "mean" (subject - other), "margin" and
-            "p_holm".
+        found: Comparisons, each with "other" (its name), "mean" (subject - other), "margin",
+            "p_holm" and "seeds", over how many.
         metric: What was measured; a lower perplexity is better.
-        seeds: Over how many.
     """
     if not found:
         return ""
-    if seeds == 1:
+    if all(one["seeds"] == 1 for one in found):
         parts = [f"{amount(one, metric)} {_side(one)} {one['other']}" for one in found]
         return f"{subject} is {_joined(parts)}: one seed, which tells nothing of chance."
     parts = [f"{amount(one, metric)} {_side(one)} {one['other']}" for one in found if apart(one)]
-    same = [f"{one['other']} ({_signed(one, metric)})" for one in found if not apart(one)]
     clauses = [f"is {_joined(parts)}"] if parts else []
+    same: dict[int, list[str]] = {}  # by seeds: where a network failed there are fewer
+    for one in found:
+        if not apart(one):
+            same.setdefault(one["seeds"], []).append(f"{one['other']} ({_signed(one, metric)})")
     if same:
-        clauses.append(f"cannot be told apart from {_joined(same, 'or')} with {seeds} seeds")
+        told = [
+            f"{_joined(others, 'or')} with {seeds} seed{'s' * (seeds > 1)}"
+            for seeds, others in same.items()
+        ]
+        clauses.append(f"cannot be told apart from {', or from '.join(told)}")
     return f"{subject} {'; it '.join(clauses)}."
 
 
