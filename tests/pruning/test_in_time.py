@@ -7,6 +7,9 @@ from torch import nn
 from prunus import Pruner, Target, methods, prune
 from prunus.deploy.stopwatch import Reading
 from prunus.errors import TargetError
+from prunus.pruning.in_time import stand_in
+from prunus.pruning.plan import Plan
+from prunus.selectors import TopK
 
 X = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 DENSE_MS = 8.0
@@ -88,6 +91,14 @@ def test_what_a_step_is_worth_too_much_of_is_given_to_the_other_layers(monkeypat
     # What training decides must follow from the share.
     with pytest.raises(TargetError, match=r"speedup 1\.8 cannot be reached within 5%"):
         Pruner(network(), X, methods.soft_filter(), target=target, steps_per_epoch=2)
+
+
+def test_widths_are_searched_in_the_steps_in_which_they_are_pruned():
+    for make in (methods.sss, methods.l0):
+        options = {"unit": "channel"} if make is methods.sss else {}
+        method = make(**options, round_to=8, min_keep=4)
+        selector = stand_in(Plan(network(), X, method, Target(macs=0.5))).method.selector
+        assert selector == TopK(scope="layer", round_to=8, min_keep=4)
 
 
 def test_what_cannot_be_reached_is_told_with_what_can(modelled):

@@ -80,6 +80,13 @@ def test_a_target_missed_by_the_rounding_of_widths_says_so():
     assert exact.notes == []
 
 
+def test_the_rounding_of_a_selector_inside_another_is_told():
+    target, data = Target(params=0.6), Calibration([torch.randn(16, 8)])
+    for make in (methods.thinet, methods.regression):
+        report = prune(two_layers(), X, method=make(), target=target, calibration=data).report
+        assert "widths are multiples of 8; round_to=1 comes nearer" in report.notes[0], make
+
+
 def test_a_target_missed_because_branches_go_as_a_whole_says_so():
     method = Method(
         name="depth", granularity=Branches(), criterion=L1(reduce="mean"), selector=TopK()

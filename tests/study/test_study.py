@@ -324,6 +324,10 @@ def test_widths_of_equal_shares_need_no_training_to_be_known(name, known):
     assert known_in_advance(METHODS[name]()) == known
 
 
+def test_the_papers_own_widths_need_no_training_to_be_known():
+    assert known_in_advance(l1_filter(preset="resnet56-a"))
+
+
 def test_values_that_agree_have_the_spread_of_their_splits_rounding(small, tmp_path, monkeypatch):
     def evaluate(model, data, split="test"):
         return Metrics(loss=1.0, accuracy=0.5, count={"val": 100, "test": 400}[split])

@@ -19,7 +19,7 @@ from prunus.deploy.progress import Tell, still_bar
 from prunus.deploy.stopwatch import Reading
 from prunus.errors import TargetError
 from prunus.pruning.plan import Plan
-from prunus.selectors import Decision, TopK
+from prunus.selectors import Decision, TopK, innermost
 from prunus.space import Branches
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced, mend
@@ -236,8 +236,8 @@ class _Search:
 def stand_in(plan: Plan) -> Plan:
     """Return the plan with the smallest filters instead, for a method that decides in training."""
     other = copy.copy(plan)
-    multiple = getattr(plan.method.selector, "round_to", 1)
-    least = getattr(plan.method.selector, "min_keep", 1)
+    amounts = innermost(plan.method.selector)
+    multiple, least = getattr(amounts, "round_to", 1), getattr(amounts, "min_keep", 1)
     if isinstance(plan.method.granularity, Branches):
         criterion, selector = L1(reduce="mean"), TopK(scope="global")
     else:

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from prunus.methods import METHODS, Method
-from prunus.selectors import AboveZero, ColumnSweep, LayerByLayer, Rows
+from prunus.selectors import AboveZero, ColumnSweep, Rows, innermost
 from prunus.selectors.rows import unfitting
 from prunus.space import Branches, Frozen, Structured, UnitGroup, Unstructured, WholeGroups
 from prunus.space.space import Space
@@ -19,8 +19,7 @@ _COARSE = {Branches: "residual branches", WholeGroups: "the groups of convolutio
 
 def unfit(method: Method, groups: Sequence[UnitGroup]) -> list[Frozen]:
     """Return the weights that stay whole because the method's pattern N:M does not fit them."""
-    selector = method.selector
-    chooser = selector.selector if isinstance(selector, LayerByLayer) else selector
+    chooser = innermost(method.selector)
     pattern = chooser.pattern if isinstance(chooser, Rows | ColumnSweep) else None
     return [] if pattern is None else unfitting(groups, pattern)
 
@@ -49,7 +48,7 @@ def notes(
         and reached is not None
         and (whole or abs(reached - asked.value) > (0.05 if asked.timed else 0.03) * asked.value)
     ):
-        multiple = 1 if asked.timed else getattr(method.selector, "round_to", 1)
+        multiple = 1 if asked.timed else getattr(innermost(method.selector), "round_to", 1)
         why = f": widths are multiples of {multiple}; round_to=1 comes nearer" * (multiple > 1)
         if coarse := _COARSE.get(type(method.granularity)):
             why = f": {coarse} go as a whole"
@@ -122,7 +121,7 @@ def thin(method: Method, groups: Sequence[Mapping[str, Any]]) -> str:
     makes = METHODS.get(method.name)
     known = inspect.signature(makes).parameters if makes else {}
     ways = ["a larger min_keep"] * ("min_keep" in known)
-    if "scope" in known and getattr(method.selector, "scope", "layer") != "layer":
+    if "scope" in known and getattr(innermost(method.selector), "scope", "layer") != "layer":
         ways.append("scope='layer'")
     more = [f"{len(found) - _SHOWN} more layers keep 1"] * (len(found) > _SHOWN)
     return ", ".join(found[:_SHOWN] + more) + f"; {' or '.join(ways)} keeps more" * bool(ways)

@@ -3,6 +3,7 @@
 from prunus.selectors.above_zero import AboveZero as AboveZero
 from prunus.selectors.base import Decision as Decision
 from prunus.selectors.base import Selector as Selector
+from prunus.selectors.base import innermost as innermost
 from prunus.selectors.drop import DropOutIn as DropOutIn
 from prunus.selectors.erdos_renyi import ErdosRenyi as ErdosRenyi
 from prunus.selectors.given import Given as Given

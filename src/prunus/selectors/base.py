@@ -48,3 +48,17 @@ class Selector(Protocol):
         Raises:
             TargetError: The target is out of reach; the message says how far it got.
         """
+
+
+_INSIDE = ("ranked", "amounts", "of", "selector")
+
+
+def innermost(selector: Selector) -> Selector:
+    """Return what says how much goes inside a selector that adds to what another one does.
+
+    Args:
+        selector: One that has another as its `ranked`, `amounts`, `of` or `selector`; any other is
+            returned as it is.
+    """
+    inside = next((found for name in _INSIDE if (found := getattr(selector, name, None))), None)
+    return selector if inside is None else innermost(inside)

@@ -8,7 +8,7 @@ from prunus.methods import Method
 from prunus.recipe import SHAPES, Recipe
 from prunus.run.sizes import Size, dense_size, pruned_size
 from prunus.run.stages import Done
-from prunus.selectors import Greedy, Regression, TopK
+from prunus.selectors import TopK, innermost
 from prunus.study.cells import Cell, Cells
 from prunus.types import Target
 
@@ -100,8 +100,7 @@ def known_in_advance(method: Method) -> bool:
 
     The paper calls such methods predefined: every layer loses a share that was given.
     """
-    selector = method.selector
-    amounts = selector.amounts if isinstance(selector, Greedy | Regression) else selector
+    amounts = innermost(method.selector)
     return method.structured and isinstance(amounts, TopK) and amounts.scope == "layer"
 
 
