@@ -11,16 +11,6 @@
 namespace prunus {
 namespace {
 
-Epilogue epilogue(const Ending& ending) {
-  return {ending.bias.empty() ? nullptr : ending.bias.data(), ending.activation, ending.low, ending.high};
-}
-
-void check_bias(const Ending& ending, std::int64_t rows) {
-  if (!ending.bias.empty() && static_cast<std::int64_t>(ending.bias.size()) != rows)
-    throw std::invalid_argument("the bias must have " + std::to_string(rows) + " entries, got " +
-                                std::to_string(ending.bias.size()) + ".");
-}
-
 class Conv final : public Step {
  public:
   Conv(const Geometry& geometry, std::shared_ptr<const SparseMatrix> matrix, Ending ending)
@@ -33,7 +23,7 @@ class Conv final : public Step {
         (geometry.groups > 1 && matrix_->rows() / geometry.groups % matrix_->height()))
       throw std::invalid_argument("each of " + std::to_string(geometry.groups) +
                                   " groups must have whole blocks of output channels.");
-    check_bias(ending_, matrix_->rows());
+    ending_.check(matrix_->rows());
   }
 
   bool in_place() const override { return true; }
@@ -144,7 +134,7 @@ void Conv::image(const Context& context, const float* x, const float* residual, 
   job.residual = residual ? residual + begin : nullptr;
   job.stride = outputs;
   job.count = std::min(width * kernels.lanes, outputs - begin);
-  job.end = epilogue(ending_);
+  job.end = ending_.epilogue();
   const bool cut = job.count < width * kernels.lanes;
   kernels.rows[matrix_->log_height()][width - 1][cut](job);
 }
@@ -205,7 +195,7 @@ class Depthwise final : public Step {
       throw std::invalid_argument("the weights must be a multiple of " + std::to_string(per_channel) +
                                   ", got " + std::to_string(weights_.size()) + ".");
     times_ = static_cast<int>(static_cast<std::int64_t>(weights_.size()) / per_channel);
-    check_bias(ending_, geometry.channels * times_);
+    ending_.check(geometry.channels * times_);
   }
 
   bool in_place() const override { return true; }
@@ -235,7 +225,7 @@ class Depthwise final : public Step {
         job.residual = residual ? residual + row * out : nullptr;
         job.count = static_cast<int>(out);
         job.bias = ending_.bias.empty() ? 0.0f : ending_.bias[channel];
-        job.end = epilogue(ending_);
+        job.end = ending_.epilogue();
         context.kernels->depthwise(job);
       }
     });

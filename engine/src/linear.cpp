@@ -16,9 +16,7 @@ class Linear final : public Step {
       : batch_(static_cast<int>(batch)), matrix_(std::move(matrix)), ending_(std::move(ending)) {
     if (batch < 1 || batch > 1 << 24)
       throw std::invalid_argument("a batch has 1 to 2^24 rows, got " + std::to_string(batch) + ".");
-    if (!ending_.bias.empty() && static_cast<int>(ending_.bias.size()) != matrix_->rows())
-      throw std::invalid_argument("the bias must have " + std::to_string(matrix_->rows()) +
-                                  " entries, got " + std::to_string(ending_.bias.size()) + ".");
+    ending_.check(matrix_->rows());
   }
 
   std::int64_t reads() const override { return static_cast<std::int64_t>(batch_) * matrix_->columns(); }
@@ -85,11 +83,6 @@ class Linear final : public Step {
   }
 
  private:
-  Epilogue epilogue() const {
-    return {ending_.bias.empty() ? nullptr : ending_.bias.data(), ending_.activation, ending_.low,
-            ending_.high};
-  }
-
   // One row of the batch after the other, each a vector.
   void run_rows(const Context& context, const float* x, const float* residual, float* y) {
     const int blocks = matrix_->blocks(), slices = slices_.count();
@@ -104,7 +97,7 @@ class Linear final : public Step {
       job.x = x + n * matrix_->columns();
       job.residual = residual ? residual + n * matrix_->rows() : nullptr;
       job.y = y + n * matrix_->rows();
-      job.end = epilogue();
+      job.end = ending_.epilogue();
       if (slices) {
         job.starts = slices_.starts.data();
         job.offsets = slices_.windows.data();
@@ -168,7 +161,7 @@ class Linear final : public Step {
       job.y = sums;
       job.stride = tile_;
       job.count = count;
-      job.end = epilogue();
+      job.end = ending_.epilogue();
       const int from = job.first * height, to = std::min(rows, job.last * height);
       if (from >= to) return;
       float* own = sums + static_cast<std::int64_t>(from) * tile_;

@@ -36,6 +36,14 @@ double now_ms(bool alone) {
 
 }  // namespace
 
+void Ending::check(std::int64_t rows) const {
+  if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != rows)
+    throw std::invalid_argument("the bias must have " + std::to_string(rows) + " entries, got " +
+                                std::to_string(bias.size()) + ".");
+}
+
+Epilogue Ending::epilogue() const { return {bias.empty() ? nullptr : bias.data(), activation, low, high}; }
+
 Memory::Memory(std::size_t floats) : size_(floats) {
   if (!floats) return;
   const std::size_t bytes = (floats + kSlack) * sizeof(float);

@@ -68,6 +68,9 @@ struct Ending {
   std::vector<float> bias;  // empty for none
   Activation activation = Activation::none;
   float low = 0, high = 0;
+
+  void check(std::int64_t rows) const;  // throws where there is not one bias per row
+  Epilogue epilogue() const;            // as kernels take it, while this lives
 };
 
 std::unique_ptr<Step> make_conv(const Geometry& geometry, std::shared_ptr<const SparseMatrix> matrix,
