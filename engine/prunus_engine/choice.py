@@ -226,10 +226,11 @@ def _key(graph: Graph, threads: int, instructions: str) -> str:
 
 
 def _processor() -> str:
+    named = ("model name", "CPU implementer", "CPU variant", "CPU part")  # Arm's have but numbers
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if found := dict.fromkeys(line for line in lines if line.startswith(named)):
+            return "\n".join(found)
     return platform.processor() or platform.machine()
 
 
