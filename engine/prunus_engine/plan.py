@@ -34,8 +34,8 @@ class Plan:
         path: An ONNX file in float32.
         shapes: Name of an input -> its shape.
         threads: Of kernels and of ONNX Runtime.
-        instructions: "avx512", "avx2" or "portable" for kernels of these; "" for the best that the
-            processor has, or those that the environment's PRUNUS_ENGINE_ISA names.
+        instructions: "avx512", "avx2", "neon" or "portable" for kernels of these; "" for the best
+            that the processor has, or those that the environment's PRUNUS_ENGINE_ISA names.
         how: "measure" takes for each layer what is faster; "sparse" takes kernels for all that have
             them, and "dense" for none.
         cache: A folder in which measurements are kept between processes; None for none.

@@ -17,6 +17,9 @@ const Kernels* kernels_named(const char* name) {
   if (!std::strcmp(name, "avx512") && avx2 && __builtin_cpu_supports("avx512f"))
     return avx512_kernels();
 #endif
+#ifdef PRUNUS_ARM64
+  if (!std::strcmp(name, "neon")) return neon_kernels();
+#endif
   return nullptr;
 }
 
@@ -24,10 +27,10 @@ const Kernels& best_kernels() {
   if (const char* wanted = std::getenv("PRUNUS_ENGINE_ISA"); wanted && *wanted) {
     if (const Kernels* found = kernels_named(wanted)) return *found;
     throw std::invalid_argument(std::string("PRUNUS_ENGINE_ISA must name instructions that this "
-                                            "processor has, of avx512, avx2 and portable; got '") +
+                                            "processor has, of avx512, avx2, neon and portable; got '") +
                                 wanted + "'.");
   }
-  for (const char* name : {"avx512", "avx2"})
+  for (const char* name : kInstructions)
     if (const Kernels* found = kernels_named(name)) return *found;
   return *portable_kernels();
 }

@@ -92,8 +92,9 @@ struct Kernels {
                        float* to, std::ptrdiff_t to_stride, int count, int rows);
 };
 
-// The kernels of a name ("avx512", "avx2", "portable"), or null where there are none or the
-// processor lacks the instructions.
+// All there are anywhere, the best of a processor first.
+constexpr const char* kInstructions[] = {"avx512", "avx2", "neon", "portable"};
+// The kernels of such a name, or null where there are none or the processor lacks the instructions.
 const Kernels* kernels_named(const char* name);
 // The best that the processor has; PRUNUS_ENGINE_ISA in the environment names others.
 const Kernels& best_kernels();
@@ -102,6 +103,9 @@ const Kernels* portable_kernels();
 #ifdef PRUNUS_X86
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
+#endif
+#ifdef PRUNUS_ARM64
+const Kernels* neon_kernels();
 #endif
 
 }  // namespace prunus

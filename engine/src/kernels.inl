@@ -141,12 +141,17 @@ PRUNUS_INLINE void rows_of_block(const RowsJob& job, int panel, int block, int p
 #pragma GCC unroll 8
     for (int w = 0; w < WIDTH; ++w)
       seen[w] = load_last<CUT>(x + w * Vec::lanes, w == WIDTH - 1, left);
-    if constexpr (WIDTH == 1 && ROWS == 4) {
-      // Four values are used once each here, and a load for each would be what takes the time.
-      const Vec::T values = Vec::four(v);
+    if constexpr (ROWS % 4 == 0 && (Vec::takes_lanes || (ROWS == 4 && WIDTH == 1))) {
+      // Four values with one load: where they are used once each, loads would be what takes the time.
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-        sums[c][i][0] = Vec::fma(Vec::one_of(values, i), seen[0], sums[c][i][0]);
+      for (int four = 0; four < ROWS; four += 4) {
+        const Vec::T values = Vec::four(v + four);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 8
+          for (int w = 0; w < WIDTH; ++w)
+            sums[c][four + i][w] = Vec::fma(Vec::one_of(values, i), seen[w], sums[c][four + i][w]);
+      }
       return;
     }
 #pragma GCC unroll 16
@@ -202,7 +207,7 @@ void rows(const RowsJob& job) {
 // A block of HEIGHT rows at a time, held in as many vectors of W as that takes.
 template <int HEIGHT, class W>
 void vector_blocks(const VectorJob& job) {
-  constexpr int PARTS = HEIGHT / W::lanes, CHAINS = PARTS >= 4 ? 1 : 4 / PARTS;
+  constexpr int PARTS = HEIGHT / W::lanes, CHAINS = PARTS >= 4 ? 2 : 4 / PARTS;
   for (int block = job.first; block < job.last; ++block) {
     typename W::T sums[CHAINS][PARTS];
 #pragma GCC unroll 4
@@ -375,15 +380,15 @@ void transpose(const float* from, std::ptrdiff_t from_stride, int rows, int colu
 
 void copy_where(const float* from, const std::uint8_t* bits, float* to, int count) {
   for (int i = 0; i < count; i += Vec::lanes)
-    Vec::store(to + i, Vec::load_where(from + i, bits + i / 8));
+    Vec::store(to + i, Vec::load_where(from + i, bits, i));
 }
 
 void every_second(const float* from, std::ptrdiff_t from_stride, const std::uint8_t* bits, float* to,
                   std::ptrdiff_t to_stride, int count, int rows) {
   for (int row = 0; row < rows; ++row, from += from_stride, to += to_stride)
     for (int i = 0; i < count; i += Vec::lanes) {
-      const Vec::T a = Vec::load_where(from + 2 * i, bits + i / 4);
-      const Vec::T b = Vec::load_where(from + 2 * i + Vec::lanes, bits + i / 4 + Vec::lanes / 8);
+      const Vec::T a = Vec::load_where(from + 2 * i, bits, 2 * i);
+      const Vec::T b = Vec::load_where(from + 2 * i + Vec::lanes, bits, 2 * i + Vec::lanes);
       Vec::store(to + i, Vec::evens(a, b));
     }
 }

@@ -58,7 +58,7 @@ NB_MODULE(_engine, m) {
       "instructions",
       [] {
         std::vector<std::string> found;
-        for (const char* name : {"avx512", "avx2", "portable"})
+        for (const char* name : kInstructions)
           if (kernels_named(name)) found.emplace_back(name);
         return found;
       },

@@ -23,8 +23,8 @@ constexpr std::size_t kPiece = (std::size_t{4} << 20) - kSlack;  // floats: sixt
 const Kernels* chosen(const std::string& instructions) {
   if (instructions.empty()) return &best_kernels();
   if (const Kernels* found = kernels_named(instructions.c_str())) return found;
-  throw std::invalid_argument("instructions must be those that this processor has, of avx512, avx2 "
-                              "and portable; got '" + instructions + "'.");
+  throw std::invalid_argument("instructions must be those that this processor has, of avx512, avx2, "
+                              "neon and portable; got '" + instructions + "'.");
 }
 
 // What the calling thread computed, which neighbours on a busy machine do not lengthen.

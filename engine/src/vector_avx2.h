@@ -16,6 +16,8 @@ struct Vec8 {
   using T = __m256;
   static constexpr int lanes = 8;
   static constexpr int registers = 16;
+  // Whether a multiply-add takes `one_of` four without an instruction more.
+  static constexpr bool takes_lanes = false;
 
   static __m256i first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -37,7 +39,10 @@ struct Vec8 {
                     : _mm256_permute_ps(x, 0xFF);
   }
   static T load_first(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
-  static T load_where(const float* p, const std::uint8_t* b) { return _mm256_maskload_ps(p, bits(b)); }
+  // What has a bit, of those from bit `at` on; the rest is zero and not read.
+  static T load_where(const float* p, const std::uint8_t* b, int at) {
+    return _mm256_maskload_ps(p, bits(b + at / 8));
+  }
   static void store(float* p, T x) { _mm256_storeu_ps(p, x); }
   static void store_first(float* p, T x, int n) { _mm256_maskstore_ps(p, first(n), x); }
   static T add(T a, T b) { return _mm256_add_ps(a, b); }

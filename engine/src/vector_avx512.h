@@ -12,6 +12,8 @@ struct Vec {
   using T = __m512;
   static constexpr int lanes = 16;
   static constexpr int registers = 32;
+  // Whether a multiply-add takes `one_of` four without an instruction more.
+  static constexpr bool takes_lanes = false;
 
   static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
   static __mmask16 bits(const std::uint8_t* from) {
@@ -32,8 +34,9 @@ struct Vec {
                     : _mm512_permute_ps(x, 0xFF);
   }
   static T load_first(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
-  static T load_where(const float* p, const std::uint8_t* b) {
-    return _mm512_maskz_loadu_ps(bits(b), p);
+  // What has a bit, of those from bit `at` on; the rest is zero and not read.
+  static T load_where(const float* p, const std::uint8_t* b, int at) {
+    return _mm512_maskz_loadu_ps(bits(b + at / 8), p);
   }
   static void store(float* p, T x) { _mm512_storeu_ps(p, x); }
   static void store_first(float* p, T x, int n) { _mm512_mask_storeu_ps(p, first(n), x); }

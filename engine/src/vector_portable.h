@@ -17,6 +17,8 @@ struct Plain {
   };
   static constexpr int lanes = N;
   static constexpr int registers = 16;
+  // Whether a multiply-add takes `one_of` four without an instruction more.
+  static constexpr bool takes_lanes = false;
 
   template <class F>
   static T each(F f) {
@@ -40,8 +42,9 @@ struct Plain {
   static T load_first(const float* p, int n) {
     return each([=](int i) { return i < n ? p[i] : 0.0f; });
   }
-  static T load_where(const float* p, const std::uint8_t* b) {
-    return each([=](int i) { return (b[i / 8] >> i % 8) & 1 ? p[i] : 0.0f; });
+  // What has a bit, of those from bit `at` on; the rest is zero and not read.
+  static T load_where(const float* p, const std::uint8_t* b, int at) {
+    return each([=](int i) { return (b[(at + i) / 8] >> (at + i) % 8) & 1 ? p[i] : 0.0f; });
   }
   static void store(float* p, T x) {
     for (int i = 0; i < N; ++i) p[i] = x.at[i];
