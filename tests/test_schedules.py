@@ -92,7 +92,7 @@ def test_a_schedule_that_ends_before_it_begins_is_refused():
 
 def test_a_schedule_that_sends_training_back_counts_the_steps_that_are_made():
     schedule = Schedule(curve="geometric", begin="10it", every="10it", end="30it")
-    plain, late = schedule.timeline().rewound(0), schedule.timeline().rewound(4)
+    plain, late = (schedule.timeline().rewound(to, 3) for to in (0, 4))
     assert plain.updates() == [10, 20, 30]
     assert late.updates() == [10, 16, 22]
     for timeline in (plain, late):
@@ -100,16 +100,16 @@ def test_a_schedule_that_sends_training_back_counts_the_steps_that_are_made():
         # a half of what remains at each of three updates, none before the first
         amounts = [timeline.amount(step, 0.875) for step in (0, *timeline.updates(), 39)]
         assert amounts == pytest.approx([0, 0.5, 0.75, 0.875, 0.875])
-    once = Schedule(begin="10it").timeline().rewound(4)
+    once = Schedule(begin="10it").timeline().rewound(4, 1)
     assert (once.updates(), once.amount(10, 0.7)) == ([10], 0.7)
 
 
 def test_a_training_that_cannot_be_sent_back_is_refused():
     schedule = Schedule(curve="geometric", begin="10it", every="5it", end="30it")
     with pytest.raises(ValueError, match=r"must have every = begin, .* got every 5 and begin 10"):
-        schedule.timeline().rewound(0)
+        schedule.timeline().rewound(0, 5)
     with pytest.raises(ValueError, match="step before its end, 10, got 10"):
-        Schedule(begin="10it").timeline().rewound(10)
+        Schedule(begin="10it").timeline().rewound(10, 1)
 
 
 def test_a_length_times_a_number_keeps_its_unit():

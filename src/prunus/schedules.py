@@ -185,8 +185,8 @@ class Timeline:
         last = [] if (self.end - self.begin) % self.every == 0 else [self.end]
         return [*range(self.begin, self.end + 1, self.every), *last]
 
-    def rewound(self, to: int) -> "Timeline":
-        """Return the timeline when each update sends training back to step `to`.
+    def rewound(self, to: int, updates: int) -> "Timeline":
+        """Return the timeline when each of so many updates sends training back to step `to`.
 
         A training lasts until `begin`; those after the first are shorter by `to` steps. The curve
         is followed from `to` on, so that the first update already removes its part.
@@ -204,6 +204,5 @@ class Timeline:
                 f"training, got every {self.every} and begin {self.begin} steps."
             )
         every = self.begin - to
-        more = round((self.end - self.begin) / self.begin)
-        end = self.begin + more * every
+        end = self.begin + (updates - 1) * every
         return Timeline(self.curve, self.begin, end, every, self.initial, origin=to)

@@ -95,15 +95,14 @@ class Method:
         timeline = self.schedule.timeline(steps_per_epoch)
         if self.rewind is None:
             return timeline
-        return timeline.rewound(iterations(self.rewind.to, steps_per_epoch))
+        return timeline.rewound(iterations(self.rewind.to, steps_per_epoch), self.trainings - 1)
 
     @property
     def trainings(self) -> int:
         """How many trainings there are: one, and one after each time that it is sent back."""
         if self.rewind is None:
             return 1
-        # Where each is sent back to is no matter, and only known in steps of a real epoch.
-        return 1 + len(self.schedule.timeline(_EPOCH).rewound(0).updates())
+        return 1 + len(self.schedule.timeline(_EPOCH).updates())
 
     @property
     def during_training(self) -> bool:

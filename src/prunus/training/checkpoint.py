@@ -28,12 +28,10 @@ class RunFiles:
         checkpoint: Weights, optimizer, random states and so on after some step.
         metrics: One JSON line per evaluation, without times: the same bits however often the run
             was interrupted.
-        timings: One JSON line per evaluation: seconds spent training since the one before.
     """
 
     checkpoint: Path
     metrics: Path
-    timings: Path
 
     @classmethod
     def within(cls, directory: Path, name: str) -> "RunFiles":
@@ -54,7 +52,6 @@ class RunFiles:
         return cls(
             directory / f"{name}.checkpoint.safetensors",
             directory / f"{name}.metrics.jsonl",
-            directory / f"{name}.timings.jsonl",
         )
 
 
