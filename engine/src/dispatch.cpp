@@ -32,7 +32,7 @@ const Kernels& best_kernels() {
   }
   for (const char* name : kInstructions)
     if (const Kernels* found = kernels_named(name)) return *found;
-  return *portable_kernels();
+  return *portable_kernels();  // which the last of these are
 }
 
 }  // namespace prunus

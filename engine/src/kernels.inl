@@ -207,6 +207,7 @@ void rows(const RowsJob& job) {
 // A block of HEIGHT rows at a time, held in as many vectors of W as that takes.
 template <int HEIGHT, class W>
 void vector_blocks(const VectorJob& job) {
+  // Two chains where there are registers for four vectors twice: four lanes have 32.
   constexpr int PARTS = HEIGHT / W::lanes, CHAINS = PARTS >= 4 ? 2 : 4 / PARTS;
   for (int block = job.first; block < job.last; ++block) {
     typename W::T sums[CHAINS][PARTS];

@@ -142,6 +142,13 @@ class LastStep(nn.Module):
 def steps():
     return LastStep(), torch.randn(7, 2, 6)
 
+class Total(LastStep):
+    def forward(self, x):
+        return super().forward(x).sum()
+
+def total():
+    return Total(), torch.randn(7, 2, 6)
+
 def states():
     return LastStep(), (torch.randn(7, 2, 6), (torch.zeros(1, 2, 16), torch.zeros(1, 2, 16)))
 
@@ -158,6 +165,7 @@ def vector():
     [
         ("steps", 7 * 2 * 4 * 16 * (6 + 16) + 2 * 16 * 3),  # rows are steps, all of which count
         ("states", 7 * 2 * 4 * 16 * (6 + 16) + 2 * 16 * 3),
+        ("total", 7 * 2 * 4 * 16 * (6 + 16) + 2 * 16 * 3),  # nothing tells rows apart
         ("images", 3 * 9 * 8 + 8 * 2),  # one sample of four
         ("vector", 6 * 16 + 16 * 2),
     ],

@@ -49,6 +49,8 @@ def pruner_of(model, **options):
 def test_trainings_are_counted_whatever_an_epoch_is():
     assert lottery(training="5000it", rewind="6ep", rounds=2).trainings == 3
     assert lottery(training="0.0125ep", rewind="0it", rounds=3).trainings == 4
+    assert lottery(training="0.3333333ep", rounds=3).trainings == 4
+    assert lottery(training="0.1666667ep", rounds=6).trainings == 7
     half = lottery(training="0.5ep", rounds=4)
     assert {len(half.timeline(steps).updates()) for steps in (1, 2, 3, 5, 7, 30)} == {4}
 

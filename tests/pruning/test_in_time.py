@@ -101,6 +101,12 @@ def test_widths_are_searched_in_the_steps_in_which_they_are_pruned():
         assert selector == TopK(scope="layer", round_to=8, min_keep=4)
 
 
+def test_a_pruner_is_described_by_what_was_asked_not_by_what_was_measured(modelled):
+    asked = Target(speedup=1.5)
+    pruner = Pruner(network(), X, methods.soft_filter(), target=asked, steps_per_epoch=2)
+    assert str(asked) in pruner.described and "macs" not in pruner.described
+
+
 def test_what_cannot_be_reached_is_told_with_what_can(modelled):
     with pytest.raises(TargetError, match=r"speedup 6 cannot be reached within 5%.*4\.\d+ times"):
         prune(network(), X, target=Target(speedup=6.0))

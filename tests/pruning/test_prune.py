@@ -9,7 +9,18 @@ from torch import nn
 import prunus
 from prunus import Pruner, Target, prune, verify
 from prunus.errors import EquivalenceError, TargetError, UntraceableError
-from prunus.methods import Method, drop, gradual, l0, l1_filter, prunefl, rigl, soft_filter, sss
+from prunus.methods import (
+    Method,
+    drop,
+    gradual,
+    l0,
+    l1_filter,
+    magnitude,
+    prunefl,
+    rigl,
+    soft_filter,
+    sss,
+)
 from prunus.space import trace
 from prunus.zoo import network
 
@@ -371,7 +382,7 @@ def test_a_removal_that_changes_the_outputs_returns_nothing(monkeypatch):
 
 def test_a_pruner_that_cannot_finish_holds_its_mask_still(monkeypatch):
     model = build()
-    pruner = Pruner(model, X, EXACT, target=HALF)
+    pruner = Pruner(model, X, magnitude(), target=Target(sparsity=0.5))
 
     def fails(*_, **__):
         raise EquivalenceError("differs")
@@ -383,6 +394,26 @@ def test_a_pruner_that_cannot_finish_holds_its_mask_still(monkeypatch):
     model(X).square().sum().backward()
     gone = ~pruner.mask["0.weight"]
     assert gone.any() and not model[0].weight.grad[gone].any()
+
+
+def test_what_was_learned_outlives_a_finish_that_fails(monkeypatch):
+    model = build()
+    pruner = Pruner(model, X, sss(unit="channel", begin="1it"), target=HALF)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    (model(X).square().sum() + pruner.penalty()).backward()
+    optimizer.step()
+    pruner.step(optimizer)
+
+    def fails(*_, **__):
+        raise EquivalenceError("differs")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pruner.plan, "conclude", fails)
+        patched.setattr(pruner.plan, "trace_again", lambda model: False)
+        with pytest.raises(EquivalenceError):
+            pruner.finish()
+    assert any(name.startswith("masking.values") for name in pruner.state())
+    assert pruner.finish().report.verification is not None
 
 
 def test_gathered_gradients_are_those_that_the_scaler_has_unscaled():

@@ -18,7 +18,7 @@ _INPUT = re.compile(r"(?P<sizes>[1-9]\d*(,[1-9]\d*)*)(:below=(?P<below>[1-9]\d*)
 def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Module, Example]":
     """Build the network that the command line names, and an input for it, of one sample.
 
-    An example of the user's stays whole where its first rows are no sample of their own.
+    An example of the user's stays whole where its rows are not samples.
 
     Args:
         model: A network of the zoo, torchvision:NAME, timm:NAME or package.module:function.
@@ -61,7 +61,8 @@ def build(model: str, weights: Path | None, shape: str | None) -> "tuple[nn.Modu
 def _takes_rows_apart(network: "nn.Module", example: "Example") -> bool:
     """Say whether a network gives for the last rows alone the last rows of its outputs.
 
-    It does not where sequences lie along the first dimension, or nodes, or layers of a state.
+    It does not where sequences lie along the first dimension, or nodes, or layers of a state. The
+    last rows tell, as the first of a sequence may depend on nothing but themselves.
     """
     import torch
     from torch import Tensor
@@ -78,12 +79,14 @@ def _takes_rows_apart(network: "nn.Module", example: "Example") -> bool:
     def last(x: Tensor) -> Tensor:
         return x[-1:] if x.ndim else x
 
+    def alike(x: Tensor, y: Tensor) -> bool:
+        scale = float(y[y.isfinite()].abs().max())
+        return x.shape == y.shape and torch.allclose(x, y, rtol=1e-2, atol=1e-2 * scale)
+
     try:
-        alone = outputs(tree_map_only(Tensor, last, example))
-        return all(
-            x.ndim == 0 or torch.allclose(x, last(y), rtol=1e-2, atol=1e-2 * float(y.abs().max()))
-            for x, y in zip(alone, outputs(example), strict=True)
-        )
+        alone, all_rows = outputs(tree_map_only(Tensor, last, example)), outputs(example)
+        pairs = [(x, last(y)) for x, y in zip(alone, all_rows, strict=True) if y.ndim]
+        return bool(pairs) and all(alike(x, y) for x, y in pairs)
     except Exception:  # whatever a network raises on a part of its input
         return False
 

@@ -38,7 +38,13 @@ class Site:
 
 
 class Masking(Protocol):
-    """What a mask does to the network while it trains."""
+    """What a mask does to the network while it trains.
+
+    Attributes:
+        mends: Whether an update may give weights new values, beside zeros.
+    """
+
+    mends: bool
 
     def set(self, mask: Mask, optimizer: Optimizer | None = None) -> None:
         """Replace the mask: parameter name -> bool; the optimizer's state follows."""

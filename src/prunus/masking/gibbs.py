@@ -105,6 +105,8 @@ class Sampled:
         choice: The distribution.
     """
 
+    mends = False
+
     def __init__(self, site: Site, choice: Gibbs) -> None:
         target = site.target
         if target is None or target.metric not in ("sparsity", "density"):

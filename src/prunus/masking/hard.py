@@ -28,6 +28,8 @@ class Hard:
         dense: Says whether masked weights keep their gradients in the step under way.
     """
 
+    mends = False
+
     def __init__(self, model: nn.Module, dense: Callable[[], bool] = lambda: False) -> None:
         self._parameters = dict(model.named_parameters())
         self._dense = dense

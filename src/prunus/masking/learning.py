@@ -27,6 +27,8 @@ class Learning(ABC):
         values: What is learned, float32.
     """
 
+    mends = True  # what was learned goes into the weights
+
     def __init__(self, site: Site, values: Tensor) -> None:
         self.values = values.requires_grad_()
         self._model = site.model

@@ -19,8 +19,8 @@ class Movement:
     """A score S per weight, learned through W' = W * M(S) as if M were the identity.
 
     The gradients are dL/dS = dL/dW' * W for every weight, masked or not, and dL/dW = dL/dW' * M.
-    Masked weights get no gradient, so that only momentum and weight decay of the optimizer move
-    them, as in the authors' code, and return when their score does. M is the mask that was last
+    Masked weights get no gradient: momentum and weight decay of the optimizer move them on, as in
+    the authors' code. They return when their score does. M is the mask that was last
     decided (the highest scores), or, with a threshold, sigmoid(S) > threshold, to which belongs the
     penalty strength * mean of sigmoid(S).
 
@@ -53,6 +53,8 @@ class Movement:
 
 class Movements(Learning):
     """The scores of one network's weights."""
+
+    mends = False
 
     def __init__(self, site: Site, movement: Movement) -> None:
         self._movement = movement

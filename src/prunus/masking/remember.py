@@ -20,6 +20,8 @@ class Remember(Hard):
         dense: As for `Hard`.
     """
 
+    mends = True
+
     def __init__(self, model: nn.Module, dense: Callable[[], bool] = lambda: False) -> None:
         super().__init__(model, dense)
         self._last: dict[str, Tensor] = {}

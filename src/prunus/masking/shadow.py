@@ -23,6 +23,8 @@ class Shadow:
         site: Where.
     """
 
+    mends = False
+
     def __init__(self, site: Site) -> None:
         self._parameters = dict(site.model.named_parameters())
         self._hard = Hard(site.model)

@@ -1,6 +1,7 @@
 """A method is one choice in each room."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from prunus.criteria import Criterion
 from prunus.errors import TargetError
@@ -55,6 +56,13 @@ class Method:
     temporary: bool = False
 
     def __post_init__(self) -> None:
+        lengths = (self.schedule.begin, self.schedule.end)
+        several = self.rewind is not None and self.schedule.curve != "one_shot"
+        if several and len({length[-2:] for length in lengths}) > 1:
+            raise ValueError(
+                f"begin and end of a method that rewinds must have one unit, got {lengths[0]} and "
+                f"{lengths[1]}."
+            )
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}.")
 
@@ -102,13 +110,12 @@ class Method:
         """How many trainings there are: one, and one after each time that it is sent back."""
         if self.rewind is None:
             return 1
-        return 1 + len(self.schedule.timeline(_EPOCH).updates())
+        if self.schedule.curve == "one_shot":
+            return 2
+        begin, end = (Decimal(length[:-2]) for length in (self.schedule.begin, self.schedule.end))
+        return 1 + round(end / begin)
 
     @property
     def during_training(self) -> bool:
         """Whether the method needs a training loop to act in."""
         return self.schedule.curve != "one_shot" or lasts(self.schedule.begin)
-
-
-_EPOCH = 1_000_000
-"""Steps of an epoch where only the number of updates matters: parts of one are whole steps, too."""

@@ -54,7 +54,8 @@ def written(value: Any) -> str:
     if isinstance(value, Schedule):
         return _when(value)
     if not is_dataclass(value) or isinstance(value, Target):
-        return repr(value)
+        plain = type(value).__repr__ is not object.__repr__ and not callable(value)
+        return repr(value) if plain else getattr(value, "__name__", type(value).__name__)
     said = [
         f"{field.name}={written(getattr(value, field.name))}"
         for field in fields(value)

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from prunus.criteria import Calibration, Gathering
 from prunus.errors import CheckpointError, EquivalenceError, TargetError
 from prunus.masking import Hard, Masking, Site
-from prunus.masking.learning import Learning
 from prunus.methods import Method
 from prunus.methods.composition import composition
 from prunus.pruning.in_time import aim, stand_in
@@ -90,7 +89,7 @@ class Pruner:
 
     Attributes:
         plan: The method applied to the network.
-        mended: Whether the last step wrote new values into weights, beside zeros.
+        mended: Whether the last step may have given weights new values, beside zeros.
         keep: The decision as it is.
         steps: Optimizer steps made.
         rewinding: The trainings of a method that rewinds.
@@ -166,7 +165,7 @@ class Pruner:
     @property
     def described(self) -> str:
         """The method and the target in words, which tell this pruner from others."""
-        return ", ".join((*composition(self.plan.method).values(), str(self.plan.target)))
+        return ", ".join((*composition(self.plan.method).values(), str(self.plan.asked)))
 
     @property
     def mask(self) -> Mask:
@@ -287,8 +286,7 @@ class Pruner:
                     raise
                 result = conclude()
         except Exception:
-            self._masking = Hard(self.model)
-            self._masking.set(mask)
+            self._masking.load(mask)
             raise
         self._finished = True
         self._masking = Hard(result.model)
@@ -380,9 +378,8 @@ class Pruner:
         mend(self.model, decision.patch)
         self.rewinding.go_back(self._density(), optimizer)
         self._masking.set(self.mask, optimizer)
-        self.mended = bool(decision.patch)
+        self.mended = bool(decision.patch) or self._masking.mends
         if self.steps >= self.timeline.end:
-            self.mended = self.mended or isinstance(self._masking, Learning)
             self._masking.settle()
 
     def _rates(self, optimizer: Optimizer | None) -> dict[str, float]:

@@ -36,12 +36,21 @@ def parts(key: str) -> tuple[str, ...]:
     try:
         value: Any = tomllib.loads(f"{key} = 0")
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"'{key}' is no key of TOML; quote a part that has a dot.") from error
+        raise ValueError(_no_key(key)) from error
+    if len(value) != 1:
+        raise ValueError(_no_key(key))
     found = []
     while isinstance(value, dict):
         ((part, value),) = value.items()
         found.append(part)
     return tuple(found)
+
+
+def _no_key(key: str) -> str:
+    return (
+        f"'{key}' is no key of TOML; quote a part that has other than letters, digits, - and _, as "
+        'in ratios."layer1.*".'
+    )
 
 
 def digest(value: Any) -> str:

@@ -106,7 +106,7 @@ def _untrained(recipe: Recipe) -> bool:
 
 
 def _macs(stage: str, result: Mapping[str, Any], report: Mapping[str, Any]) -> int:
-    """Return the MACs of the network that a stage made; for one without its own, the pruned's."""
+    """Return the MACs of the network that a stage made; or of the pruned one, without its own."""
     if "costs" in result:  # an ordinary network, of which nothing was pruned
         return int(result["costs"]["macs"])
     costs = result.get("report", report)["costs"]["macs"]

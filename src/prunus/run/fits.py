@@ -61,5 +61,5 @@ def check_schedule(recipe: Recipe, data: Data) -> None:
         raise RecipeError(
             f"finetune.length must reach the end of the method's schedule, {end} steps, got "
             f"{settings.length} ({made} steps{late}); train longer or set an earlier "
-            "method.end (method.begin, where there is no end)."
+            "method.end, or method.begin for a method without an end."
         )

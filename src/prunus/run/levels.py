@@ -54,7 +54,7 @@ class Levels:
 
     @property
     def mended(self) -> bool:
-        """Whether the last step wrote new values into weights, beside zeros."""
+        """Whether the last step may have given weights new values, beside zeros."""
         return self._pruner.mended
 
     def step(self, optimizer: Optimizer) -> None:

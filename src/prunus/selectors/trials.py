@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from prunus.criteria import Evidence
 from prunus.criteria.calibration import forward
@@ -43,15 +42,14 @@ class Trials:
         self._space, self._calibration = space, calibration
         self._steps, self._rate = steps, rate
         self._model = copy_sliced(evidence.model, {})
-        self._device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         self._train = list(evidence.batches())
-        if not self._train or any(targets is None for _, targets in self._train):
+        if any(targets is None for _, targets in self._train):
             raise ValueError(
                 "this method tries decisions out, so the calibration must yield pairs (inputs, "
                 "targets)."
             )
         self._judged = self._train
-        if calibration.validation is not None:
+        if calibration.validation:
             judged = replace(calibration, batches=calibration.validation, validation=None)
             self._judged = list(replace(evidence, calibration=judged).batches())
         self._mask: Mask = {}
@@ -70,8 +68,7 @@ class Trials:
         total, count = 0.0, 0
         with torch.no_grad():
             for inputs, targets in self._judged:
-                given, wanted = self._placed(inputs, targets)
-                good = float(self._calibration.metric(forward(self._model, given), wanted))
+                good = float(self._calibration.metric(forward(self._model, inputs), targets))
                 total, count = total + good * len(targets), count + len(targets)
         return 100 * total / max(1, count)
 
@@ -117,10 +114,7 @@ class Trials:
                 apply_mask(self._model, mask)
 
     def _batches(self, steps: int) -> Iterator[Any]:
-        return (self._placed(*pair) for pair in islice(cycle(self._train), steps))
-
-    def _placed(self, *values: Any) -> Any:
-        return tree_map_only(Tensor, lambda x: x.to(self._device), values)
+        return islice(cycle(self._train), steps)
 
     def _copied(self) -> dict[str, Tensor]:
         return {name: x.detach().clone() for name, x in self._tensors().items()}

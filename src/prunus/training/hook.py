@@ -21,7 +21,11 @@ may raise to end the training."""
 
 
 class Hook(Protocol):
-    """A pruner, as the loop sees it."""
+    """A pruner, as the loop sees it.
+
+    It may say in `described`, a text, how it differs from others, and in `mended`, a bool, that the
+    last step gave weights new values, beside zeros, so that averages of them begin anew.
+    """
 
     def penalty(self) -> Tensor | float:
         """Return what is added to the loss; the number 0 costs nothing."""
@@ -52,11 +56,6 @@ class Rewinder(Hook, Protocol):
     @property
     def rewound(self) -> int | None:
         """The step to which the last `update` sent training back, or None."""
-        ...
-
-    @property
-    def mended(self) -> bool:
-        """Whether the last `update` wrote new values into weights, beside zeros."""
         ...
 
     def hold(self, optimizer: Optimizer) -> None:

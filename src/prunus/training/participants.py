@@ -30,7 +30,7 @@ def ranks() -> int:
 def rank_seed(seed: int, rank: int) -> int:
     """Return the seed of a rank's random numbers: the run's own for the first one, else another.
 
-    No sum of both, with which rank 1 of a run would draw what rank 0 of the next seed's does.
+    Their sum would not do: rank 1 would draw what rank 0 does in the run of the next seed.
     """
     return seed if rank == 0 else Random(f"{seed} {rank}").getrandbits(32)
 

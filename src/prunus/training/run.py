@@ -236,7 +236,7 @@ class Run:
                 self._rewinder.update(self._optimizer)
         elif self._hook is not None:
             self._hook.step(self._optimizer)
-        if self._rewinder is not None and self._rewinder.mended:
+        if getattr(self._hook, "mended", False):
             self._ema = self._averaged()
         if self._ema is not None:
             self._ema.update()
