@@ -68,7 +68,7 @@ def test_a_study_whose_driver_is_killed_at_random_ends_with_the_same_table(tmp_p
         "methods": ["l1_filter", "fpgm", {"name": "taylor", "round_to": 8}],
         "targets": {"macs": [0.5, 0.3]},
         "seeds": 3,
-        "arms": ["pruned", "fine_tuned", "scratch_e", "random"],
+        "arms": ["pruned", "fine_tuned", "scratch_e", "random", "small_dense"],
     }
     recipe = tmp_path / "study.toml"
     recipe.write_text(parse_study(STUDY | {"study": grid}).to_toml())
