@@ -57,8 +57,14 @@ CLAIMS = (
     Claim(README, "[zeros run fast](docs/engine.md)", "python benchmarks/sparse_engine.py"),
     Claim(
         README,
-        "really faster where it runs",
+        "1.97 times as fast (1.94 to 2.21), 8.84 times in int8 where the dense one in int8 is 7.10",
         "python benchmarks/shrink_speed.py torchvision:resnet50",
+    ),
+    Claim(README, "20 of 20 within 5 %", "python benchmarks/latency_targets.py"),
+    Claim(
+        README,
+        "102 MB become 9.3 MB, to the bit; 3.7 MB in int8",
+        "python benchmarks/file_size.py",
     ),
     Claim(
         README,

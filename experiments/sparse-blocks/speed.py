@@ -8,10 +8,10 @@ Runtime and OpenVINO, with its 95 % interval. Filters are timed in the faster of
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from prunus.deploy.timing import measure, speedup
+from prunus.run.plan import Plan
 from prunus.study import load
 from prunus.types import Setting
 
@@ -21,19 +21,15 @@ DENSE = ("onnxruntime", "openvino")
 def networks(recipe: Path, runs: Path) -> dict[tuple[str, str], Path]:
     """Return the folder with the files of each method at each target."""
     study = load(recipe)
-    written = {
-        found: json.loads((found.parent / "prune/inputs.json").read_text(encoding="utf-8"))
-        for found in runs.glob("pruned-*/export-*")
+    return {
+        (method.title, f"{target.metric} {target.value:g}"): Plan(
+            study.timing(method, target), runs, shared=True
+        )
+        .steps["export"]
+        .directory
+        for method in study.study.methods
+        for target in study.targets(method)
     }
-    folders = {}
-    for method in study.study.methods:
-        for target in study.targets(method):
-            made = study.member(method, target, 0)
-            wanted = (made.method.model_dump(exclude_unset=True), target.metric, target.value)
-            for folder, given in written.items():
-                if given["method"] == wanted[0] and given["target"][wanted[1]] == wanted[2]:
-                    folders[method.title, f"{target.metric} {target.value:g}"] = folder
-    return folders
 
 
 def main(options: argparse.Namespace) -> None:
