@@ -63,7 +63,7 @@ def test_a_read_only_disk(tiny, tmp_path, monkeypatch, capsys):
     def refuse(*arguments, **keywords):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path))
 
-    monkeypatch.setattr(files, "mkstemp", refuse)
+    monkeypatch.setattr(Path, "touch", refuse)
     assert run(tiny, tmp_path / "runs") == 1
     assert "Read-only file system" in capsys.readouterr().err
 
