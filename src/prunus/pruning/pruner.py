@@ -1,6 +1,6 @@
 """Pruning inside any training loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.criteria import Calibration, Gathering
-from prunus.errors import CheckpointError, EquivalenceError, TargetError
+from prunus.errors import EquivalenceError, TargetError
 from prunus.masking import Hard, Masking, Site
 from prunus.methods import Method
 from prunus.methods.composition import composition
@@ -17,6 +17,7 @@ from prunus.pruning.in_time import aim, stand_in
 from prunus.pruning.plan import Plan
 from prunus.pruning.ranks import agreed
 from prunus.pruning.result import Result
+from prunus.pruning.state import check_state, part
 from prunus.ranks import from_first
 from prunus.recovery import Rewinding
 from prunus.selectors import Decision
@@ -324,35 +325,21 @@ class Pruner:
         Raises:
             CheckpointError: It is the state of another network or method.
         """
-        known = {group.name for group in self.plan.groups}
-        for name in state:
-            if name.startswith("keep.") and name.removeprefix("keep.") not in known:
-                raise CheckpointError(
-                    f"the pruner's state names {name.removeprefix('keep.')!r}, which this network "
-                    "and method do not prune; load it with what it was saved from."
-                )
-        order = _part(state, "order.")
-        for name, places in by_place(self.plan.order).items():
-            if name not in order or not order[name].equal(places):
-                raise CheckpointError(
-                    f"channels of {name!r} have changed places otherwise than in the state; make "
-                    "the pruner of the network as it was before training, and load its trained "
-                    "weights afterwards."
-                )
+        check_state(state, self.plan)
         if "target" in state and self.plan.stopwatch is not None:  # not what is measured today
             self.plan.target = self.plan.partial(float(state["target"]))
             self._masking.detach()
             self._masking = self._applied()
         self.steps = int(state["steps"])
         self._generator.set_state(state["generator"])
-        self.keep = {name: keep.bool() for name, keep in _part(state, "keep.").items()}
-        self._anchor = _part(state, "anchor.")
+        self.keep = {name: keep.bool() for name, keep in part(state, "keep.").items()}
+        self._anchor = part(state, "anchor.")
         if self.gathering is not None:
             self.gathering.clear()
-            self.gathering.merge(_part(state, "gathered."))
+            self.gathering.merge(part(state, "gathered."))
         self._masking.load(self.mask)
-        self._masking.load_state(_part(state, "masking."))
-        self.rewinding.load_state(_part(state, "rewinding."))
+        self._masking.load_state(part(state, "masking."))
+        self.rewinding.load_state(part(state, "rewinding."))
         if self.steps >= self.timeline.end:
             self._masking.settle()
 
@@ -409,7 +396,3 @@ class Pruner:
     def _density(self) -> float:
         kept = sum(int(keep.sum()) for keep in self.keep.values())
         return kept / sum(group.size for group in self.plan.groups)
-
-
-def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)}

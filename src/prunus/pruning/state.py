@@ -1,0 +1,36 @@
+"""What a checkpoint holds of a pruner: parts by prefix, and whether they are of this network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prunus.errors import CheckpointError
+from prunus.pruning.plan import Plan
+from prunus.space.permute import by_place
+
+
+def part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the values whose names begin with a prefix, under the rest of their names."""
+    return {n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)}
+
+
+def check_state(state: Mapping[str, Any], plan: Plan) -> None:
+    """Refuse the state of another network or method, or of another order of channels.
+
+    Raises:
+        CheckpointError: Naming what is another.
+    """
+    known = {group.name for group in plan.groups}
+    for name in part(state, "keep."):
+        if name not in known:
+            raise CheckpointError(
+                f"the pruner's state names {name!r}, which this network and method do not prune; "
+                "load it with what it was saved from."
+            )
+    order = part(state, "order.")
+    for name, places in by_place(plan.order).items():
+        if name not in order or not order[name].equal(places):
+            raise CheckpointError(
+                f"channels of {name!r} have changed places otherwise than in the state; make the "
+                "pruner of the network as it was before training, and load its trained weights "
+                "afterwards."
+            )
