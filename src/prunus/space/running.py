@@ -31,12 +31,14 @@ def preserved(
         training: Whether in train mode.
         seed: Of the random state inside.
         flags_only: Take from the modules' own `train` the flags that it sets and undo the rest,
-            such as weights merged for evaluation, so that a forward is seen in its own parts.
+            such as weights merged for evaluation, so that a forward is seen in its own parts; what
+            it caches of the weights is computed anew.
     """
     with unchanged(model), unfused(), ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # in it no operation could be seen
         stack.enter_context(torch.no_grad())
         if flags_only and _has_own_train(model):
+            forget(model)
             with unchanged(model):
                 model.train(training)
                 flags = {module: module.training for module in model.modules()}
@@ -153,6 +155,38 @@ def _has_own_train(model: nn.Module) -> bool:
     )
 
 
+def forget(model: nn.Module) -> None:
+    """Empty the caches of what weights gave: plain attributes that the modules' own `train` empties.
+
+    They would go on giving what they gave before the weights were masked, removed or trained.
+    """
+    if not _has_own_train(model):
+        return
+    filled = [
+        (vars(module), name)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if name not in _OF_EVERY_MODULE and not _is_empty(value)
+    ]
+    with unchanged(model):
+        try:
+            model.train()
+            model.eval()  # fills again what is made here, not where it is first needed
+        except Exception:
+            return  # a network for evaluation only, whose caches last
+        emptied = [(own, name) for own, name in filled if name in own and _is_empty(own[name])]
+        empty = [type(own[name])() for own, name in emptied]
+    for (own, name), value in zip(emptied, empty, strict=True):
+        own[name] = value
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (type(value) in _CONTAINERS and not value)
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
 def tensors_in(value: Any) -> list[Tensor]:
     """Return the tensors in plain containers, in order."""
     if isinstance(value, Tensor):
@@ -166,7 +200,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 def held_tensors(model: nn.Module) -> list[Tensor]:
     """Return the tensors that a model's modules hold: parameters, buffers and plain attributes."""
-    own = set(vars(nn.Module())) - {"_parameters", "_buffers"}
+    own = _OF_EVERY_MODULE - {"_parameters", "_buffers"}
     return [
         tensor
         for module in model.modules()
@@ -201,17 +235,20 @@ def refuse_shared_memory(parameters: Iterable[tuple[str, nn.Parameter]]) -> None
 
 
 def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """Return a deep copy; tensors with a gradient history, which PyTorch refuses, lose it.
+    """Return a deep copy with empty caches; tensors with a gradient history lose it.
 
     Args:
-        model: An old-style weight norm leaves such tensors in it.
+        model: An old-style weight norm leaves tensors with a history in it, which PyTorch refuses
+            to copy.
         memo: `id` of what is not copied -> what stands in its place.
     """
     memo = {} if memo is None else memo
     for tensor in held_tensors(model):
         if tensor.grad_fn is not None:
             memo.setdefault(id(tensor), tensor.detach().clone())
-    return copy.deepcopy(model, memo)
+    found = copy.deepcopy(model, memo)
+    forget(found)
+    return found
 
 
 def output_tensors(out: Any) -> list[Tensor]:
