@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from prunus.names import naming
 
@@ -40,6 +40,12 @@ def call_arguments(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
         "example must be a tensor, a tuple of positional inputs or a dict of keyword inputs, "
         f"got {type(example).__name__}."
     )
+
+
+def rows_of(example: Example) -> int:
+    """Return the first dimension of the first tensor in `example` that has any; 0 without one."""
+    sizes = [len(x) for x in tree_leaves(example) if isinstance(x, Tensor) and x.ndim]
+    return sizes[0] if sizes else 0
 
 
 def first_sample(example: Example, copies: int = 1) -> Example:

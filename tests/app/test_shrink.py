@@ -17,7 +17,7 @@ DATA = ("--data", "fashion-mnist-embedded")
 @pytest.fixture
 def report(say, monkeypatch):
     """Shrink a network, without the ONNX files; return the report."""
-    monkeypatch.setattr(prunus.cli.delivery, "deliver", lambda *_: {})
+    monkeypatch.setattr(prunus.cli.delivery, "deliver", lambda *_: {"not_exported": ""})
 
     def shrunk(*arguments):
         code, out, errors = say("shrink", "lenet300", "--out", "small", "--json", *arguments)
@@ -81,7 +81,12 @@ def test_a_scan_that_cannot_be_is_refused_before_the_network_is_built(say, monke
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("--runtime onxruntime", "onnxruntime"), ("--rounds 3", "rounds must be 0 (no timing) or at")],
+    [
+        ("--runtime onxruntime", "onnxruntime"),
+        ("--rounds 3", "rounds must be 0 (no timing) or at"),
+        ("--precision int8", "got int8 with none; leave it out: every precision is timed"),
+        ("--precision int8 --target macs=0.5", "got int8 with macs=0.5"),
+    ],
 )
 def test_a_timing_that_cannot_be_is_refused_before_the_network_is_built(
     say, monkeypatch, line, said
@@ -155,9 +160,22 @@ def states():
 def images():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2)), torch.randn(4, 3, 3, 3)
 
+class Branches(LastStep):
+    def forward(self, x):
+        return super().forward(x if x.sum() > -1e9 else -x)
+
+def branches():
+    return Branches(), torch.randn(7, 2, 6)
+
 def vector():
     return nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 2)), torch.randn(6)
 """
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "prunus_own_rows.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +188,36 @@ def vector():
         ("vector", 6 * 16 + 16 * 2),
     ],
 )
-def test_an_example_of_ones_own_is_cut_only_where_its_rows_are_samples(
-    say, tmp_path, monkeypatch, name, macs
-):
-    (tmp_path / "prunus_own_rows.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_an_example_of_ones_own_is_cut_only_where_its_rows_are_samples(say, own, name, macs):
     code, out, said = say("inspect", f"prunus_own_rows:{name}", "--json")
     assert (code, said) == (0, "")
     assert json.loads(out)["macs"] == macs
+
+
+SHRINK = ("--target", "macs=0.5", "--rounds", "6", "--set", "round_to=1", "--json")
+
+
+@pytest.mark.parametrize(("name", "rows", "fixed"), [("images", 1, False), ("steps", 7, True)])
+def test_rows_that_are_no_samples_are_exported_and_timed_whole(say, own, name, rows, fixed):
+    code, out, errors = say("shrink", f"prunus_own_rows:{name}", *SHRINK, "--out", "small")
+    assert code == 0, errors
+    found = json.loads(out)
+    assert found["latency"]["batch"] == rows
+    assert {row["network"] for row in found["delivered"]} == {"dense", "pruned"}
+    assert bool(found["fixed_batch"]) == fixed
+    assert not found["not_exported"]
+
+
+def test_a_time_of_rows_that_are_no_samples_is_that_of_all(say, own):
+    code, _, errors = say("shrink", "prunus_own_rows:steps", "--target", "speedup=1.5")
+    assert code == 2
+    assert "got --batch 1, give --batch 7" in errors
+
+
+def test_what_onnx_cannot_hold_is_written_but_for_its_files(say, own, tmp_path):
+    code, out, errors = say("shrink", "prunus_own_rows:branches", *SHRINK, "--out", "small")
+    assert code == 1
+    assert "all but the ONNX files was written to small: Branches" in errors
+    written = {path.name for path in (tmp_path / "small").iterdir()}
+    assert written == {"pruned.safetensors", "mask.safetensors", "report.json"}
+    assert json.loads(out)["delivered"] == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prunus.deploy import RUNTIMES, Candidate, Latency, compare, quantise, side_by_side, timing
-from prunus.deploy.bench import ratio_of_medians, settings
+from prunus.deploy.bench import ratio_of_medians, settings, unlike
 from prunus.deploy.runtimes import Runtime
 from prunus.deploy.timing import Speedup
 from prunus.errors import InferenceError
@@ -51,6 +51,22 @@ def test_settings_are_every_combination_once():
         settings(["onnxruntime"], ["int4"], [1], [1])
     with pytest.raises(ValueError, match="runtime 'onnx' is unknown"):
         settings(["onnx"], ["fp32"], [1], [1])
+
+
+def test_files_of_other_inputs_are_told(tmp_path):
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"no file of a network")
+    networks = [
+        Candidate("damaged", damaged),
+        Candidate("a", matmuls(tmp_path / "a.onnx", 1)),
+        Candidate("b", matmuls(tmp_path / "b.onnx", 4)),
+        Candidate("c", perceptron(tmp_path / "c.onnx")),
+        Candidate("a module"),
+    ]
+    (found,) = unlike(networks)
+    assert found.startswith("c takes float ")
+    assert found.endswith(", and a float 256: their times are not of the same inputs")
+    assert unlike(networks[:3]) == []
 
 
 def test_the_longer_one_is_slower_in_every_setting(tmp_path):

@@ -55,7 +55,7 @@ def bench(
     """
     from prunus.cli.candidates import candidates
     from prunus.deploy import compare, machine
-    from prunus.deploy.bench import settings
+    from prunus.deploy.bench import settings, unlike
     from prunus.deploy.energy import meter
     from prunus.deploy.progress import still_bar
     from prunus.report import write_bench
@@ -67,6 +67,7 @@ def bench(
         )
     where = settings(runtime, precision, threads, batch)
     networks = candidates(names, directory)
+    notes = unlike(networks)
     counters = meter()
     here = machine()
     with still_bar(shown=not json) as tell:
@@ -82,6 +83,7 @@ def bench(
         "refused": [
             {"name": one.name, **asdict(one.setting), "reason": one.reason} for one in refused
         ],
+        "notes": notes,
     }
     if html is not None:
         write_bench(document, html)
@@ -97,15 +99,13 @@ def _print(document: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from prunus.report.bench import bench_grids, busy, described, reasons
+    from prunus.report.bench import bench_grids, described, remarks
     from prunus.report.table import as_table
 
     print(described(document))
     for title, grid in bench_grids(document):
         Console().print("", Text(title, style="bold"), as_table(grid, names=18))
-    for reason in reasons(document):
-        print(reason)
-    if warning := busy(document):
-        print(warning)
+    for line in remarks(document):
+        print(line)
     if document["energy"] == "not readable":
         print("energy: not readable")

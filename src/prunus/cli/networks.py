@@ -71,7 +71,7 @@ def shrink(
             dict by name. For one that reads tokens say what they are below, as 128:below=30522.
             Of an example whose rows are samples the first is taken; any other is taken whole.
         out: The folder for dense.onnx, pruned.onnx, pruned.safetensors, mask.safetensors and
-            report.json.
+            report.json. The ONNX files take any batch, or where that fails one alone.
         json: Print the report as JSON.
     """
     from prunus.cli.delivery import deliver, print_delivered
@@ -83,7 +83,7 @@ def shrink(
     from prunus.pruning import prune
     from prunus.recipe import chosen_method
     from prunus.saving import save
-    from prunus.types import Setting
+    from prunus.types import Setting, rows_of
 
     chosen = chosen_method(method, changes or ())
     if chosen.during_training:
@@ -95,10 +95,21 @@ def shrink(
     check_rounds(rounds)
     where = Setting(runtime=runtime, precision=precision, threads=threads, batch=batch)
     goal = None if target is None else parse_target(target, where)
+    if precision != "fp32" and (goal is None or not goal.timed):
+        raise ValueError(
+            f"--precision is that of a target in time (--target speedup=2), got {precision} with "
+            f"{target or 'none'}; leave it out: every precision is timed."
+        )
     if data is not None:
         named.check(data)
     check_folder(out)
     network, example = build(model, weights, shape)
+    rows = rows_of(example)
+    if goal is not None and goal.timed and rows not in (1, batch):
+        raise ValueError(
+            f"the {rows} rows of the example are no samples, so that a time is that of them all; "
+            f"got --batch {batch}, give --batch {rows}."
+        )
     samples = None if data is None else named.read(data, example, 64)
     with told(shown=not json):
         result = prune(
@@ -118,7 +129,7 @@ def shrink(
         reload = "prunus.load(path, dense_model, example) gives it back"
     networks = {"dense": network, "pruned": result.model}
     document = result.report.to_dict()
-    document |= deliver(networks, pair(example), where, rounds, out, samples)
+    document |= deliver(networks, example, where, rounds, out, samples)
     write_json(out / "report.json", document)
     if json:
         print_json(document)
@@ -129,6 +140,8 @@ def shrink(
         if result.report.form == "rewritten graph":
             print("it is a rewritten graph, because sizes are written in the forward")
         print(f"pruned.safetensors: {reload}")
+    if reason := document["not_exported"]:
+        raise ExportError(f"all but the ONNX files was written to {out}: {reason}")
 
 
 def inspect(

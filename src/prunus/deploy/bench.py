@@ -1,6 +1,7 @@
 """Networks against each other in any mix of runtimes, precisions, threads and batches."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from prunus.deploy.energy import Meter, joules
+from prunus.deploy.feeds import shapes
 from prunus.deploy.int8 import int8_path, is_int8_of, quantise
 from prunus.deploy.memory import peak_memory
 from prunus.deploy.runtimes import Network, canonical, check_precision, check_runtime, inference
@@ -215,6 +217,22 @@ def compare(
                 refused.append(Refusal(candidate.name, setting, str(error)))
         rows = _rows(loaded, times, peaks, energy)
     return rows, refused
+
+
+def unlike(candidates: Sequence[Candidate]) -> list[str]:
+    """Say which files take other inputs than the first: their times are not of the same work."""
+    found: dict[str, list[str]] = {}
+    for one in candidates:
+        with suppress(InferenceError):  # what cannot be loaded is refused where it is to be run
+            if one.file is not None:
+                found[one.name] = shapes(one.file)
+    return [
+        f"{name} takes {', '.join(got)}, and {first} {', '.join(wanted)}: their times are not of "
+        "the same inputs"
+        for first, wanted in [*found.items()][:1]
+        for name, got in found.items()
+        if got != wanted
+    ]
 
 
 def ratio_of_medians(a: Latency, b: Latency) -> Speedup:

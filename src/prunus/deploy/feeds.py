@@ -50,6 +50,18 @@ def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
         ) from error
 
 
+def shapes(path: Path) -> list[str]:
+    """Describe each input of an ONNX file without its batch, as "float 3x32x32".
+
+    Raises:
+        InferenceError: It cannot be loaded.
+    """
+    return [
+        " ".join([value.type[len("tensor(") : -1], "x".join(map(str, value.shape[1:]))]).strip()
+        for value in session(path).get_inputs()
+    ]
+
+
 def made_up(inputs: Sequence[onnxruntime.NodeArg], batch: int, path: Path) -> Feeds:
     """Return normal noise for every input, zeros for whole numbers.
 

@@ -6,15 +6,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from weakref import finalize
 
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from prunus.deploy.int8 import quantise
 from prunus.deploy.onnx import export_onnx
 from prunus.deploy.runtimes import check_precision, inference, version_of
 from prunus.deploy.timing import Latency, interleaved, speedup, steady_clock
 from prunus.deploy.torch_runtimes import Inference, Module, keeps_threads
-from prunus.types import Example, Setting, first_sample
+from prunus.types import Example, Setting, first_sample, rows_of
 
 _ROUNDS = 30
 _MOST_ROUNDS = 240
@@ -70,7 +69,7 @@ class Stopwatch:
     def __init__(self, dense: nn.Module, example: Example, setting: Setting) -> None:
         self._takes = check_precision(setting.runtime, setting.precision).takes
         self._setting, batch = setting, setting.batch
-        self._example = example if _rows(example) == batch else first_sample(example, batch)
+        self._example = example if rows_of(example) == batch else first_sample(example, batch)
         self._folder = Path(mkdtemp(prefix="prunus-"))
         finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         with keeps_threads():
@@ -120,8 +119,3 @@ class Stopwatch:
         if self._setting.precision == "int8":
             path = quantise(path, [self._example]).path
         return inference(path, self._setting)
-
-
-def _rows(example: Example) -> int:
-    sizes = [len(x) for x in tree_leaves(example) if isinstance(x, Tensor) and x.ndim]
-    return sizes[0] if sizes else 0

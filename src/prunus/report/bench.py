@@ -36,18 +36,6 @@ def bench_grids(document: Document) -> list[tuple[str, ArmsGrid]]:
     return found
 
 
-def busy(document: Document) -> str:
-    """Say that the machine had other work, which tells on the clock on the wall; "" if not."""
-    here = document["machine"]
-    load, cores = here["load"], here["cores"]
-    if document["clock"] == "processor" or None in (load, cores) or load < cores:
-        return ""
-    return (
-        f"the machine was busy (load {load:g} on {cores} cores), and short inferences are "
-        "interrupted less than long ones: take the clock 'processor' with one thread, or wait"
-    )
-
-
 def by_place(document: Document) -> list[tuple[tuple[int, int], list[Row]]]:
     """Group the rows by threads and batch."""
 
@@ -58,12 +46,25 @@ def by_place(document: Document) -> list[tuple[tuple[int, int], list[Row]]]:
     return [(key, list(group)) for key, group in groupby(rows, key=place)]
 
 
-def reasons(document: Document) -> list[str]:
-    """Say what could not be measured: each reason once, with all that it holds for."""
+def remarks(document: Document) -> list[str]:
+    """Say what could not be measured, each reason once with all that it holds for, and warnings."""
     found: dict[str, list[str]] = {}
     for one in document["refused"]:
         found.setdefault(one["reason"], []).append(one["name"])
-    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in found.items()]
+    refused = [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in found.items()]
+    return [*refused, *document["notes"], *filter(None, [_busy(document)])]
+
+
+def _busy(document: Document) -> str:
+    """Say that the machine had other work, which tells on the clock on the wall; "" if not."""
+    here = document["machine"]
+    load, cores = here["load"], here["cores"]
+    if document["clock"] == "processor" or None in (load, cores) or load < cores:
+        return ""
+    return (
+        f"the machine was busy (load {load:g} on {cores} cores), and short inferences are "
+        "interrupted less than long ones: take the clock 'processor' with one thread, or wait"
+    )
 
 
 def runs_in(row: Row) -> str:
@@ -112,7 +113,7 @@ def page(document: Document) -> dict[str, Any]:
         "machine": {key: value for key, value in document["machine"].items() if value is not None},
         "energy": document["energy"],
         "grids": bench_grids(document),
-        "refused": [*reasons(document), *filter(None, [busy(document)])],
+        "remarks": remarks(document),
     }
 
 

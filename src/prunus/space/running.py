@@ -156,7 +156,7 @@ def _has_own_train(model: nn.Module) -> bool:
 
 
 def forget(model: nn.Module) -> None:
-    """Empty the caches of what weights gave: plain attributes that the modules' own `train` empties.
+    """Empty the caches of what weights gave: plain attributes that their own `train` empties.
 
     They would go on giving what they gave before the weights were masked, removed or trained.
     """
