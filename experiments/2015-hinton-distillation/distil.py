@@ -23,7 +23,7 @@ from prunus.training import ArrayData, Objective, TrainSettings, fit
 
 HERE = Path(__file__).parent
 TEACHER = TrainSettings(length="40ep", lr=0.02, schedule="cosine")
-STUDENT = TrainSettings(length="20ep", lr=0.1, schedule="cosine")
+STUDENT = TrainSettings(length="20ep", lr=0.02, schedule="cosine")
 TEMPERATURES = (1.0, 2.5, 4.0, 8.0, 20.0)
 FIELDS = ("network", "targets", "temperature", "seed", "errors", "errors_on_threes", "shift")
 Row = dict[str, object]
