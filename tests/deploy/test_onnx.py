@@ -1,13 +1,16 @@
 import logging
 import warnings
+from dataclasses import dataclass
 
 import onnx
+import onnxruntime
 import pytest
 import torch
+from onnxscript import FLOAT, INT64
 from torch import nn
 
 import prunus.deploy.onnx as onnx_module
-from prunus.deploy import export_onnx, export_program
+from prunus.deploy import export_onnx, export_program, translations
 from prunus.deploy.case import summary
 from prunus.errors import ExportError
 
@@ -253,3 +256,41 @@ class Attention(nn.Module):
 def test_attention_with_a_bias_is_exported(keys, fused, tmp_path):
     path = export_onnx(Attention(keys).eval(), torch.randn(2, 5, 8), tmp_path / "x.onnx")
     assert ("Attention" in [node.op_type for node in onnx.load(path).graph.node]) == fused
+
+
+@dataclass
+class Mixture:
+    means: torch.Tensor
+    weights: torch.Tensor
+    parts: int = 3
+
+
+class MixtureDensity(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x):
+        return Mixture(torch.cdist(x, self.centres), (x @ self.centres.t()).softmax(-1))
+
+
+def test_tensors_in_objects_and_beside_numbers_and_distances_are_exported(tmp_path):
+    path = export_onnx(MixtureDensity(), torch.randn(2, 4), tmp_path / "x.onnx")
+    assert len(onnx.load(path).graph.output) == 2
+
+
+@pytest.mark.parametrize("counts", [(2, 0, 3), (0, 0, 5), (5, 0, 0)])
+def test_rows_in_groups_are_multiplied_by_a_matrix_each(counts, tmp_path):
+    x, weight = torch.randn(5, 3), torch.randn(3, 3, 4)
+    model = translations.grouped_products.to_model_proto(
+        input_types=[FLOAT[None, 3], FLOAT[3, 3, 4], INT64[3]], output_types=[FLOAT[None, 4]]
+    )
+    ends = torch.tensor(counts).cumsum(0)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    names = [value.name for value in session.get_inputs()]
+    (found,) = session.run(
+        None, dict(zip(names, (x.numpy(), weight.numpy(), ends.numpy()), strict=True))
+    )
+    group = torch.arange(3).repeat_interleave(torch.tensor(counts))
+    expected = torch.stack([row @ weight[k] for row, k in zip(x, group, strict=True)])
+    torch.testing.assert_close(torch.from_numpy(found), expected)

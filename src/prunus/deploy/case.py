@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from prunus.errors import ExportError
-from prunus.space.running import unfused
+from prunus.space.running import output_tensors, unfused
 from prunus.types import Example, call_arguments
 
 TOLERANCE = 1e-4
@@ -95,7 +95,12 @@ class Case:
 
 
 def prepare(
-    model: nn.Module, example: Example, *, dynamic_batch: bool, dtype: torch.dtype | None = None
+    model: nn.Module,
+    example: Example,
+    *,
+    dynamic_batch: bool,
+    dtype: torch.dtype | None = None,
+    flat: bool = False,
 ) -> Case:
     """Copy a model and run it on what its export is checked on.
 
@@ -105,12 +110,16 @@ def prepare(
         dynamic_batch: Whether the batch is left open; the example is then checked with one more
             row, too.
         dtype: What the copy and the inputs are brought to; None for their own.
+        flat: Let the copy return its tensors alone where there is more, such as plain numbers or
+            objects that hold tensors.
 
     Raises:
-        ExportError: The model cannot be copied or run.
+        ExportError: The model cannot be copied or run, or holds outputs that cannot be looked into.
         ValueError: `example` has no tensor with a batch dimension.
     """
     copied, example = copied_to_cpu(model, dtype), on_cpu(example, dtype)
+    if flat:
+        copied.register_forward_hook(lambda _, given, out: _flat(out))
     inputs = {"the example": example}
     if dynamic_batch:
         inputs["the example and one more row"] = _with_one_more_row(example)
@@ -146,6 +155,11 @@ def on_cpu(example: Example, dtype: torch.dtype | None) -> Example:
 def tensors(tree: object) -> list[Tensor]:
     """Return the tensors in nested containers."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _flat(out: Any) -> Any:
+    plain = all(leaf is None or isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(out))
+    return out if plain else tuple(output_tensors(out))
 
 
 def _batch_size(example: Example) -> int:

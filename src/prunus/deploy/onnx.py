@@ -9,6 +9,7 @@ from onnxscript import ir
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from prunus.deploy import translations
 from prunus.deploy.case import Case, prepare, silence, summary, tensors
 from prunus.errors import ExportError
 from prunus.files import atomic
@@ -58,7 +59,7 @@ def export_onnx(
             f"{type(model).__name__} has {size / 2**30:.1f} GiB of weights, but one ONNX file "
             "holds less than 2 GiB; prune it further, or export it in parts."
         )
-    case = prepare(model, example, dynamic_batch=dynamic_batch, dtype=torch.float32)
+    case = prepare(model, example, dynamic_batch=dynamic_batch, dtype=torch.float32, flat=True)
     program = _export(case)
     with atomic(path) as temporary:
         program.save(temporary, external_data=False)
@@ -110,6 +111,7 @@ def _translated(
         dynamo=True,
         verbose=False,
         optimize=optimize,
+        custom_translation_table=translations.table(),
     )
 
 
