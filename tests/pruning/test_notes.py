@@ -212,9 +212,9 @@ def test_layers_that_a_pattern_does_not_fit_are_listed(method):
 
     report = prune(net, X, method=method(pattern="2:4"), calibration=data).report
 
-    reason = "has 6 weights, no multiple of the 4 of the pattern 2:4"
+    reason = "has 6 inputs, no multiple of the 4 of the pattern 2:4"
     assert {"name": "2.weight", "channels": 4, "reason": reason} in report.frozen
-    assert "asked 0.5, reached 0.333: 2.weight stay whole, whose rows" in str(report)
+    assert "asked 0.5, reached 0.333: 2.weight stay whole, whose inputs" in str(report)
     assert not prune(net, X, method=method(), calibration=data).report.frozen[1:]
 
 

@@ -128,6 +128,13 @@ def test_outputs_stay_nearer_than_by_magnitude(pattern):
     assert error(sparsegpt(pattern=pattern)) < 0.7 * error(magnitude(scope="layer"))
 
 
+def test_a_pattern_is_of_adjacent_inputs_at_each_place_of_a_kernel():
+    model, x = convolutional(), torch.randn(20, 3, 6, 6)
+    mask = prune(model, x[:1], method=sparsegpt(pattern="2:4"), calibration=Calibration([x])).mask
+    assert mask["0.weight"].all()  # of three inputs
+    assert (mask["2.weight"].sum(1) == 2).all()  # of four
+
+
 def test_each_layer_is_given_what_the_pruned_ones_before_make():
     model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), torch.randn(50, 4)
     result = prune(

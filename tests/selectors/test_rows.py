@@ -8,6 +8,7 @@ from torch import nn
 
 from prunus.errors import TargetError
 from prunus.selectors import Rows
+from prunus.selectors.rows import unfitting
 from prunus.space import Structured, Unstructured, trace
 from prunus.types import Target
 
@@ -40,10 +41,28 @@ def test_n_of_every_m_stay(pattern, count, of):
     assert all(v[k].min() >= v[~k].max() for v, k in zip(values, blocks, strict=True))
 
 
-def test_rows_that_no_pattern_fits_stay_whole():
-    scores = {"0.weight": torch.rand(18)}
-    keep = Rows(pattern="2:4").select(None, weights(3, 6), scores, None).keep
+def kernels(inputs):
+    model = nn.Sequential(nn.Conv2d(inputs, 5, 2))
+    return Unstructured().groups(trace(model, torch.ones(1, inputs, 3, 3)))
+
+
+def test_a_pattern_is_of_adjacent_inputs_at_each_place_of_a_kernel():
+    scores = torch.rand(5, 8, 2, 2)
+    keep = Rows(pattern="2:4").select(None, kernels(8), {"0.weight": scores.ravel()}, None).keep
+    found = keep["0.weight"].reshape(5, 2, 4, 2, 2)
+    assert (found.sum(2) == 2).all()
+    values = scores.reshape(5, 2, 4, 2, 2)
+    kept, gone = values.where(found, 2.0), values.where(~found, -1.0)
+    assert (kept.amin(2) >= gone.amax(2)).all()
+
+
+@pytest.mark.parametrize("groups", [weights(3, 6), kernels(6)])
+def test_weights_that_no_pattern_fits_stay_whole(groups):
+    scores = {"0.weight": torch.rand(groups[0].size)}
+    keep = Rows(pattern="2:4").select(None, groups, scores, None).keep
     assert keep["0.weight"].all()
+    (whole,) = unfitting(groups, "2:4")
+    assert whole.reason == "has 6 inputs, no multiple of the 4 of the pattern 2:4"
 
 
 @pytest.mark.parametrize("pattern", ["4:2", "2:2", "half", "2/4", 2])

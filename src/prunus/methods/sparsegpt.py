@@ -25,8 +25,8 @@ def sparsegpt(
     """Remove in every layer the weights that cost least, and let the others make up for them, once.
 
     Args:
-        pattern: "2:4" keeps two of every four weights in a row, which tensor cores run faster; None
-            for the same share of each layer.
+        pattern: "2:4" keeps two of every four weights of adjacent inputs, as tensor cores need
+            them to run faster; None for the same share of each layer.
         block: Columns of a weight that compete with each other.
         damping: Added to the diagonal of the Hessian, relative to its average.
         samples: Positions (tokens, pixels) of each sample that are looked at, at most.

@@ -26,8 +26,8 @@ def wanda(
     """Remove in every row the weights with the smallest |w| times norm of the input, once.
 
     Args:
-        pattern: "2:4" keeps two of every four weights in a row, which tensor cores run faster; None
-            for the same share of each row.
+        pattern: "2:4" keeps two of every four weights of adjacent inputs, as tensor cores need
+            them to run faster; None for the same share of each row.
         layer_by_layer: Go from layer to layer, with the inputs that the pruned ones before make: a
             pass over the calibration for every layer.
         unit: Single weights (the paper), or blocks of them; see `prunus.space.Unstructured`.

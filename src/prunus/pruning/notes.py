@@ -56,7 +56,7 @@ def notes(
             names = ", ".join(
                 [*(one.name for one in whole[:_SHOWN]), *["..."] * (len(whole) > _SHOWN)]
             )
-            why = f": {names} stay whole, whose rows are no multiple of the pattern"
+            why = f": {names} stay whole, whose inputs are no multiple of the pattern"
         found.append(f"asked {asked.value:g}, reached {reached:.3g}{why}")
     granularity = method.granularity
     inside = isinstance(granularity, Structured) and granularity.inside_heads

@@ -24,8 +24,9 @@ class Rows:
     Where units are blocks of adjacent outputs, a row is all that these outputs read.
 
     Args:
-        pattern: "2:4" keeps the two highest of every four weights along the row, as sparse tensor
-            cores need them; rows whose length is no multiple stay whole. None for a share.
+        pattern: "2:4" keeps the two highest of every four weights that read adjacent inputs, of a
+            kernel at one place of it, as sparse tensor cores need them; weights whose inputs are no
+            multiple of four stay whole. None for a share.
 
     Raises:
         ValueError: The pattern is not "N:M" with N below M.
@@ -56,18 +57,20 @@ class Rows:
             if not isinstance(group, WeightGroup):
                 raise ValueError(f"rows are of weights, but {group.name!r} has channels.")
             table = scores[group.name].reshape(group.rows, -1)
-            keep[group.name] = self._chosen(table, target).reshape(-1)
+            keep[group.name] = self._chosen(group, table, target).reshape(-1)
         return Decision(keep)
 
-    def _chosen(self, table: Tensor, target: Target | None) -> Tensor:
-        rows, length = table.shape
+    def _chosen(self, group: WeightGroup, table: Tensor, target: Target | None) -> Tensor:
         share = share_of(target, self.pattern)
         if self.pattern is None:
+            length = table.shape[1]
             return highest(table, max(1, length - round(share * length)))
-        count, of = n_of_m(self.pattern)
-        if length % of:
+        if not fits(group, self.pattern):
             return torch.ones_like(table, dtype=torch.bool)
-        return highest(table.reshape(-1, of), count).reshape(rows, length)
+        count, of = n_of_m(self.pattern)
+        order = by_place(group.weight.shape[1], table.shape[1])
+        kept = highest(table[:, order].reshape(-1, of), count).view_as(table)
+        return kept[:, order.argsort()]
 
 
 def n_of_m(pattern: str) -> tuple[int, int]:
@@ -82,18 +85,32 @@ def n_of_m(pattern: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def fits(group: WeightGroup, pattern: str) -> bool:
+    """Say whether a pattern N:M divides the inputs of a weight, its second dimension."""
+    return group.weight.shape[1] % n_of_m(pattern)[1] == 0
+
+
+def by_place(inputs: int, length: int) -> Tensor:
+    """Return the order in which a row has all inputs at one place of the kernel, then the next.
+
+    Args:
+        inputs: Of the weight, its second dimension.
+        length: Of a row: places of the kernel for each input.
+    """
+    return torch.arange(length).reshape(inputs, -1).t().flatten()
+
+
 def unfitting(groups: Sequence[UnitGroup], pattern: str) -> list[Frozen]:
-    """Return the weights that a pattern leaves whole, because of the length of their rows."""
+    """Return the weights that a pattern leaves whole, because of how many inputs they have."""
     _, of = n_of_m(pattern)
-    lengths = {
-        g.name: (g.weight.shape[0], g.size // g.rows) for g in groups if isinstance(g, WeightGroup)
+    shapes = {
+        g.name: g.weight.shape
+        for g in groups
+        if isinstance(g, WeightGroup) and not fits(g, pattern)
     }
     return [
-        Frozen(
-            name, rows, f"has {length} weights, no multiple of the {of} of the pattern {pattern}"
-        )
-        for name, (rows, length) in lengths.items()
-        if length % of
+        Frozen(name, rows, f"has {inputs} inputs, no multiple of the {of} of the pattern {pattern}")
+        for name, (rows, inputs, *_) in shapes.items()
     ]
 
 

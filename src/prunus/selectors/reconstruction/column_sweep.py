@@ -12,7 +12,7 @@ from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
 from prunus.selectors.reconstruction.course import Course, must_be_finite
 from prunus.selectors.reconstruction.windows import windows
-from prunus.selectors.rows import highest, n_of_m, share_of
+from prunus.selectors.rows import by_place, fits, highest, n_of_m, share_of
 from prunus.space import Space, UnitGroup
 from prunus.space.unit_groups import WeightGroup
 from prunus.types import Scores, Target
@@ -31,8 +31,9 @@ class ColumnSweep:
     Source: Frantar and Alistarh, "SparseGPT", ICML 2023, arXiv:2301.00774, section 3.
 
     Args:
-        pattern: "2:4" keeps two of every four weights along the row, chosen when the sweep comes to
-            them; layers whose rows are no multiple stay whole. None for a share of each block.
+        pattern: "2:4" keeps two of every four weights that read adjacent inputs, of a kernel at one
+            place of it, chosen when the sweep comes to them; layers whose inputs are no multiple
+            stay whole. None for a share of each block.
         block: So many columns compete with each other, over all rows, and changes to the columns
             behind them are made at once.
         damping: Added to the diagonal of H, relative to its average.
@@ -79,7 +80,16 @@ class ColumnSweep:
             hessian = self._hessian(group.name, course)
             weight = course.weight(group.name)
             rows = weight.reshape(len(hessian), -1, hessian.shape[-1])
-            swept, keep = sweep(rows, hessian, share, self.pattern, self.block)
+            if self.pattern is None:
+                swept, keep = sweep(rows, hessian, share, None, self.block)
+            elif fits(group, self.pattern):
+                order = by_place(group.weight.shape[1], rows.shape[-1]).to(rows.device)
+                placed = rows[..., order], hessian[:, order][..., order]
+                swept, keep = sweep(*placed, share, self.pattern, self.block)
+                back = order.argsort()
+                swept, keep = swept[..., back], keep[..., back]
+            else:
+                swept, keep = rows, torch.ones_like(rows, dtype=torch.bool)
             patch = {group.name: swept.reshape(weight.shape)}
             course.settle(group, keep.reshape(-1).cpu(), patch)
         return course.decision()
@@ -121,7 +131,7 @@ def sweep(
         weight: Shape (groups, rows, columns); the rows of a group read the same.
         hessian: Positive definite, shape (groups, columns, columns).
         share: Of the weights of each block to remove; the whole layer loses exactly that, rounded.
-        pattern: "N:M", instead of the share.
+        pattern: "N:M" of columns next to each other, instead of the share.
         block: Columns of a block.
 
     Returns:
@@ -130,8 +140,6 @@ def sweep(
     groups, rows, columns = weight.shape
     weight, keep = weight.clone(), torch.ones_like(weight, dtype=torch.bool)
     count, of = (1, 1) if pattern is None else n_of_m(pattern)
-    if columns % of:
-        return weight, keep
     block = max(of, block - block % of)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     upper = torch.linalg.cholesky(inverse, upper=True)  # row q: [H^-1] over the columns from q on
