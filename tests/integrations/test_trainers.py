@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from prunus import Target
 from prunus.errors import TrainingError
-from prunus.methods import gradual, slimming
+from prunus.integrations.attached import Attached
+from prunus.methods import gradual, lottery, slimming, soft_filter, sss
 
 X = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(32) % 3
@@ -161,7 +162,10 @@ def test_hugging_face_counts_the_batches_of_an_epoch(loader, accumulated, end):
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     callback = PruningCallback(torch.randn(2, 4), gradual(begin="0it", end="1ep", every="1it"))
     arguments = SimpleNamespace(
-        num_train_epochs=0.5, gradient_accumulation_steps=accumulated, output_dir="."
+        num_train_epochs=0.5,
+        gradient_accumulation_steps=accumulated,
+        output_dir=".",
+        fp16=False,
     )
     state = SimpleNamespace(global_step=0, max_steps=100)
     begin = partial(callback.on_train_begin, arguments, state, None, model=model)
@@ -196,7 +200,6 @@ def test_lightning_refuses_a_schedule_that_training_does_not_reach(tmp_path, len
     callback = lightning_callback(slimming(begin=length), target=Target(macs=0.6))
     with pytest.raises(ValueError, match=f"after {end} steps, but training after 16; .* '16it'"):
         lightning_fit(callback, tmp_path)
-    assert callback.pruner.steps == 0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -204,4 +207,48 @@ def test_hugging_face_refuses_a_schedule_that_training_does_not_reach(tmp_path):
     callback = hugging_face_callback(end="13it")
     with pytest.raises(ValueError, match=r"13 steps, but training after 12; train .* '12it'"):
         hugging_face_train(tmp_path, callback, 12)
-    assert callback.pruner.steps == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "scaled", "said"),
+    [
+        ("rigl", False, "1000 steps, but training after 500"),
+        (soft_filter(end="1000it", every="100it"), False, "1000 steps, but training after 500"),
+        (lottery(training="10it", rounds=2), False, "sends training back"),
+        (sss(begin="9it"), True, "adds to the loss, which the trainer scales for float16"),
+        (slimming(begin="9it"), True, "train in bfloat16 or float32"),
+    ],
+)
+def test_what_a_trainer_cannot_do_is_refused_before_anything_is_pruned(method, scaled, said):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    attached = Attached(torch.randn(2, 3, 8, 8), method, target=Target(sparsity=0.5))
+    with pytest.raises(ValueError, match=said):
+        attached.begin(model, None, None, total=500, scaled=scaled)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_trainers_say_that_they_scale_the_loss():
+    pytest.importorskip("transformers")
+    from prunus.integrations.transformers import PruningCallback
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    callback = PruningCallback(torch.randn(2, 4), sss(begin="9it"))
+    arguments = SimpleNamespace(gradient_accumulation_steps=1, output_dir=".", fp16=True)
+    state = SimpleNamespace(global_step=0, max_steps=100)
+    with pytest.raises(ValueError, match="scales for float16"):
+        callback.on_train_begin(arguments, state, None, model=model)
+
+    pytest.importorskip("lightning")
+    from prunus.integrations.lightning import PruningCallback as Lightning
+
+    trainer = SimpleNamespace(
+        precision_plugin=SimpleNamespace(scaler=torch.amp.GradScaler("cpu")),
+        num_training_batches=4,
+        accumulate_grad_batches=1,
+        estimated_stepping_batches=100,
+        global_step=0,
+    )
+    with pytest.raises(ValueError, match="scales for float16"):
+        Lightning(torch.randn(2, 4), sss(begin="9it")).on_train_start(trainer, model)

@@ -69,6 +69,7 @@ class Attached:
         state: Mapping[str, Tensor] | None,
         *,
         total: float,
+        scaled: bool = False,
     ) -> None:
         """Start on a model, or go on from the state of a checkpoint.
 
@@ -77,31 +78,20 @@ class Attached:
             steps_per_epoch: Optimizer steps of an epoch.
             state: Of the pruner, where training goes on.
             total: Optimizer steps that training ends after; infinite where that is not known.
+            scaled: Whether the trainer scales the loss, as for float16.
 
         Raises:
-            ValueError: The method sends training back, which the trainer would not notice, or its
-                schedule ends after the training.
+            ValueError: The method sends training back, which the trainer would not notice, its
+                schedule ends after the training, or it adds to a loss that is scaled.
         """
         method = resolve(self._method)
+        _check(method, method.timeline(steps_per_epoch).end, total, scaled)
         unit = method.granularity
         if state and isinstance(unit, Unstructured) and unit.permute:  # channels have moved there
             method = replace(method, granularity=replace(unit, permute=False))
         self._pruner = Pruner(
             model, self._example, method, steps_per_epoch=steps_per_epoch, **self._options
         )
-        if method.rewind is not None:
-            raise ValueError(
-                f"method {method.name!r} sends training back to an earlier step, and the trainer's "
-                "learning rate would not follow; use prunus.training.fit, a recipe, or a loop of "
-                "your own."
-            )
-        end = method.timeline(steps_per_epoch).end
-        if end > total:
-            raise ValueError(
-                f"the schedule of method {method.name!r} ends after {end} steps, but training "
-                f"after {total:.0f}; train longer, or give the method an earlier end (begin, where "
-                f"it has no end), such as '{total:.0f}it'."
-            )
         self._result = None
         if state:
             self._pruner.load_state(dict(state))
@@ -119,3 +109,25 @@ class Attached:
     def end(self) -> None:
         """Take out what the mask drops, and prove the result."""
         self._result = self.pruner.finish()
+
+
+def _check(method: Method, end: int, total: float, scaled: bool) -> None:
+    """Refuse what a trainer cannot do, before anything is pruned."""
+    if method.rewind is not None:
+        raise ValueError(
+            f"method {method.name!r} sends training back to an earlier step, and the trainer's "
+            "learning rate would not follow; use prunus.training.fit, a recipe, or a loop of "
+            "your own."
+        )
+    if end > total:
+        raise ValueError(
+            f"the schedule of method {method.name!r} ends after {end} steps, but training "
+            f"after {total:.0f}; train longer, or give the method an earlier end (begin, where "
+            f"it has no end), such as '{total:.0f}it'."
+        )
+    if scaled and method.adds_to_the_loss:
+        raise ValueError(
+            f"method {method.name!r} adds to the loss, which the trainer scales for float16, and "
+            "its own term would be lost beside it; train in bfloat16 or float32, or in a loop of "
+            "your own, as the documentation of prunus.Pruner shows."
+        )

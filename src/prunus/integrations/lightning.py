@@ -42,14 +42,16 @@ class PruningCallback(Callback, Attached):
         """Start, or go on from a checkpoint.
 
         Raises:
-            ValueError: The method's schedule ends after the training.
+            ValueError: The method's schedule ends after the training, or it adds to a scaled loss.
         """
         network: nn.Module = pl_module
         if self._network is not None:
             network = pl_module.get_submodule(self._network)
         batches = trainer.num_training_batches / trainer.accumulate_grad_batches
         total = trainer.estimated_stepping_batches
-        self.begin(network, max(1, round(batches)), self._loaded, total=total)
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        steps = max(1, round(batches))
+        self.begin(network, steps, self._loaded, total=total, scaled=scaled)
         self._steps = trainer.global_step
 
     def on_before_optimizer_step(

@@ -15,3 +15,6 @@ from prunus.masking.scale import Scale as Scale
 from prunus.masking.shadow import Shadow as Shadow
 from prunus.masking.soft import Soft as Soft
 from prunus.masking.substitution import Substitution as Substitution
+
+LEARNING = (Gate, HardConcrete, Movement, Scale)
+"""Those that learn numbers of their own, beside the weights."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from prunus.criteria import Criterion
 from prunus.errors import TargetError
-from prunus.masking import Application, Hard
+from prunus.masking import LEARNING, Application, Hard
 from prunus.recovery import SoftTargets
 from prunus.recovery.penalty import Penalty
 from prunus.recovery.rewind import Rewind
@@ -70,6 +70,11 @@ class Method:
     def structured(self) -> bool:
         """Whether channels, groups or branches go, so that they can be removed physically."""
         return isinstance(self.granularity, Structured | WholeGroups | Branches)
+
+    @property
+    def adds_to_the_loss(self) -> bool:
+        """Whether the loss has a term of the method's, or numbers of its own are learned by it."""
+        return self.penalty is not None or isinstance(self.masking, LEARNING)
 
     def check_target(self, target: Target) -> None:
         """Refuse a target that this method cannot aim at.

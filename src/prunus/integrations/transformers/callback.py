@@ -45,7 +45,7 @@ class PruningCallback(TrainerCallback, Attached):
 
         Raises:
             CheckpointError: The trainer goes on from a checkpoint without a pruner's state.
-            ValueError: The method's schedule ends after the training.
+            ValueError: The method's schedule ends after the training, or it adds to a scaled loss.
         """
         found: dict[str, Any] = {}
         if state.global_step:
@@ -60,7 +60,7 @@ class PruningCallback(TrainerCallback, Attached):
         steps = None  # of a stream there are no epochs
         if isinstance(batches, Sized):
             steps = max(1, ceil(len(batches) / args.gradient_accumulation_steps))
-        self.begin(kwargs["model"], steps, found, total=state.max_steps)
+        self.begin(kwargs["model"], steps, found, total=state.max_steps, scaled=args.fp16)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
