@@ -67,6 +67,9 @@ class Sensitivity:
     def q(self, tolerance: float) -> dict[str, float]:
         """Return the thresholds for `prunus.methods.han(q=...)` that prune as `largest` says.
 
+        With `std="original"` only the first round does so, and later ones remove what retraining
+        has made small; with han's default each round prunes on, by what is left.
+
         Args:
             tolerance: How much each layer alone may lose.
 
