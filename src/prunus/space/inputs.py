@@ -116,7 +116,7 @@ def resized(example: Example, ratios: Iterable[float] = (), seed: int = 0) -> It
         for chosen, sizes in groups.items():
             most = max(sum(place[0] == k for place in chosen) for k in range(len(tensors)))
             for other in dict.fromkeys(sizes):
-                if other not in (0, size) and 0 < (other / size) ** most <= _LARGEST:
+                if other != size and other > 0 and (other / size) ** most <= _LARGEST:
                     yield _changed(example, chosen, other, generator)
 
 
