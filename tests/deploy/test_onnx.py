@@ -258,6 +258,37 @@ def test_attention_with_a_bias_is_exported(keys, fused, tmp_path):
     assert ("Attention" in [node.op_type for node in onnx.load(path).graph.node]) == fused
 
 
+class Heads(nn.Module):
+    """Attention of units of a mask, as Hiera has it, or of heads that share keys."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.kv = nn.Linear(8, 16)
+
+    def forward(self, x):
+        k, v = self.kv(x).chunk(2, -1)
+        q, k, v = (z.unflatten(-1, (4, 2)).transpose(1, 2) for z in (x, k, v))
+        options = {}
+        if self.kind == "units":
+            q, k, v = (z.unflatten(2, (2, 3)) for z in (q, k, v))
+        elif self.kind == "causal units":
+            q, k, v = (z.unflatten(2, (2, 3)) for z in (q, k, v))
+            options = {"is_causal": True, "scale": 0.3}
+        elif self.kind == "masked units":
+            q, k, v = (z.unflatten(2, (2, 3)) for z in (q, k, v))
+            options = {"attn_mask": torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1]]).bool()}
+        else:
+            k, v = k[:, ::2], v[:, ::2]
+            options = {"enable_gqa": True, "attn_mask": torch.linspace(0, 3, 36).view(6, 6)}
+        return nn.functional.scaled_dot_product_attention(q, k, v, **options).flatten(1)
+
+
+@pytest.mark.parametrize("kind", ["units", "causal units", "masked units", "shared"])
+def test_attention_that_the_operator_does_not_take_is_exported_as_products(kind, tmp_path):
+    export_onnx(Heads(kind), torch.randn(2, 6, 8), tmp_path / "x.onnx")
+
+
 @dataclass
 class Mixture:
     means: torch.Tensor

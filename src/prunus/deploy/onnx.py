@@ -18,10 +18,6 @@ from prunus.types import Example, call_arguments
 OPSET = 23
 """The newest operator set that torch's exporter translates to without a later conversion."""
 
-_PLAIN_OPSET = 20
-"""One that has no operator for attention, which is then written out as products: the operator's
-translation takes as many heads of keys as of queries."""
-
 _MAX_BYTES = 2**31 - 1  # what one protobuf message, hence one self-contained file, can hold
 
 
@@ -60,10 +56,8 @@ def export_onnx(
             "holds less than 2 GiB; prune it further, or export it in parts."
         )
     case = prepare(model, example, dynamic_batch=dynamic_batch, dtype=torch.float32, flat=True)
-    program = _export(case)
     with atomic(path) as temporary:
-        program.save(temporary, external_data=False)
-        session = _session(temporary, case.name)
+        session = _written(case, temporary)
         names = [value.name for value in session.get_inputs()]
 
         def run(example: Example) -> list[object]:
@@ -74,18 +68,40 @@ def export_onnx(
     return path
 
 
-def _export(case: Case) -> torch.onnx.ONNXProgram:
+def _written(case: Case, path: Path) -> onnxruntime.InferenceSession:
+    """Write the file and load it, without the exporter's optimizer where that goes wrong.
+
+    Raises:
+        ExportError: The model cannot be exported, or the file not be loaded.
+        OSError: It cannot be written.
+    """
+    failed: Exception | None = None
+    for optimize in (True, False):
+        try:
+            _export(case, optimize=optimize).save(path, external_data=False)
+            return _session(path)
+        except (ExportError, OSError):
+            raise
+        except Exception as error:  # of the optimizer, or of what it has left
+            failed = error
+    raise ExportError(
+        f"ONNX Runtime {onnxruntime.__version__} cannot load the export of {case.name} "
+        f"({summary(failed or Exception())}); a newer onnxruntime may know the operator."
+    ) from failed
+
+
+def _export(case: Case, *, optimize: bool) -> torch.onnx.ONNXProgram:
     try:
         # The fused kernels lay their outputs out otherwise than what they are translated as.
         with silence(), sdpa_kernel(SDPBackend.MATH):
             try:
-                program = _translated(case)
-            except ir.passes.PassError:  # its optimizer failed; ONNX Runtime has one of its own
-                program = _translated(case, optimize=False)
+                program = _translated(case, optimize)
             except torch.onnx.OnnxExporterError as error:
                 if "scaled_dot_product_attention" not in str(error.__cause__):
                     raise
-                program = _translated(case, opset_version=_PLAIN_OPSET)
+                program = _translated(case, optimize, products=True)
+    except ir.passes.PassError:
+        raise
     except Exception as error:
         raise ExportError(
             f"{case.name} cannot be exported to ONNX ({summary(error.__cause__ or error)}); "
@@ -98,8 +114,9 @@ def _export(case: Case) -> torch.onnx.ONNXProgram:
 
 
 def _translated(
-    case: Case, *, opset_version: int = OPSET, optimize: bool = True
+    case: Case, optimize: bool, *, products: bool = False
 ) -> torch.onnx.ONNXProgram | None:
+    """Translate; with `products` attention as such, of which the operator takes few forms."""
     example = case.inputs["the example"]
     args, kwargs = call_arguments(example)
     return torch.onnx.export(
@@ -107,11 +124,11 @@ def _translated(
         args,
         kwargs=kwargs,
         dynamic_shapes=case.dynamic_shapes(example),
-        opset_version=opset_version,
+        opset_version=OPSET,
         dynamo=True,
         verbose=False,
         optimize=optimize,
-        custom_translation_table=translations.table(),
+        custom_translation_table=translations.table(products=products),
     )
 
 
@@ -133,13 +150,7 @@ def _fill_masks(graph: ir.Graph) -> None:
         graph.initializers.add(one)
 
 
-def _session(path: Path, name: str) -> onnxruntime.InferenceSession:
+def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ExportError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load the export of {name} "
-            f"({summary(error)}); a newer onnxruntime may know the operator."
-        ) from error
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

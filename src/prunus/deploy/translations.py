@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import FLOAT, INT64, opset18, script
+from onnxscript import BOOL, FLOAT, INT64, opset18, script
 
 op: Any = opset18
 
@@ -38,9 +38,52 @@ def distances(x: Any, y: Any, p: float, mode: int | None = None) -> Any:
     return reduce(differences, [-1], keepdims=0)
 
 
-def table() -> dict[Any, Callable[..., Any]]:
-    """Return the translations of the operations that there are in this process."""
+def attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """Return scaled dot-product attention as products, of any number of leading dimensions.
+
+    The operator that the exporter takes has two, and as many heads of keys as of queries.
+    """
+    rank = len(q.shape)
+    if enable_gqa:
+        k, v = (_repeated(x, q.shape[-3] // x.shape[-3]) for x in (k, v))
+    keys = op.Transpose(k, perm=[*range(rank - 2), rank - 1, rank - 2])
+    factor = op.CastLike(1 / q.shape[-1] ** 0.5 if scale is None else scale, q)
+    scores = op.MatMul(op.Mul(q, factor), keys)
+    if is_causal:
+        mask = op.Cast(op.Trilu(op.Expand(1, op.Shape(scores, start=-2)), upper=0), to=BOOL.dtype)
+    if mask is not None and (is_causal or mask.dtype == BOOL.dtype):
+        scores = op.Where(mask, scores, op.CastLike(float("-inf"), q))
+    elif mask is not None:
+        scores = op.Add(scores, mask)
+    return op.MatMul(op.Softmax(scores, axis=-1), v)
+
+
+def _repeated(x: Any, times: int) -> Any:
+    """Repeat each head, the third dimension from the end."""
+    rank = len(x.shape)
+    several = op.Expand(op.Unsqueeze(x, [rank - 2]), [1] * (rank - 2) + [times, 1, 1])
+    leading, trailing = op.Shape(x, end=rank - 3), op.Shape(x, start=rank - 2)
+    return op.Reshape(several, op.Concat(leading, [-1], trailing, axis=0))
+
+
+def table(*, products: bool = False) -> dict[Any, Callable[..., Any]]:
+    """Return the translations of the operations that there are in this process.
+
+    Args:
+        products: Write attention as products, too.
+    """
     found: dict[Any, Callable[..., Any]] = {torch.ops.aten._cdist_forward.default: distances}
+    if products:
+        found[torch.ops.aten.scaled_dot_product_attention.default] = attention
     if hasattr(torch.ops.transformers, "grouped_mm_fallback"):  # of Hugging Face, if imported
         found[torch.ops.transformers.grouped_mm_fallback.default] = grouped_products
     return found
