@@ -7,6 +7,7 @@ import os
 import tracemalloc
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -412,3 +413,10 @@ def test_tensors_that_are_made_on_access_are_not_taken_for_one(tmp_path):
     assert {name: float(tensor[0]) for name, tensor in found.items()} == {
         str(k): k for k in range(4)
     }
+
+
+@pytest.mark.parametrize("given", ["net.safetensors", Path("net.safetensors"), nn.Linear(2, 2)])
+def test_what_is_no_tensors_by_name_is_refused_with_the_way_out(tmp_path, given):
+    with pytest.raises(TypeError, match=r"got (str|.*Path|Linear); pass a"):
+        pack(given, tmp_path / "x.prunus")
+    assert not list(tmp_path.iterdir())

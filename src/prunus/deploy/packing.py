@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunus.deploy.container import (
     LIMIT,
@@ -78,7 +78,8 @@ def pack(
     Raises:
         ValueError: Two tensors have one name, a name is a path or cannot be printed, or the values
             do not fit `values`.
-        TypeError: A tensor is sparse, quantized or of a type that safetensors lacks.
+        TypeError: A tensor is sparse, quantized or of a type that safetensors lacks; or what is
+            given is a network or the path of a file.
         OSError: The file cannot be written.
 
     Example:
@@ -92,6 +93,11 @@ def pack(
         >>> sizes[-1].dense // sizes[-1].stored > 1000
         True
     """
+    if isinstance(tensors, str | Path | nn.Module):
+        raise TypeError(
+            f"tensors must be a mapping from names or pairs, got {type(tensors).__name__}; pass a "
+            "network's state_dict(), and for a file use `prunus pack`."
+        )
     entries: list[Entry] = []
     tied: dict[str, str] = {}
     first: dict[tuple[object, ...], str] = {}
