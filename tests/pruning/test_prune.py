@@ -8,7 +8,7 @@ from torch import nn
 
 import prunus
 from prunus import Pruner, Target, prune, verify
-from prunus.errors import EquivalenceError, TargetError, UntraceableError
+from prunus.errors import CheckpointError, EquivalenceError, TargetError, UntraceableError
 from prunus.methods import (
     Method,
     drop,
@@ -649,3 +649,22 @@ def test_costs_are_those_of_the_example_alone():
 
     assert alone.macs.dense == more.macs.dense
     assert [g.positions for g in alone.groups] == [g.positions for g in more.groups]
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_state_of_another_pruner_is_refused(steps):
+    def weights(method, width=8):
+        net = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+        return Pruner(net, torch.randn(1, 4), method, target=Target(sparsity=0.5))
+
+    saved = weights(gradual(begin="1it", end="2it", every="1it"))
+    for _ in range(steps):
+        saved.step()
+
+    with pytest.raises(CheckpointError, match=r"its method, 'drop', but .* 'gradual'"):
+        weights(drop(end="2it")).load_state(saved.state())
+    with pytest.raises(CheckpointError, match="holds none of a pruner"):
+        weights(gradual()).load_state({})
+    if steps:
+        with pytest.raises(CheckpointError, match=r"'0\.weight' with 32 units"):
+            weights(gradual(begin="1it", end="2it", every="1it"), 6).load_state(saved.state())

@@ -304,7 +304,7 @@ class Pruner:
         target, timed = self.plan.target, self.plan.stopwatch is not None
         aimed = {"target": target.value} if timed and target is not None else {}
         generator = self._generator.get_state()
-        counted = {"steps": self.steps, **aimed}
+        counted = {f"method.{self.plan.method.name}": True, "steps": self.steps, **aimed}
         order = {f"order.{name}": places for name, places in by_place(self.plan.order).items()}
         sums = {} if self.gathering is None else self.gathering.sums
         summed = {f"gathered.{name}": value.clone() for name, value in sums.items()}

@@ -19,12 +19,19 @@ def check_state(state: Mapping[str, Any], plan: Plan) -> None:
     Raises:
         CheckpointError: Naming what is another.
     """
-    known = {group.name for group in plan.groups}
-    for name in part(state, "keep."):
-        if name not in known:
+    saved, method = next(iter(part(state, "method.")), None), plan.method.name
+    if saved != method:
+        found = "holds none of a pruner" if saved is None else f"is of method {saved!r}"
+        raise CheckpointError(
+            f"the pruner's state must be of its method, {method!r}, but what was given {found}; "
+            "load what `state` returned for a pruner made in the same way."
+        )
+    sizes = {group.name: group.size for group in plan.groups}
+    for name, keep in part(state, "keep.").items():
+        if keep.numel() != sizes.get(name):
             raise CheckpointError(
-                f"the pruner's state names {name!r}, which this network and method do not prune; "
-                "load it with what it was saved from."
+                f"the pruner's state names {name!r} with {keep.numel()} units, which this network "
+                "and method do not prune; load it with what it was saved from."
             )
     order = part(state, "order.")
     for name, places in by_place(plan.order).items():
