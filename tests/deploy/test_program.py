@@ -130,3 +130,22 @@ def test_a_program_that_computes_something_else_is_refused(tmp_path, example, mo
 def test_another_ending_is_refused(tmp_path, example):
     with pytest.raises(ValueError, match=r"must end in \.pt2, got 'model\.pth'"):
         export_program(Residual(), example, tmp_path / "model.pth")
+
+
+class Cache:
+    """Tensors in an object that torch.export does not know, as decoders return their keys."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+
+class Decoder(nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return {"logits": y, "cache": Cache(2 * y), "length": 3}
+
+
+def test_tensors_in_objects_are_returned_alone(tmp_path):
+    model, x = Decoder(4, 2), torch.randn(3, 4)
+    found = torch.export.load(export_program(model, x, tmp_path / "m.pt2")).module()(x)
+    torch.testing.assert_close(found, (model(x)["logits"], 2 * model(x)["logits"]))

@@ -100,7 +100,7 @@ def prepare(
     *,
     dynamic_batch: bool,
     dtype: torch.dtype | None = None,
-    flat: bool = False,
+    holds: tuple[type, ...] = (),
 ) -> Case:
     """Copy a model and run it on what its export is checked on.
 
@@ -110,16 +110,15 @@ def prepare(
         dynamic_batch: Whether the batch is left open; the example is then checked with one more
             row, too.
         dtype: What the copy and the inputs are brought to; None for their own.
-        flat: Let the copy return its tensors alone where there is more, such as plain numbers or
-            objects that hold tensors.
+        holds: What an export may return in lists, tuples and dicts, beside tensors; where the model
+            returns more, such as objects that hold tensors, the copy returns its tensors alone.
 
     Raises:
         ExportError: The model cannot be copied or run, or holds outputs that cannot be looked into.
         ValueError: `example` has no tensor with a batch dimension.
     """
     copied, example = copied_to_cpu(model, dtype), on_cpu(example, dtype)
-    if flat:
-        copied.register_forward_hook(lambda _, given, out: _flat(out))
+    copied.register_forward_hook(lambda _, given, out: _plain(out, holds))
     inputs = {"the example": example}
     if dynamic_batch:
         inputs["the example and one more row"] = _with_one_more_row(example)
@@ -157,8 +156,10 @@ def tensors(tree: object) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _flat(out: Any) -> Any:
-    plain = all(leaf is None or isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(out))
+def _plain(out: Any, holds: tuple[type, ...]) -> Any:
+    plain = all(
+        leaf is None or isinstance(leaf, (Tensor, *holds)) for leaf in pytree.tree_leaves(out)
+    )
     return out if plain else tuple(output_tensors(out))
 
 

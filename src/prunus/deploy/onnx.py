@@ -55,7 +55,7 @@ def export_onnx(
             f"{type(model).__name__} has {size / 2**30:.1f} GiB of weights, but one ONNX file "
             "holds less than 2 GiB; prune it further, or export it in parts."
         )
-    case = prepare(model, example, dynamic_batch=dynamic_batch, dtype=torch.float32, flat=True)
+    case = prepare(model, example, dynamic_batch=dynamic_batch, dtype=torch.float32)
     with atomic(path) as temporary:
         session = _written(case, temporary)
         names = [value.name for value in session.get_inputs()]

@@ -48,7 +48,7 @@ def export_program(
     path = Path(path)
     if path.suffix != ".pt2":
         raise ValueError(f"the file of an exported program must end in .pt2, got '{path.name}'.")
-    case = prepare(model, example, dynamic_batch=dynamic_batch)
+    case = prepare(model, example, dynamic_batch=dynamic_batch, holds=(bool, int, float, str))
     program = _export(case)
     with atomic(path) as temporary:
         with temporary.open("wb") as file, silence():
