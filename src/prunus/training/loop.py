@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prunus.recovery.modes import modes_kept
+from prunus.modes import modes_kept
 from prunus.seeds import seeded
 from prunus.training.checkpoint import RunFiles, described, provenance
 from prunus.training.data import Data
