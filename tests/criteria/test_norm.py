@@ -10,6 +10,7 @@ from prunus.criteria import (
     L1,
     L2,
     ActiveShare,
+    BatchNormScale,
     Calibration,
     Connection,
     Curvature,
@@ -24,7 +25,6 @@ from prunus.criteria import (
     Random,
     Rank,
     RiskReduction,
-    Scale,
     SynapticFlow,
     Taylor,
 )
@@ -32,8 +32,8 @@ from prunus.space import Structured, Unstructured, trace
 
 CRITERIA = [
     *(L1, L2, Deviations, Random, Taylor, Connection, GradientFlow, SynapticFlow, Curvature),
-    *(MedianDistance, ActiveShare, Rank, InputNorm, Scale, DropGrow, Learned, RiskReduction),
-    GatheredConnection,
+    *(MedianDistance, ActiveShare, Rank, InputNorm, BatchNormScale, DropGrow, Learned),
+    *(RiskReduction, GatheredConnection),
 ]
 X = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
 
@@ -98,7 +98,7 @@ def test_coupled_filters_are_scored_together():
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_scores_are_float32_one_per_unit_and_change_nothing(net, groups, criterion, dtype):
-    if criterion is Scale:
+    if criterion is BatchNormScale:
         net.insert(1, nn.BatchNorm1d(3))
         groups = Structured().groups(trace(net, X))
     net.to(dtype)

@@ -24,5 +24,5 @@ from prunus.criteria.pattern import Pattern as Pattern
 from prunus.criteria.pattern import pattern as pattern
 from prunus.criteria.random import Random as Random
 from prunus.criteria.regrowth import DropGrow as DropGrow
-from prunus.criteria.scale import Scale as Scale
+from prunus.criteria.scale import BatchNormScale as BatchNormScale
 from prunus.criteria.sight import Limited as Limited
