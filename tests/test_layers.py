@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "prunus"
 
 TIERS = [
-    {"types", "errors", "files", "names", "ranks"},
+    {"types", "errors", "files", "modes", "names", "ranks", "seeds"},
     {"space"},
     {"criteria", "schedules"},
     {"selectors"},

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from prunus.criteria import Evidence, Scale
+from prunus.criteria import BatchNormScale, Evidence
 from prunus.space import Structured, trace
 
 
 def scores(model, x):
     weights = {name: p.detach() for name, p in model.named_parameters()}
     groups = Structured().groups(trace(model, x))
-    return Scale().score(groups, Evidence(weights, torch.Generator(), model, x))
+    return BatchNormScale().score(groups, Evidence(weights, torch.Generator(), model, x))
 
 
 def test_a_channel_scores_the_size_of_its_scale_and_without_one_it_stays():

@@ -44,6 +44,15 @@ def test_several_inputs_and_positions_that_do_not_count():
     assert torch.allclose(found, objective(student, cut, labels[:, :3]))
 
 
+@pytest.mark.parametrize("temperature", [4, math.inf])
+def test_without_a_weight_labels_may_be_anything(temperature):
+    z, v = logits(4, 3), logits(4, 3, seed=1)
+    soft = SoftTargets(temperature=temperature, hard_weight=0)
+    expected = soft.loss(z, [v], torch.tensor([0, 2, 1, 2]))
+    assert soft.loss(z, [v], torch.tensor([0, -100, 1, 77])) == expected
+    assert soft.loss(z, [v], torch.full((4,), -100)) == expected
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1, 4, 20])
 def test_the_gradient_is_that_of_the_paper(temperature):
     z, v = logits(3, 5), logits(3, 5, seed=1)

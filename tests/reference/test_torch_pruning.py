@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prunus import Calibration
-from prunus.criteria import L1, L2, Evidence, MedianDistance, Scale, Taylor
+from prunus.criteria import L1, L2, BatchNormScale, Evidence, MedianDistance, Taylor
 from prunus.space import Structured, trace
 
 tp = pytest.importorskip("torch_pruning")
@@ -68,7 +68,7 @@ def test_distance_from_the_geometric_median(model):
 
 def test_batch_norm_scales(model):
     found = theirs(model, tp.importance.BNScaleImportance(group_reduction="mean", normalizer=None))
-    assert torch.allclose(ours(model, Scale()), found, rtol=1e-5)
+    assert torch.allclose(ours(model, BatchNormScale()), found, rtol=1e-5)
 
 
 def test_first_order_taylor(model):

@@ -1,5 +1,6 @@
 """Workers that are really processes, and really killed."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -45,6 +46,23 @@ def test_a_killed_worker_is_reported_and_its_cell_done_by_another(tmp_path, monk
         "waiting", "begun", "died", "begun", "done",
     ]  # fmt: skip
     assert all(task.step.recall() for task in tasks.values())
+
+
+def test_a_worker_that_dies_before_it_reads_its_task_is_replaced(tmp_path):
+    recipe = parse_study(STUDY | {"study": STUDY["study"] | {"arms": ["fine_tuned"], "seeds": 1}})
+    key, task = next(iter(cells_of(recipe, tmp_path).tasks.items()))
+    workers = Processes(tmp_path, 1, threads=1)
+    try:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGSTOP)
+            workers.give(key, task)
+            child.kill()
+        (ended,) = workers.wait()
+        assert (ended.key, ended.died) == (key, True)
+        assert ended.error == "its process was ended by SIGKILL"
+        assert workers.free() == 1
+    finally:
+        workers.close()
 
 
 def test_workers_must_be_at_least_one(tables, tmp_path):

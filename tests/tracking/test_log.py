@@ -32,7 +32,8 @@ def test_a_sink_that_fails_is_told_of_once_and_the_others_go_on(tracked, records
             log.curve("dense", records(1))
             log.curve("dense", records(2))
             log.finish({"accuracy": 0.5})
-    assert [call[0] for call in bad.calls] == ["open", "curve"]
+    assert [call[0] for call in bad.calls] == ["open", "curve", "close"]
+    assert bad.calls[-1] == ("close", False)  # what it has is not all
     assert [call[0] for call in good.calls] == 2 * ["open", "curve", "curve", "figures", "close"]
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING

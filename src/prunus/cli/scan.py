@@ -63,8 +63,8 @@ def scan(
     import torch
 
     from prunus.criteria import Calibration
+    from prunus.modes import modes_kept
     from prunus.pruning import sensitivity
-    from prunus.recovery.modes import modes_kept
 
     source = named.read(data, example, min(samples, 100))
     batches = list(islice(source.eval_batches("val"), -(-samples // min(samples, 100))))

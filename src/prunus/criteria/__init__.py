@@ -24,26 +24,5 @@ from prunus.criteria.pattern import Pattern as Pattern
 from prunus.criteria.pattern import pattern as pattern
 from prunus.criteria.random import Random as Random
 from prunus.criteria.regrowth import DropGrow as DropGrow
-from prunus.criteria.scale import Scale as Scale
+from prunus.criteria.scale import BatchNormScale as BatchNormScale
 from prunus.criteria.sight import Limited as Limited
-
-CRITERIA: dict[str, type[Criterion]] = {
-    "l1": L1,
-    "l2": L2,
-    "deviations": Deviations,
-    "random": Random,
-    "taylor": Taylor,
-    "connection": Connection,
-    "gradient_flow": GradientFlow,
-    "synaptic_flow": SynapticFlow,
-    "curvature": Curvature,
-    "median_distance": MedianDistance,
-    "active_share": ActiveShare,
-    "rank": Rank,
-    "input_norm": InputNorm,
-    "scale": Scale,
-    "drop_grow": DropGrow,
-    "learned": Learned,
-    "risk_reduction": RiskReduction,
-    "gathered_connection": GatheredConnection,
-}

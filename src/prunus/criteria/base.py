@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from prunus.criteria.calibration import Calibration, forward
+from prunus.seeds import seeded
 from prunus.space import UnitGroup
 from prunus.space.running import preserved
 from prunus.types import Example, Keep, Scores, call_arguments
@@ -211,8 +212,7 @@ class Evidence:
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         seeds, found, seen = self._seeds(), iter(self.calibration), False
         for _ in self.track(count(), "batches of the calibration", self.calibration.most):
-            with torch.random.fork_rng(devices=()):
-                torch.default_generator.manual_seed(next(seeds))  # a loader may shuffle
+            with seeded(next(seeds)):  # a loader may shuffle
                 batch = next(found, None)
             if batch is None:
                 break

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from prunus.criteria.base import Evidence
-from prunus.space import UnitGroup
+from prunus.space import UnitGroup, stages
 from prunus.space.unit_groups import WeightGroup
 from prunus.types import Keep, Scores
 
@@ -61,9 +61,9 @@ class Pattern:
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:
         """Score every unit; what is kept of a layer depends on its stage alone."""
         scores: Scores = {}
-        stages = _stages(groups)
-        for place, stage in enumerate(stages.values()):
-            depth = _depth(place, len(stages))
+        found = stages(groups)
+        for place, stage in enumerate(found):
+            depth = _depth(place, len(found))
             for group in stage:
                 kernel = _kernel(group)
                 shares = torch.tensor(self._shares(kernel, depth))
@@ -95,7 +95,7 @@ def pattern(groups: Sequence[UnitGroup], keep: Keep) -> Pattern:
         keep: Group name -> bool, shape (units,), True = kept.
     """
     found = []
-    for stage in _stages(groups).values():
+    for stage in stages(groups):
         shares: dict[Kernel, list[Tensor]] = defaultdict(list)
         for group in stage:
             kernel = _kernel(group)
@@ -103,13 +103,6 @@ def pattern(groups: Sequence[UnitGroup], keep: Keep) -> Pattern:
             shares[kernel].append(kept.mean(0))
         found.append({k: tuple(torch.stack(s).mean(0).tolist()) for k, s in shares.items()})
     return Pattern(tuple(found))
-
-
-def _stages(groups: Sequence[UnitGroup]) -> dict[int, list[UnitGroup]]:
-    stages: dict[int, list[UnitGroup]] = defaultdict(list)
-    for group in groups:
-        stages[group.positions].append(group)
-    return stages
 
 
 def _depth(place: int, count: int) -> float:

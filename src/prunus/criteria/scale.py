@@ -11,7 +11,7 @@ from prunus.types import Scores
 
 
 @dataclass(frozen=True)
-class Scale:
+class BatchNormScale:
     """|gamma| of a channel's batch norm, the mean where there are several.
 
     Channels without a batch norm score infinity: they go last. Source: Liu et al., "Network

@@ -29,6 +29,7 @@ def save(server: Server, log: RecordLog, made_by: Mapping[str, Any], path: Path)
         "server": {
             "round": server.round,
             "version": server.version,
+            "decided": server.decided,
             "simulated": server.simulated,
             "metrics_bytes": log.secure(),
         },
@@ -58,6 +59,8 @@ def restore(server: Server, log: RecordLog, made_by: Mapping[str, Any], path: Pa
     counters = {name: int(parts["traffic"][name]) for name in _COUNTERS}
     refused = Counter({reason: int(count) for reason, count in parts["refused"].items()})
     server.traffic = Traffic(refused=refused, **counters)
-    server.round, server.version = int(own["round"]), int(own["version"])
+    server.round, server.version, server.decided = (
+        int(own[name]) for name in ("round", "version", "decided")
+    )
     server.simulated = float(own["simulated"])
     return True

@@ -30,7 +30,7 @@ class Memory:
 
     Attributes:
         version: Of the structure; -1 for none.
-        period: How many reconfigurations there were when the sums were begun.
+        period: The last round that had decided what is kept when the sums were begun.
         structure: Which weights are kept, as `Layout.structure` writes it.
         sums: What it has summed up and not yet sent.
     """

@@ -56,6 +56,7 @@ class Server:
         addresses: Client -> its address in the exchange.
         round: The last round that is over.
         version: Of the mask; rises when it changes.
+        decided: The last round whose evidence decided what is kept.
         simulated: Seconds on the simulated clock.
         traffic: What has travelled.
         known: Client -> the version of the mask that it has acknowledged.
@@ -73,7 +74,7 @@ class Server:
         self.task, self.model, self.pruner = task, model, pruner
         self.exchange, self.conditions = exchange, conditions
         self.addresses: dict[str, str] = {}
-        self.round = self.version = 0
+        self.round = self.version = self.decided = 0
         self.simulated = 0.0
         self.traffic = Traffic()
         self.known: dict[str, int] = {}
@@ -97,7 +98,7 @@ class Server:
             "round": self.round,
             "version": self.version,
             "lr": self._rate(),
-            "period": sum(map(self.pruner.timeline.due, range(1, self.round))),
+            "period": self.decided,
             "gathers": gathers,
             "sends": sends,
         }
@@ -253,14 +254,15 @@ class Server:
         """Count the round; say whether the mask changed."""
         gathering = self.pruner.gathering
         before = self.pruner.mask
+        self.pruner.hold()
         if gathering is not None and sends:
+            if not updates:  # nothing to decide by: the next round that has something decides
+                return False
             gathering.clear()
             for update in updates.values():
                 gathering.merge(update.gathered)
-            if not updates:  # nothing to decide by, so the mask stays
-                self.pruner.hold()
-                return False
-        self.pruner.step()
+            self.decided = self.round
+        self.pruner.update(late=sends)
         after = self.pruner.mask
         changed = any(not torch.equal(before[name], after[name]) for name in after)
         self.version += changed
@@ -271,7 +273,7 @@ class Server:
         if self.pruner.gathering is None:
             return False, False
         timeline = self.pruner.timeline
-        sends = timeline.due(self.round)
+        sends = any(map(timeline.due, range(self.decided + 1, self.round + 1)))
         more = self.task.recipe.rounds.evidence == "all" and self.round <= timeline.end
         return sends or more, sends
 

@@ -17,6 +17,7 @@ from prunus.federated.recipe import MEASURED, FederatedRecipe, Initial
 from prunus.federated.wire import Layout, Precision, tensors_of
 from prunus.methods import Method
 from prunus.schedules import iterations
+from prunus.seeds import seeded
 from prunus.selectors import TIME_MODELS, TimeModel
 from prunus.space import UnitGroup, Unstructured, trace
 from prunus.training import ArrayData, Data, FolderData, TrainSettings
@@ -153,10 +154,9 @@ class Task:
 
 
 def network_of(recipe: FederatedRecipe) -> nn.Module:
-    """Return the network as the recipe's seed draws it, or with the weights that it names."""
+    """Return the network as the CPU draws it with the recipe's seed, or with weights it names."""
     model = recipe.model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed if recipe.init is None else recipe.init)
+    with seeded(recipe.seed if recipe.init is None else recipe.init):
         if model.factory is not None:
             network = zoo.user_network(model.factory, model.options)
         else:

@@ -10,6 +10,7 @@ from torch import Tensor
 from prunus.masking.base import Site
 from prunus.masking.factors import Factors
 from prunus.masking.learning import Learning
+from prunus.space import stages
 from prunus.types import Scores
 
 
@@ -58,10 +59,7 @@ class Scales(Learning):
             raise ValueError("scale factors need a space that says where they act.")
         self._scale = scale
         self._factors = Factors(site.space, site.groups)
-        self._stages: dict[int, list[str]] = {}
-        for group in site.groups:
-            if group.may_vanish:
-                self._stages.setdefault(group.positions, []).append(group.name)
+        self._stages = stages(group for group in site.groups if group.may_vanish)
         super().__init__(site, torch.ones(self._factors.count))
 
     def penalty(self) -> Tensor | float:
@@ -79,11 +77,11 @@ class Scales(Learning):
             UserWarning: All branches of a stage are zero.
         """
         scores = self.scores()
-        for names in self._stages.values():
-            if not self._settled and not any(scores[name].any() for name in names):
+        for stage in self._stages:
+            if not self._settled and not any(scores[group.name].any() for group in stage):
                 warnings.warn(
-                    f"all {len(names)} branches of the stage of {names[0]!r} have the factor 0; a "
-                    "smaller strength would leave some.",
+                    f"all {len(stage)} branches of the stage of {stage[0].name!r} have the factor "
+                    "0; a smaller strength would leave some.",
                     stacklevel=2,
                 )
         super().settle()

@@ -12,7 +12,7 @@ of `prunus.zoo`, or `prunus.recovery.reinitialise(model, seed, norm_weight=0.5)`
 
 from typing import Literal
 
-from prunus.criteria import Scale
+from prunus.criteria import BatchNormScale
 from prunus.methods.base import Method
 from prunus.names import naming
 from prunus.recovery import ScaleL1
@@ -68,7 +68,7 @@ def slimming(
     return Method(
         name="slimming",
         granularity=Structured(coupled=coupled, skip=skip),
-        criterion=Scale(),
+        criterion=BatchNormScale(),
         selector=TopK(scope=scope, round_to=round_to, min_keep=min_keep),
         penalty=ScaleL1(strength),
         schedule=again if passes > 1 else Schedule(begin=begin),

@@ -223,10 +223,10 @@ class Pruner:
         self._masking.apply(rate, scale)  # first: the optimizer has moved what was masked
         self.rewinding.remember(self.steps)
 
-    def update(self, optimizer: Optimizer | None = None) -> None:
-        """Update the mask if it is due after the step that was held."""
+    def update(self, optimizer: Optimizer | None = None, *, late: bool = False) -> None:
+        """Update the mask if it is due after the step that was held, or `late`: was due before."""
         self.rewinding.rewound, self.mended = None, False
-        if self.timeline.due(self.steps) and not self._finished:
+        if (late or self.timeline.due(self.steps)) and not self._finished:
             self._update(optimizer)
 
     @property

@@ -76,7 +76,7 @@ class SoftTargets:
         Args:
             logits: The student's, (batch, classes, ...).
             answers: Each teacher's, of the same shape.
-            labels: (batch, ...); -100 does not count.
+            labels: (batch, ...); what has -100 does not count, except where hard_weight is 0.
 
         Raises:
             ValueError: The teachers' logits are of another shape.
@@ -87,8 +87,7 @@ class SoftTargets:
                     "a teacher must give logits of the student's shape, "
                     f"{tuple(logits.shape)}, got {tuple(answer.shape)}."
                 )
-        counted = labels != -100
-        if not counted.all():
+        if self.hard_weight and not (counted := labels != -100).all():
             logits = logits.movedim(1, -1)[counted]
             answers = [answer.movedim(1, -1)[counted] for answer in answers]
             labels = labels[counted]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from prunus.recovery.modes import modes_kept
+from prunus.modes import modes_kept
 
 
 @torch.no_grad()

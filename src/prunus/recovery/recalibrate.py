@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
-from prunus.recovery.modes import modes_kept
+from prunus.modes import modes_kept
 from prunus.types import Example, call_arguments
 
 

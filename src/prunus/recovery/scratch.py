@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from prunus.recovery.rewind import apply_mask, check_mask
+from prunus.seeds import seeded
 from prunus.types import Mask
 
 
@@ -66,8 +67,7 @@ def reinitialise(
                 f"{name or 'the model'} ({type(module).__name__}) has parameters {', '.join(held)} "
                 "and no method reset_parameters that draws them; give it one."
             )
-    with torch.random.fork_rng(devices=_gpus(model)), torch.no_grad():
-        torch.manual_seed(seed)
+    with seeded(seed, {p.device for p in model.parameters()}), torch.no_grad():
         for name, module in modules.items():
             own = norm_weight.get(name, 1.0) if isinstance(norm_weight, Mapping) else norm_weight
             _draw(module, mask.get(f"{name}.weight" if name else "weight"), own)
@@ -111,11 +111,6 @@ def _reset(module: nn.Module) -> Callable[[], None] | None:
         if method is not None:
             return method
     return None
-
-
-def _gpus(model: nn.Module) -> list[torch.device]:
-    devices = {parameter.device for parameter in model.parameters()}
-    return [device for device in devices if device.type == "cuda"]
 
 
 def scratch_settings(

@@ -18,6 +18,7 @@ from prunus.recovery import Distillation
 from prunus.run.masks import Hold, kept_units
 from prunus.run.stages import Done
 from prunus.schedules import iterations
+from prunus.seeds import seeded
 from prunus.space import Space, trace_for
 from prunus.space.shrink import shrink
 from prunus.training import Data, Hook, Objective, Record, TrainSettings, evaluate, fit
@@ -91,10 +92,9 @@ class Workshop:
         return trace_for(self.recipe.method.build().granularity, model, self.example)
 
     def network(self, seed: int | None = None) -> nn.Module:
-        """Return the network as it is drawn with a seed, the recipe's by default."""
+        """Return the network as the CPU draws it with a seed, the recipe's by default."""
         model = self.recipe.model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed if seed is None else seed)
+        with seeded(self.recipe.seed if seed is None else seed):
             if model.factory is not None:
                 return zoo.user_network(model.factory, model.options)
             return zoo.network(str(model.name), **model.options)

@@ -11,7 +11,7 @@ from prunus.errors import EmptyLayerError, TargetError
 from prunus.selectors.base import Decision
 from prunus.selectors.rank import lowest
 from prunus.selectors.reach import nearest_width, reach, step, top
-from prunus.space import Space, UnitGroup, first_match, must_match
+from prunus.space import Space, UnitGroup, first_match, must_match, stages
 from prunus.types import Keep, Scores, Target
 
 Scope = Literal["layer", "stage", "global"]
@@ -101,10 +101,7 @@ class TopK:
             return [list(groups)] if groups else []
         if self.scope == "layer":
             return [[group] for group in groups]
-        stages: dict[int, list[UnitGroup]] = {}
-        for group in groups:
-            stages.setdefault(group.positions, []).append(group)
-        return list(stages.values())
+        return stages(groups)
 
     def _remaining_share(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prunus.criteria import Evidence
 from prunus.criteria.calibration import forward
+from prunus.seeds import seeded
 from prunus.space import Space
 from prunus.space.check import apply_mask
 from prunus.space.remove import copy_sliced
@@ -104,8 +105,8 @@ class Trials:
         optimizer = torch.optim.SGD(parameters, self._rate, momentum=0.9)
         apply_mask(self._model, mask)
         self._model.train()
-        with torch.random.fork_rng(), torch.enable_grad():
-            torch.manual_seed(0)  # a trial's result depends on its decision alone
+        # A trial's result depends on its decision alone.
+        with seeded(0, {p.device for p in parameters}), torch.enable_grad():
             for inputs, targets in self._batches(steps):
                 optimizer.zero_grad()
                 outputs = forward(self._model, inputs)

@@ -18,5 +18,6 @@ from prunus.space.space import Space as Space
 from prunus.space.space import trace as trace
 from prunus.space.unit_groups import UnitGroup as UnitGroup
 from prunus.space.unit_groups import WeightUnit as WeightUnit
+from prunus.space.unit_groups import stages as stages
 from prunus.space.units import ChannelGroup as ChannelGroup
 from prunus.space.units import Frozen as Frozen

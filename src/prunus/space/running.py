@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import UntraceableError
+from prunus.seeds import seeded
 
 
 @contextmanager
@@ -47,9 +48,7 @@ def preserved(
         else:
             model.train(training)
         if seed is not None:
-            torch.default_generator.manual_seed(seed)
-            for gpu in _gpus(model):
-                torch.cuda.default_generators[gpu.index].manual_seed(seed)
+            stack.enter_context(seeded(seed, _gpus(model)))
         yield
 
 

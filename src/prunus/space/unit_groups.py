@@ -1,6 +1,6 @@
 """Units that compete with each other: weights, kernels, channels or branches of one place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 from typing import Literal, Protocol, TypeAlias
@@ -72,6 +72,14 @@ class UnitGroup(Protocol):
 
     def scale(self, values: Mapping[str, Tensor], factor: Tensor) -> None:
         """Multiply the entries of each unit, in place, by `factor`, shape (units,)."""
+
+
+def stages(groups: Iterable[UnitGroup]) -> list[list[UnitGroup]]:
+    """Return the groups of each stage: layers computed at equally many positions, by the first."""
+    found: dict[int, list[UnitGroup]] = {}
+    for group in groups:
+        found.setdefault(group.positions, []).append(group)
+    return list(found.values())
 
 
 WeightUnit: TypeAlias = Literal["weight", "kernel", "2x1", "4x1", "8x1", "16x1"]

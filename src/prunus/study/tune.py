@@ -24,8 +24,8 @@ from prunus.run.sizes import dense_size, pruned_size
 from prunus.run.stages import sweep
 from prunus.run.work import Work
 from prunus.study.axes import Key
-from prunus.study.found import document, sentence
 from prunus.study.search import HIGHER, SearchRecipe, Tune
+from prunus.study.search_document import document, sentence
 from prunus.study.trials import Outcome, State, Trials
 from prunus.training import Record
 
@@ -52,7 +52,7 @@ class Tuned:
     Args:
         directory: Where its files lie: `tune.json`, `report.html`, in `front` a recipe for each
             of the best, and `trials.jsonl`, which Optuna reads too.
-        document: What `tune.json` holds; see `prunus.study.found.document`.
+        document: What `tune.json` holds; see `prunus.study.search_document.document`.
     """
 
     directory: Path

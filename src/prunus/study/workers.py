@@ -109,7 +109,7 @@ class Processes:
             key, worker.key = worker.key, ""
             try:
                 ended.append(Ended(key, worker.pipe.recv()))
-            except EOFError:
+            except (EOFError, OSError):  # reset, where its task was not read
                 worker.process.join()
                 ended.append(Ended(key, f"its process {_end(worker.process)}", died=True))
         return ended

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ _logger = logging.getLogger("prunus")
 
 class Sinks:
     """Sinks that all get the same. One that fails is told of once, and gets nothing more.
+
+    What it had begun is ended as not done.
 
     Args:
         sinks: Any number of them.
@@ -84,6 +86,10 @@ class Log:
                 self._sessions.pop(id(sink)).close(done=done)
 
         self._sinks.each(close)
+        while self._sessions:  # of sinks that have failed
+            _, session = self._sessions.popitem()
+            with suppress(Exception):
+                session.close(done=False)
 
     def _each(self, act: Callable[[Session], None]) -> None:
         def through(sink: Sink) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunus.errors import DataError
-from prunus.recovery.modes import modes_kept
+from prunus.modes import modes_kept
 from prunus.training.batches import IGNORED, Split
 from prunus.training.data import Data
 from prunus.training.placement import answer, moved

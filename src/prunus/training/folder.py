@@ -14,6 +14,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 
 from prunus.errors import DataError
+from prunus.seeds import seeded
 from prunus.training.batches import Split, batch_bounds, generator, normalise
 
 
@@ -193,8 +194,7 @@ class _Images(Dataset[tuple[Tensor, int]]):
         except OSError as error:
             raise DataError(f"{path} cannot be read as an image ({error}); remove it.") from error
         # The transforms draw from the global random state only.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return self._transform(image), label
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prunus.recovery.modes import modes_kept
+from prunus.modes import modes_kept
+from prunus.seeds import seeded
 from prunus.training.checkpoint import RunFiles, described, provenance
 from prunus.training.data import Data
 from prunus.training.hook import Hook, Objective, Watch
@@ -97,9 +98,7 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(modes_kept(model))
         stack.enter_context(placed(model, fabric.device, layout))
-        gpus = [fabric.device] if fabric.device.type == "cuda" else []
-        stack.enter_context(torch.random.fork_rng(devices=gpus))
-        torch.manual_seed(rank_seed(seed, fabric.global_rank))
+        stack.enter_context(seeded(rank_seed(seed, fabric.global_rank), [fabric.device]))
         interrupt = Interrupt()
         if fabric.world_size == 1:
             # Ranks would notice ctrl-C at different steps, and wait for each other for ever.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from prunus.errors import DataError
-from prunus.recovery.modes import modes_kept
+from prunus.modes import modes_kept
 from prunus.training.batches import IGNORED, Split, batch_bounds, generator
 from prunus.training.data import Metric
 from prunus.zoo.tokens import read_text

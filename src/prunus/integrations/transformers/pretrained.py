@@ -20,6 +20,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from prunus.errors import CheckpointError, EquivalenceError
 from prunus.integrations.transformers.widths import Sizes, made, reduced, shapes_of, uniform
+from prunus.modes import modes_kept
 from prunus.pruning import Result
 from prunus.space.attributes import held_sizes
 from prunus.space.graph_network import GraphNetwork
@@ -141,17 +142,14 @@ def _compare(small: nn.Module, read: nn.Module, example: Example) -> None:
     args, kwargs = call_arguments(example)
     found: list[list[Tensor]] = []
     for network in (small, read):
-        modes = {module: module.training for module in network.modules()}
         try:
-            outputs = tree_leaves(network.eval()(*args, **kwargs))
+            with modes_kept(network):
+                outputs = tree_leaves(network.eval()(*args, **kwargs))
         except Exception as error:
             raise EquivalenceError(
                 f"{type(read).__name__} does not run with these widths ({error}); "
                 "prunus.save(model, path, example) holds what it cannot."
             ) from error
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
         found.append([x for x in outputs if isinstance(x, Tensor)])
     same = len(found[0]) == len(found[1])
     for ours, theirs in zip(*found, strict=False):
