@@ -1,12 +1,24 @@
-"""The examples run as they stand, for a part of their time."""
+"""The examples run as they stand, or for a part of their time."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+def test_the_code_of_how_to_distil_runs_in_the_order_of_its_page(capsys):
+    page = (ROOT / "docs" / "how-to" / "distil.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == capsys.readouterr().out.count("\n") == 4
+    assert names["found"].errors[1] <= names["found"].samples / 2
 
 
 @pytest.mark.slow

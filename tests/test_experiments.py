@@ -46,17 +46,24 @@ def test_what_was_measured_stands_in_the_readme(path):
             assert any(values <= {*line} for line in lines), row
         return
     groups = defaultdict(list)
+    untrained = set()
     for row in rows:
         assert not row["failed"]
-        groups[row["method"], row["target_value"], row["arm"]].append(float(row["test"]))
+        group = row["method"], row["target_value"], row["arm"]
+        groups[group].append(float(row["test"]))
+        if not float(row["total_epochs"]):
+            untrained.add(group)
     for (method, target, arm), values in groups.items():
-        found = quality(asdict(mean(values, 1e-4)), "accuracy")
+        measured = asdict(mean(values, 1e-4))
+        found = {quality(measured, "accuracy")}
+        if (method, target, arm) in untrained and len(set(values)) == 1:
+            found.add(quality(measured | {"margin": None}, "accuracy"))  # one network for all seeds
         title = ARMS[arm].title
         assert any(
             line[0] == (method or "all")
             and line[1].endswith(target)
             and line[2].startswith(title)
-            and found in line
+            and found & {*line}
             for line in lines
         ), (method, target, title, found)
 

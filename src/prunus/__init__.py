@@ -4,8 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunus import criteria as criteria
     from prunus import deploy as deploy
+    from prunus import masking as masking
     from prunus import methods as methods
+    from prunus import pruning as pruning
+    from prunus import recovery as recovery
+    from prunus import selectors as selectors
     from prunus import space as space
     from prunus import training as training
     from prunus import zoo as zoo
@@ -30,7 +35,10 @@ _HOME = {
     **dict.fromkeys(("Verification", "verify"), "prunus.space"),
     **dict.fromkeys(("Mask", "Target"), "prunus.types"),
 }
-_PACKAGES = ("deploy", "methods", "space", "training", "zoo")
+_PACKAGES = (
+    *("criteria", "deploy", "masking", "methods", "pruning"),
+    *("recovery", "selectors", "space", "training", "zoo"),
+)
 __all__ = ["__version__", *sorted((*_HOME, *_PACKAGES))]
 
 

@@ -127,3 +127,10 @@ def test_masked_weights_keep_their_values_until_the_end():
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Movement(**settings)
+
+
+def test_a_threshold_leaves_no_updates_to_plan():
+    with pytest.raises(ValueError, match="leave out begin and every, got '2it' and '10it'"):
+        movement(threshold=0.1, begin="2it")
+    with pytest.raises(ValueError, match="leave out begin and every"):
+        movement(threshold=0.1, every="5it")

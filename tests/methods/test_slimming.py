@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunus import Pruner, Target
+from prunus import Pruner, Target, prune
 from prunus.methods import slimming
 from prunus.recipe import Recipe
 from prunus.training import ArrayData, TrainSettings, fit
@@ -85,4 +85,11 @@ def test_passes_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="passes must be at least 1, got 0"):
         slimming(passes=0)
     with pytest.raises(ValueError, match=r"training between them; .* such as '160ep', got '0it'"):
-        slimming(passes=2)
+        slimming(begin="0it", passes=2)
+
+
+def test_the_penalty_acts_before_anything_goes_unless_begin_says_otherwise():
+    with pytest.raises(ValueError, match="'slimming' prunes while the network trains"):
+        prune(network(), X, method="slimming")
+    small = prune(network(), X, method=slimming(begin="0it")).model
+    assert small[0].out_channels + small[3].out_channels < 32

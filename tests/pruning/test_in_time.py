@@ -133,7 +133,7 @@ def test_each_network_that_is_timed_is_told(modelled, caplog, capsys):
 
 
 def test_what_stands_in_the_way_is_told(modelled):
-    method = methods.slimming(min_keep=60)
+    method = methods.slimming(begin="0it", min_keep=60)
     with pytest.raises(
         TargetError, match=r"cannot be reached within 5%.*Below that: .*min_keep=60"
     ):

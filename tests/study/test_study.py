@@ -10,6 +10,7 @@ from torch import nn
 from prunus import zoo
 from prunus.cli import main
 from prunus.errors import RecipeError
+from prunus.files import write_tensors
 from prunus.methods import METHODS, l1_filter
 from prunus.pruning import prune
 from prunus.recovery import scratch_settings
@@ -228,6 +229,17 @@ def test_one_seed_has_no_intervals_and_says_so(small, tmp_path):
     assert all(row["test"]["margin"] is None for row in found.document["rows"])
     assert "one seed, which tells nothing" in found.document["verdicts"]["each"][0]["text"]
     assert "±" not in (found.directory / "study.md").read_text(encoding="utf-8")
+
+
+def test_one_network_for_all_seeds_has_no_interval_over_them(small, tmp_path):
+    weights = tmp_path / "given.safetensors"
+    write_tensors(weights, zoo.network("lenet300").state_dict())
+    given = {"model": {"name": "lenet300", "weights": str(weights)}, "train": None}
+    found = study(small(other=given, arms=["pruned", "fine_tuned"]), tmp_path, workers=1)
+    margins = {arm: row["test"]["margin"] for (_, _, arm), row in rows(found).items()}
+    assert margins["unpruned"] is margins["pruned"] is None
+    assert margins["fine_tuned"] > 0
+    assert any("one and the same untrained" in note for note in found.document["notes"])
 
 
 def test_a_cell_that_fails_leaves_the_others(small, tmp_path):

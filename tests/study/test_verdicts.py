@@ -14,6 +14,7 @@ def cell(method, arm, seed, test, val=None):
     return {
         "method": method, "target": target, "arm": arm, "seed": seed, "test": test,
         "val": test if val is None else val, "resolution": {"val": 1e-4, "test": 1e-4},
+        "macs": 1000, "params": 100,
     }  # fmt: skip
 
 
@@ -96,6 +97,25 @@ def test_families_and_the_method_chosen_on_validation():
         "taylor is best on the validation split; on the test split it is 2." in said["summary"][1]
     )
     assert "below l1" in said["summary"][1]
+
+
+def test_arms_that_are_one_network_are_compared_once():
+    cells = [
+        cell(method, arm, seed, base + step * (seed + 1))
+        for seed in range(3)
+        for method, arm, base, step in [
+            ("", "unpruned", 0.9, 0.001),
+            ("l1", "fine_tuned", 0.88, 0.002),
+            ("l1", "scratch_e", 0.87, 0.001),
+            ("l1", "small_dense", 0.87, 0.001),
+            ("l1", "random", 0.86, 0.003),
+        ]
+    ]
+    found = {one["other"]: one for one in comparisons(cells, "accuracy") if one["p_holm"]}
+    scratch, same, other = (found[k] for k in ("scratch-E", "equal-size dense", "random units"))
+    assert (scratch["p"], scratch["p_holm"]) == (same["p"], same["p_holm"])
+    assert min(scratch["p_holm"] / scratch["p"], other["p_holm"] / other["p"]) == 1
+    assert max(scratch["p_holm"] / scratch["p"], other["p_holm"] / other["p"]) == 2
 
 
 def test_a_lower_perplexity_is_better():

@@ -49,12 +49,13 @@ class Connection:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """w (H g): weights whose removal would raise the gradient's norm least are lowest last.
+    """w (H g): the lower, the more the gradient's norm grows, or the less it shrinks, without it.
 
-    Without a weight the squared norm of the gradient changes by about -2 w (H g), so a negative
-    score says that removal raises it. H and g are those of the mean loss over all batches, and g
-    holds what is scored only: no biases, no norms. Two passes over the calibration. Source: Wang,
-    Zhang and Grosse, "GraSP", ICLR 2020, arXiv:2002.07376, section 4.2.
+    Without a weight the squared norm of the gradient changes by about -2 w (H g): weights whose
+    removal raises it have negative scores, and those that raise it most go first. H and g are those
+    of the mean loss over all batches, and g holds what is scored only: no biases, no norms. Two
+    passes over the calibration. Source: Wang, Zhang and Grosse, "GraSP", ICLR 2020,
+    arXiv:2002.07376, section 4.2.
     """
 
     def score(self, groups: Sequence[UnitGroup], evidence: Evidence) -> Scores:

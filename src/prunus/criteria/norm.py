@@ -72,7 +72,7 @@ class Deviations:
     dropped scores -inf, so that it does not return.
 
     Args:
-        of: The deviation of the weights that "remain", taken anew at each decision, or of all, as
+        of: The deviation of the weights "remaining", taken anew at each decision, or of all, as
             they were before the first one ("original").
     """
 

@@ -27,6 +27,9 @@ def dense() -> Method:
 def snip(*, skip: tuple[str, ...] = ()) -> Method:
     """Remove the connections that the loss depends on least, by all gradients of the first round.
 
+    `prunus.methods.snip` scores weights that nothing has trained yet, by the gradients of a few
+    batches; here clients sum theirs up while they train, and the weights after that round count.
+
     Args:
         skip: Shell patterns of parameter names to leave whole.
     """

@@ -42,7 +42,7 @@ def han(
         q: The quality parameter of every layer, or shell pattern of parameter names -> its own (as
             `prunus.pruning.sensitivity` finds it); layers that no pattern fits stay whole. With a
             target only their ratios count.
-        std: The deviations that q counts: of the weights that "remain" at each round, or of the
+        std: The deviations that q counts: of the weights "remaining" at each round, or of the
             layer before its first round ("original"), with which an unchanged q removes only what
             retraining has made small.
         begin: First round of pruning.

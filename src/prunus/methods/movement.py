@@ -36,15 +36,21 @@ def movement(
         end: Last update; training should go on for a while after it.
         every: Steps between updates; sparsity grows along a cubic.
         threshold: Of sigmoid(score) in the soft variant, such as 0.1: weights below it take no
-            part, from the first step on, and without a target it decides at the end.
+            part, from the first step on, and without a target it decides at the end; `begin` and
+            `every`, which it has no use for, are left out then.
         strength: Of the soft variant's penalty on scores; larger gives fewer weights.
         speed: Learning rate of the scores, as a multiple of the optimizer's.
         scope: The same sparsity in every layer, or one threshold over all.
         skip: Shell patterns of parameter names to leave whole.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or begin or every is given beside a threshold.
     """
+    if threshold is not None and (begin, every) != ("0it", "10it"):
+        raise ValueError(
+            "with a threshold the mask follows the scores at every step; leave out begin and "
+            f"every, got {begin!r} and {every!r}."
+        )
     gradual = Schedule(curve="cubic", begin=begin, end=end, every=every)
     return Method(
         name="movement",

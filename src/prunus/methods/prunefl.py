@@ -34,8 +34,10 @@ def prunefl(
 ) -> Method:
     """Keep the weights that lower the risk fastest per second of a round; the size is an outcome.
 
-    In a federation the lengths count rounds, elsewhere optimizer steps. A target is the highest
-    density.
+    In a federation, whose recipes know it by name, the lengths count rounds. A training loop of
+    your own takes `Pruner(model, example, prunefl(...))`, where they count optimizer steps; it is
+    not among the names of `prunus.methods.METHODS`, whose methods meet a target: here a target is
+    the highest density.
 
     Args:
         begin: First reconfiguration.

@@ -66,6 +66,7 @@ class Pruner:
             loss.backward()
             optimizer.step()
             pruner.step(optimizer)
+            optimizer.zero_grad()
         small = pruner.finish(optimizer).model
 
     With a `torch.amp.GradScaler` the numbers that some methods learn see scaled gradients, since no
@@ -75,6 +76,7 @@ class Pruner:
         scaler.step(optimizer)
         pruner.step(optimizer, scale=scaler.get_scale())
         scaler.update()
+        optimizer.zero_grad()
 
     A method that rewinds sends training back after each update of the mask. The pruner resets
     weights and optimizer; a loop of your own does the same to its learning rate, for which

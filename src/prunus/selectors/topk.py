@@ -28,7 +28,7 @@ class TopK:
         scope: Units compete within a "layer" (every layer gives the same share), within a "stage"
             (layers computed at equally many positions) or over the whole network ("global").
         ratios: Shell pattern of group names -> share of units removed there, first match wins.
-            Groups that match keep this share whatever the target; the rest meets the target.
+            Groups that match lose this share whatever the target; the rest meets the target.
         round_to: Channel widths are multiples of this where the dense width allows; a target of
             sparsity or density is met exactly instead.
         min_keep: Units that every group keeps at least; branches may all go.

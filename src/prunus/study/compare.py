@@ -20,7 +20,9 @@ def comparisons(cells: Sequence[Row], metric: str) -> list[Row]:
     "control": fine-tuned with every control of the same method and size. "method": at each size the
     method that is best on the validation split with the others. "unpruned": fine-tuned with the
     unpruned network. "shape": the method's own widths, and those designed after them, with uniform
-    ones of equal cost, all trained from scratch. Holm's correction is over each family.
+    ones of equal cost, all trained from scratch. Holm's correction is over each family; where arms
+    are one and the same network in every seed, such as an ordinary network of this size where a
+    method leaves no other widths, comparing with them is one comparison.
 
     Args:
         cells: The cells of a study as plain data.
@@ -36,15 +38,15 @@ def comparisons(cells: Sequence[Row], metric: str) -> list[Row]:
             target = cell["target"] and tuple(cell["target"].values())
             arms[cell["method"], target, cell["arm"]][cell["seed"]] = cell
     tuned = {(m, t): found for (m, t, arm), found in arms.items() if arm == "fine_tuned"}
-    pairs: dict[str, list[Row]] = {"control": [], "method": [], "unpruned": [], "shape": []}
+    families = ("control", "method", "unpruned", "shape")
+    pairs: dict[str, list[tuple[Any, Row]]] = {family: [] for family in families}
 
     def add(family: str, ours: _BY_SEED, theirs: _BY_SEED, other: str) -> None:
         if found := _compared(ours, theirs):
             one = next(iter(ours.values()))
-            pairs[family].append(
-                {key: one[key] for key in ("method", "target", "arm")}
-                | {"family": family, "other": other, **found}
-            )
+            row = {key: one[key] for key in ("method", "target", "arm")}
+            row |= {"family": family, "other": other, **found}
+            pairs[family].append(((_networks(ours), _networks(theirs)), row))
 
     for (method, target), ours in tuned.items():
         for arm, about in ARMS.items():
@@ -62,10 +64,11 @@ def comparisons(cells: Sequence[Row], metric: str) -> list[Row]:
             if best is not None and method != best:
                 add("method", rivals[best], theirs, method)
     for family in pairs.values():
-        known = [one for one in family if one["p"] is not None]
-        for one, p in zip(known, holm([one["p"] for one in known]), strict=True):
-            one["p_holm"] = p
-    return [one for family in pairs.values() for one in family]
+        known = {networks: one["p"] for networks, one in family if one["p"] is not None}
+        adjusted = dict(zip(known, holm([*known.values()]), strict=True))
+        for networks, one in family:
+            one["p_holm"] = adjusted.get(networks)
+    return [one for family in pairs.values() for _, one in family]
 
 
 def chosen(rivals: Mapping[str, _BY_SEED], metric: str) -> str | None:
@@ -78,6 +81,12 @@ def chosen(rivals: Mapping[str, _BY_SEED], metric: str) -> str | None:
             return None
         quality[method] = sign * sum(given) / len(given)
     return max(quality, key=lambda method: quality[method], default=None)
+
+
+def _networks(found: _BY_SEED) -> tuple[Any, ...]:
+    """Return what tells an arm's networks from others: how good and how large each is."""
+    keys = ("test", "val", "macs", "params")
+    return tuple((seed, *(found[seed][key] for key in keys)) for seed in sorted(found))
 
 
 def _compared(ours: _BY_SEED, theirs: _BY_SEED) -> Row | None:

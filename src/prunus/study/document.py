@@ -1,5 +1,6 @@
 """The result of a study as plain data: cells, means over seeds, comparisons, and what they say."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from prunus.study.compare import comparisons, verdicts
 from prunus.study.curves import curves
 from prunus.study.measure import timings, values
 from prunus.study.recipe import StudyRecipe
-from prunus.study.statistics import mean
+from prunus.study.statistics import Mean, mean
 
 Row = dict[str, Any]
 
@@ -89,7 +90,16 @@ def _cell(
     numbers = values(cell, results, recipe, dense)
     if numbers["test"] is None:
         return found | {"failed": f"its {numbers['metric']} is beyond all bounds"}
-    return found | dict(numbers) | {"ms": own}
+    untrained = None if numbers["total"]["epochs"] else _digest(ours[cell.stage])
+    return found | dict(numbers) | {"ms": own, "untrained": untrained}
+
+
+def _digest(done: Done | None) -> str | None:
+    """Return what tells the network of a stage from all others."""
+    if done is None:
+        return None
+    with (done.directory / "weights.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _grouped(cells: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
@@ -110,9 +120,13 @@ def _row(cells: Sequence[Row]) -> Row:
         return row
     if done[0]["made"]:
         row["title"] += f", {done[0]['made']}"
+    networks = {cell["untrained"] for cell in done}
+    one_network = len(networks) == 1 and None not in networks
     for key in ("test", "val"):
         given = [cell[key] for cell in done if cell[key] is not None]
         found = mean(given, done[0]["resolution"][key]) if given else None
+        if found and one_network:
+            found = Mean(found.mean, found.count, None, None)
         row[key] = found and asdict(found)
     for key in ("macs", "params", "bytes", "ms"):
         given = [cell[key] for cell in done if cell[key] is not None]
@@ -177,6 +191,8 @@ def _notes(study: StudyRecipe, cells: Sequence[Row]) -> list[str]:
         notes.append(f"budgets are unequal, as study.unequal_budgets says: {told}")
     if study.model.weights:
         notes.append("the unpruned network's weights are given; what they took is not counted")
+    if any(cell.get("untrained") for cell in cells) and study.study.seeds > 1:
+        notes.append("no interval is given where all seeds have one and the same untrained network")
     missing = [cell for cell in cells if "test" not in cell]
     if missing:
         notes.append(f"{len(missing)} of {len(cells)} networks are missing")

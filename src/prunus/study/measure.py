@@ -23,10 +23,12 @@ Found = Mapping[str, Any]
 def values(cell: Cell, results: Mapping[str, Found], recipe: Recipe, dense: Size) -> Found:
     """Return the numbers of a cell that is done, as plain data.
 
-    Training is counted in multiply-accumulates: three forward passes per sample, masked weights
-    not counted (nor are they in scratch-B's budget), a teacher's answer one pass more. `own` is
-    what the arm itself trains; `total` adds what it cannot do without: the unpruned network's
-    training for all that begin from its weights or whose widths are read off them.
+    Training is counted in multiply-accumulates: three forward passes per sample, a teacher's answer
+    one more. What trains the pruned network counts no masked weights (nor does scratch-B's budget);
+    a method that prunes while it trains is charged for the whole network at each of its steps,
+    those with a mask too, since a run does not record how many weights each left. `own` is what
+    the arm itself trains; `total` adds what it cannot do without: the unpruned network's training
+    for all that begin from its weights or whose widths are read off them.
 
     Args:
         cell: The cell.

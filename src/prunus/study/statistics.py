@@ -20,8 +20,8 @@ class Mean:
     Attributes:
         mean: Of the values.
         count: How many there are.
-        sd: Their standard deviation, with count - 1; None of one value.
-        margin: Half the width of the 95 % t interval, t * sd / sqrt(count); None of one value.
+        sd: Their standard deviation, with count - 1; None of one value, or one network.
+        margin: Half the width of the 95 % t interval, t * sd / sqrt(count); None where sd is.
     """
 
     mean: float

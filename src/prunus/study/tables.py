@@ -96,7 +96,8 @@ def caption(document: Document) -> str:
     )
     return (
         f"Test: {_NAMES[document['metric']]}, {interval}. Epochs and Training (in MACs) include the"
-        " unpruned network's training where the arm needs it."
+        " unpruned network's training where the arm needs it. Training while a method prunes counts"
+        " the whole network, its masked weights, too; all other training leaves them out."
     )
 
 
