@@ -91,5 +91,6 @@ def test_passes_that_cannot_be_are_refused():
 def test_the_penalty_acts_before_anything_goes_unless_begin_says_otherwise():
     with pytest.raises(ValueError, match="'slimming' prunes while the network trains"):
         prune(network(), X, method="slimming")
-    small = prune(network(), X, method=slimming(begin="0it")).model
+    at_once = slimming(begin="0it", scope="layer")
+    small = prune(network(), X, method=at_once).model
     assert small[0].out_channels + small[3].out_channels < 32
