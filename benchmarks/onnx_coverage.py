@@ -42,7 +42,8 @@ def shortcomings(rows: Iterable[Row]) -> Iterator[str]:
     """Yield a sentence for each network that has no file for any batch size."""
     for row in rows:
         if row["status"] != "exported":
-            yield f"{row['zoo']} {row['name']}: {row['status']}: {row.get('error', '')}"
+            reason = row.get("fixed") or row.get("error", "")
+            yield f"{row['zoo']} {row['name']}: {row['status']}: {reason}"
 
 
 def markdown(rows: Sequence[Row], asked: int) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,21 @@ def test_the_counts_of_networks_are_those_of_the_rows():
     told = re.search(r"Of the (\d+) networks .*? (\d+) lost half .*? (\d+) were refused", page)
     assert [int(number) for number in told.groups()] == [len(tried), kept, refused]
     assert kept + refused == len(tried)
+
+
+def test_the_counts_of_onnx_files_are_those_of_the_rows():
+    lines = (ROOT / "docs" / "onnx.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = {(row["zoo"], row["name"]): row["status"] for row in map(json.loads, lines)}
+    counts = Counter(rows.values())
+    page = " ".join((ROOT / "docs/how-to/deliver.md").read_text(encoding="utf-8").split())
+    told = re.search(
+        r"Of (\d+) networks (\d+) are pruned; (\d+) .*? (\d+) for one .*? (\d+) none", page
+    )
+    pruned = len(rows) - counts["not pruned"]
+    kinds = ("exported", "fixed batch", "not exported")
+    assert [int(number) for number in told.groups()] == [
+        len(rows),
+        pruned,
+        *(counts[kind] for kind in kinds),
+    ]
+    assert pruned == sum(counts[kind] for kind in kinds)
