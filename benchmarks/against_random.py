@@ -95,10 +95,7 @@ FROM_THE_START = Claim(
 DENSE = Claim(0, "random", "at the end of training, over random weights left out for as long")
 CLAIMS = (CHOICE, RECOVERED, FROM_THE_START, DENSE)
 
-_BEHIND = (
-    "Too little for three seeds to tell, and chance with its own number of weights in each layer "
-    "does better on average."
-)
+_BEHIND = "Too little for three seeds to tell."
 NOT_BETTER = {"snip": _BEHIND, "grasp": _BEHIND}
 """Method -> why it is not claimed to be better than chance here."""
 

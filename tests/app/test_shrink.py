@@ -214,8 +214,19 @@ def test_a_time_of_rows_that_are_no_samples_is_that_of_all(say, own):
     assert "got --batch 1, give --batch 7" in errors
 
 
-def test_what_onnx_cannot_hold_is_written_but_for_its_files(say, own, tmp_path):
-    code, out, errors = say("shrink", "prunus_own_rows:branches", *SHRINK, "--out", "small")
+def test_states_beside_rows_that_are_no_samples_run_in_pytorch_whole(say, own):
+    line = "prunus_own_rows:states --runtime torch --method magnitude --target sparsity=0.5 --json"
+    code, out, errors = say("shrink", *line.split(), "--rounds", "6", "--out", "small")
+    assert code == 0, errors
+    assert json.loads(out)["latency"]["batch"] == 7
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch-compile"])
+def test_what_onnx_cannot_hold_is_written_but_for_its_files(say, own, tmp_path, runtime):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "pruned.onnx").write_text("of an earlier run")
+    line = ("prunus_own_rows:branches", "--runtime", runtime, *SHRINK, "--out", "small")
+    code, out, errors = say("shrink", *line)
     assert code == 1
     assert "all but the ONNX files was written to small: Branches" in errors
     written = {path.name for path in (tmp_path / "small").iterdir()}

@@ -277,7 +277,7 @@ class Heads(nn.Module):
             options = {"is_causal": True, "scale": 0.3}
         elif self.kind == "masked units":
             q, k, v = (z.unflatten(2, (2, 3)) for z in (q, k, v))
-            options = {"attn_mask": torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1]]).bool()}
+            options = {"attn_mask": torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 0]]).bool()}
         else:
             k, v = k[:, ::2], v[:, ::2]
             options = {"enable_gqa": True, "attn_mask": torch.linspace(0, 3, 36).view(6, 6)}

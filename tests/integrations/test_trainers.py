@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from prunus import Target
 from prunus.errors import TrainingError
 from prunus.integrations.attached import Attached
-from prunus.methods import gradual, lottery, slimming, soft_filter, sss
+from prunus.methods import gradual, group_lasso, lottery, slimming, soft_filter, sss
 
 X = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(32) % 3
@@ -227,6 +227,13 @@ def test_what_a_trainer_cannot_do_is_refused_before_anything_is_pruned(method, s
         attached.begin(model, None, None, total=500, scaled=scaled)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_scaled_loss_is_nothing_to_what_acts_after_the_step():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 3))
+    attached = Attached(torch.randn(2, 3, 8, 8), group_lasso(begin="9it"))
+    attached.begin(model, None, None, total=500, scaled=True)
+    assert attached.pruner.steps == 0
 
 
 def test_trainers_say_that_they_scale_the_loss():

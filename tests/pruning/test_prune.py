@@ -663,7 +663,7 @@ def test_the_state_of_another_pruner_is_refused(steps):
 
     with pytest.raises(CheckpointError, match=r"its method, 'drop', but .* 'gradual'"):
         weights(drop(end="2it")).load_state(saved.state())
-    with pytest.raises(CheckpointError, match="holds none of a pruner"):
+    with pytest.raises(CheckpointError, match="is none"):
         weights(gradual()).load_state({})
     if steps:
         with pytest.raises(CheckpointError, match=r"'0\.weight' with 32 units"):

@@ -59,3 +59,39 @@ def test_what_was_cached_before_pruning_is_computed_anew(written: bool) -> None:
         result.model.get_parameter("biases").add_(torch.randn(3))
     after = result.model.train()(x)
     torch.testing.assert_close(result.model.eval()(x), after)
+
+
+class Supernet(nn.Module):
+    """A choice that `train` takes back, and a cache that two layers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 2)
+        self.selected: int | None = None
+        self.shared: dict[str, Tensor] = {}
+        self.first.shared = self.last.shared = self.shared
+
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode:
+            self.selected = None
+            self.shared = self.first.shared = self.last.shared = {}
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and "w" not in self.first.shared:
+            self.first.shared["w"] = self.first.weight.abs()
+        weight = self.first.weight.abs() if self.training else self.last.shared["w"]
+        h = (x @ weight.t()).relu()
+        return self.last(h if self.selected is None else h * self.selected)
+
+
+@pytest.mark.filterwarnings("ignore:nothing went")
+def test_only_containers_of_tensors_are_caches_and_what_shares_them_goes_on_doing_so() -> None:
+    torch.manual_seed(0)
+    net, x = Supernet().eval(), torch.randn(3, 5)
+    net.selected = 3
+    expected = net(x).detach()
+    method = prunus.methods.magnitude()
+    small = prunus.prune(net, x, method=method, target=prunus.Target(sparsity=1e-9)).model
+    assert small.selected == 3
+    torch.testing.assert_close(small.eval()(x), expected)

@@ -49,7 +49,7 @@ def deliver(
     from prunus.deploy.int8 import int8_path
     from prunus.deploy.runtimes import Network, check_runtime, version_of
     from prunus.deploy.timing import steady_clock
-    from prunus.errors import ExportError
+    from prunus.errors import ExportError, InferenceError
     from prunus.types import first_sample, rows_of
 
     takes = check_runtime(where.runtime).takes
@@ -67,7 +67,7 @@ def deliver(
             kept = int8_path(file) if data is not None else Path(folder) / f"{name}.onnx"
             try:
                 int8[name] = quantise(file, calibration, kept)
-            except ExportError as error:
+            except (ExportError, ValueError) as error:  # of values, or of a batch that is too large
                 reasons[name] = str(error)
         timed: Mapping[str, Network] = files
         if takes is Module:
@@ -77,7 +77,13 @@ def deliver(
             "threads": where.threads,
             "batch": rows_of(timed_on),
         }
-        rows = side_by_side(timed, int8, **place, rounds=rounds) if rounds and timed else []
+        rows = []
+        if rounds and timed:
+            try:
+                rows = side_by_side(timed, int8, **place, rounds=rounds)
+            except InferenceError:
+                if not not_exported:
+                    raise  # else why there are no files is what will be said
     return {
         "delivered": [row.to_dict() for row in rows],
         "latency": {
@@ -114,6 +120,8 @@ def _files(
             reason = reason or str(error)
         else:
             return files, reason, ""
+    for name in networks:  # of one whose like failed, or of an earlier run
+        (out / f"{name}.onnx").unlink(missing_ok=True)
     return {}, "", reason
 
 

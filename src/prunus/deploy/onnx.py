@@ -75,19 +75,20 @@ def _written(case: Case, path: Path) -> onnxruntime.InferenceSession:
         ExportError: The model cannot be exported, or the file not be loaded.
         OSError: It cannot be written.
     """
-    failed: Exception | None = None
-    for optimize in (True, False):
-        try:
-            _export(case, optimize=optimize).save(path, external_data=False)
-            return _session(path)
-        except (ExportError, OSError):
-            raise
-        except Exception as error:  # of the optimizer, or of what it has left
-            failed = error
-    raise ExportError(
-        f"ONNX Runtime {onnxruntime.__version__} cannot load the export of {case.name} "
-        f"({summary(failed or Exception())}); a newer onnxruntime may know the operator."
-    ) from failed
+    try:
+        _export(case, optimize=True).save(path, external_data=False)
+        return _session(path)
+    except (ExportError, OSError):
+        raise
+    except Exception:  # the optimizer failed, or has left what cannot be loaded
+        _export(case, optimize=False).save(path, external_data=False)
+    try:
+        return _session(path)
+    except Exception as error:
+        raise ExportError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load the export of {case.name} "
+            f"({summary(error)}); a newer onnxruntime may know the operator."
+        ) from error
 
 
 def _export(case: Case, *, optimize: bool) -> torch.onnx.ONNXProgram:
@@ -100,9 +101,9 @@ def _export(case: Case, *, optimize: bool) -> torch.onnx.ONNXProgram:
                 if "scaled_dot_product_attention" not in str(error.__cause__):
                     raise
                 program = _translated(case, optimize, products=True)
-    except ir.passes.PassError:
-        raise
     except Exception as error:
+        if optimize and isinstance(error, ir.passes.PassError):
+            raise
         raise ExportError(
             f"{case.name} cannot be exported to ONNX ({summary(error.__cause__ or error)}); "
             f"{case.way_out()}."

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from prunus.deploy.case import copied_to_cpu, on_cpu
-from prunus.types import Example, Setting, call_arguments, first_sample
+from prunus.types import Example, Setting, call_arguments, first_sample, rows_of
 
 Inference: TypeAlias = Callable[[], object]
 """Runs a network once on an input of its own."""
@@ -23,7 +23,8 @@ class Module:
 
     Args:
         model: It; a copy is run, in evaluation mode.
-        example: Its input; the first sample, repeated, is what it is run on.
+        example: Its input; what it is run on where its rows are the batch, else the first sample of
+            it, repeated.
     """
 
     model: nn.Module
@@ -52,7 +53,9 @@ def compiled(network: Module, setting: Setting) -> Inference:
 
 def _call(network: Module, setting: Setting) -> Callable[[], object]:
     model = copied_to_cpu(network.model, torch.float32)
-    example = first_sample(on_cpu(network.example, torch.float32), setting.batch)
+    example = on_cpu(network.example, torch.float32)
+    if rows_of(example) != setting.batch:
+        example = first_sample(example, setting.batch)
     if setting.precision == "bf16":
         model = model.bfloat16()
         example = tree_map_only(

@@ -64,7 +64,11 @@ def attention(
         scores = op.Where(mask, scores, op.CastLike(float("-inf"), q))
     elif mask is not None:
         scores = op.Add(scores, mask)
-    return op.MatMul(op.Softmax(scores, axis=-1), v)
+    shares = op.Softmax(scores, axis=-1)
+    if mask is not None:  # a query that may look at nothing gives zeros, as PyTorch's do
+        nothing = op.IsInf(op.ReduceMax(scores, [-1], keepdims=1), detect_positive=0)
+        shares = op.Where(nothing, op.CastLike(0.0, q), shares)
+    return op.MatMul(shares, v)
 
 
 def _repeated(x: Any, times: int) -> Any:

@@ -7,7 +7,7 @@ from prunus.criteria import Criterion
 from prunus.errors import TargetError
 from prunus.masking import LEARNING, Application, Hard
 from prunus.recovery import SoftTargets
-from prunus.recovery.penalty import Penalty
+from prunus.recovery.penalty import Penalty, ScaleL1
 from prunus.recovery.rewind import Rewind
 from prunus.schedules import Schedule, Timeline, iterations, lasts
 from prunus.selectors import Rates, Selector
@@ -74,7 +74,7 @@ class Method:
     @property
     def adds_to_the_loss(self) -> bool:
         """Whether the loss has a term of the method's, or numbers of its own are learned by it."""
-        return self.penalty is not None or isinstance(self.masking, LEARNING)
+        return isinstance(self.penalty, ScaleL1) or isinstance(self.masking, LEARNING)
 
     def check_target(self, target: Target) -> None:
         """Refuse a target that this method cannot aim at.

@@ -298,7 +298,7 @@ class Pruner:
         return result
 
     def state(self) -> dict[str, Tensor | int | float | str]:
-        """Return what a checkpoint must hold: the step, the decision, the weights to go back to."""
+        """Return what a checkpoint must hold: method, step, decision, weights to go back to."""
         kept = {f"keep.{name}": keep.clone() for name, keep in self.keep.items()}
         own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
         again = {f"rewinding.{name}": value for name, value in self.rewinding.state().items()}

@@ -21,7 +21,11 @@ def check_state(state: Mapping[str, Any], plan: Plan) -> None:
     """
     saved, method = next(iter(part(state, "method.")), None), plan.method.name
     if saved != method:
-        found = "holds none of a pruner" if saved is None else f"is of method {saved!r}"
+        found = f"is of method {saved!r}"
+        if saved is None:
+            found = (
+                "names no method, as those of earlier versions" if "steps" in state else "is none"
+            )
         raise CheckpointError(
             f"the pruner's state must be of its method, {method!r}, but what was given {found}; "
             "load what `state` returned for a pruner made in the same way."

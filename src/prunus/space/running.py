@@ -155,17 +155,17 @@ def _has_own_train(model: nn.Module) -> bool:
 
 
 def forget(model: nn.Module) -> None:
-    """Empty the caches of what weights gave: plain attributes that their own `train` empties.
+    """Empty the caches of what weights gave: containers of tensors that their own `train` empties.
 
     They would go on giving what they gave before the weights were masked, removed or trained.
     """
     if not _has_own_train(model):
         return
     filled = [
-        (vars(module), name)
+        (vars(module), name, value)
         for module in model.modules()
         for name, value in vars(module).items()
-        if name not in _OF_EVERY_MODULE and not _is_empty(value)
+        if name not in _OF_EVERY_MODULE and type(value) in _CONTAINERS and tensors_in(value)
     ]
     with unchanged(model):
         try:
@@ -173,14 +173,14 @@ def forget(model: nn.Module) -> None:
             model.eval()  # fills again what is made here, not where it is first needed
         except Exception:
             return  # a network for evaluation only, whose caches last
-        emptied = [(own, name) for own, name in filled if name in own and _is_empty(own[name])]
-        empty = [type(own[name])() for own, name in emptied]
-    for (own, name), value in zip(emptied, empty, strict=True):
-        own[name] = value
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (type(value) in _CONTAINERS and not value)
+        emptied = [
+            (own, name, value)
+            for own, name, value in filled
+            if type(own.get(name)) in _CONTAINERS and not own[name]
+        ]
+    empty = {id(value): type(value)() for _, _, value in emptied}  # one for all that share it
+    for own, name, value in emptied:
+        own[name] = empty[id(value)]
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
