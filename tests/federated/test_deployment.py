@@ -31,7 +31,7 @@ TABLES = {
     "model": {"name": "lenet300"},
     "clients": {"data": "fashion-mnist-embedded", "count": 3, "batch_size": 16, "per_round": 3},
     "train": {"length": "3it", "lr": 0.1, "momentum": 0.0, "channels_last": False},
-    "rounds": {"total": 8, "evaluate_every": 2, "judged": 0, "evidence": "all"},
+    "rounds": {"total": 10, "evaluate_every": 2, "judged": 0, "evidence": "all"},
     "method": {"name": "prunefl", "begin": "2it", "end": "6it", "every": "2it"},
 }
 
