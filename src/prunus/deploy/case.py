@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from prunus.errors import ExportError
 from prunus.space.running import output_tensors, unfused
-from prunus.types import Example, call_arguments
+from prunus.types import Example, call_arguments, rows_of
 
 TOLERANCE = 1e-4
 """Largest difference between an export and torch, as a fraction of the output's scale."""
@@ -164,9 +164,8 @@ def _plain(out: Any, holds: tuple[type, ...]) -> Any:
 
 
 def _batch_size(example: Example) -> int:
-    for tensor in tensors(example):
-        if tensor.ndim:
-            return tensor.shape[0]
+    if rows := rows_of(example):
+        return rows
     raise ValueError(
         "example must hold a tensor whose first dimension is the batch, got none; "
         "pass example=torch.randn(2, 3, 32, 32), say."
