@@ -84,9 +84,8 @@ def chosen(rivals: Mapping[str, _BY_SEED], metric: str) -> str | None:
 
 
 def _networks(found: _BY_SEED) -> tuple[Any, ...]:
-    """Return what tells an arm's networks from others: how good and how large each is."""
-    keys = ("test", "val", "macs", "params")
-    return tuple((seed, *(found[seed][key] for key in keys)) for seed in sorted(found))
+    """Return what tells an arm's networks from others."""
+    return tuple((seed, found[seed]["weights"]) for seed in sorted(found))
 
 
 def _compared(ours: _BY_SEED, theirs: _BY_SEED) -> Row | None:

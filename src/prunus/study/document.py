@@ -81,23 +81,20 @@ def _cell(
     target = cell.target and {"metric": cell.target.metric, "value": cell.target.value}
     found: Row = {"method": cell.method, "target": target, "arm": cell.arm, "seed": cell.seed}
     found["failed"] = next((failed[k] for k in cell.stages.values() if k in failed), None)
-    ours = {name: done[key] for name, key in cell.stages.items()}
-    results = {name: one.result for name, one in ours.items() if one is not None}
-    if len(results) < len(ours):
+    ours = {name: one for name, key in cell.stages.items() if (one := done[key]) is not None}
+    results = {name: one.result for name, one in ours.items()}
+    if len(ours) < len(cell.stages):
         return found
     recipe = laid_out.tasks[cell.stages[cell.stage]].recipe
     own = None if cell.arm in ("small_dense", *SHAPES) else ms.get((cell.method, cell.target))
     numbers = values(cell, results, recipe, dense)
     if numbers["test"] is None:
         return found | {"failed": f"its {numbers['metric']} is beyond all bounds"}
-    untrained = None if numbers["total"]["epochs"] else _digest(ours[cell.stage])
-    return found | dict(numbers) | {"ms": own, "untrained": untrained}
+    return found | dict(numbers) | {"ms": own, "weights": _digest(ours[cell.stage])}
 
 
-def _digest(done: Done | None) -> str | None:
-    """Return what tells the network of a stage from all others."""
-    if done is None:
-        return None
+def _digest(done: Done) -> str:
+    """Return the SHA-256 of a network's file of weights, which tells it from all others."""
     with (done.directory / "weights.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -120,8 +117,7 @@ def _row(cells: Sequence[Row]) -> Row:
         return row
     if done[0]["made"]:
         row["title"] += f", {done[0]['made']}"
-    networks = {cell["untrained"] for cell in done}
-    one_network = len(networks) == 1 and None not in networks
+    one_network = len({cell["weights"] for cell in done}) == 1
     for key in ("test", "val"):
         given = [cell[key] for cell in done if cell[key] is not None]
         found = mean(given, done[0]["resolution"][key]) if given else None
@@ -191,9 +187,9 @@ def _notes(study: StudyRecipe, cells: Sequence[Row]) -> list[str]:
         notes.append(f"budgets are unequal, as study.unequal_budgets says: {told}")
     if study.model.weights:
         notes.append("the unpruned network's weights are given; what they took is not counted")
-    if any(cell.get("untrained") for cell in cells) and study.study.seeds > 1:
+    done = [cell for cell in cells if "test" in cell]
+    if study.study.seeds > 1 and not all(cell["total"]["epochs"] for cell in done):
         notes.append("no interval is given where all seeds have one and the same untrained network")
-    missing = [cell for cell in cells if "test" not in cell]
-    if missing:
-        notes.append(f"{len(missing)} of {len(cells)} networks are missing")
+    if len(done) < len(cells):
+        notes.append(f"{len(cells) - len(done)} of {len(cells)} networks are missing")
     return notes
