@@ -665,6 +665,5 @@ def test_the_state_of_another_pruner_is_refused(steps):
         weights(drop(end="2it")).load_state(saved.state())
     with pytest.raises(CheckpointError, match="is none"):
         weights(gradual()).load_state({})
-    if steps:
-        with pytest.raises(CheckpointError, match=r"'0\.weight' with 32 units"):
-            weights(gradual(begin="1it", end="2it", every="1it"), 6).load_state(saved.state())
+    with pytest.raises(CheckpointError, match=r"of '0\.weight' it has 32 units, .* 24 to prune"):
+        weights(gradual(begin="1it", end="2it", every="1it"), 6).load_state(saved.state())

@@ -303,23 +303,16 @@ class Pruner:
         own = {f"masking.{name}": value.clone() for name, value in self._masking.state().items()}
         again = {f"rewinding.{name}": value for name, value in self.rewinding.state().items()}
         anchor = {f"anchor.{name}": value.clone() for name, value in self._anchor.items()}
-        target, timed = self.plan.target, self.plan.stopwatch is not None
-        aimed = {"target": target.value} if timed and target is not None else {}
-        generator = self._generator.get_state()
+        target = self.plan.target if self.plan.stopwatch is not None else None
+        aimed = {} if target is None else {"target": target.value}
         counted = {f"method.{self.plan.method.name}": True, "steps": self.steps, **aimed}
+        units = {f"units.{group.name}": group.size for group in self.plan.groups}
         order = {f"order.{name}": places for name, places in by_place(self.plan.order).items()}
-        sums = {} if self.gathering is None else self.gathering.sums
+        sums = self.gathering.sums if self.gathering is not None else {}
         summed = {f"gathered.{name}": value.clone() for name, value in sums.items()}
-        return {
-            **counted,
-            "generator": generator,
-            **kept,
-            **anchor,
-            **own,
-            **again,
-            **summed,
-            **order,
-        }
+        drawn = {"generator": self._generator.get_state()}
+        parts = (counted, units, drawn, kept, anchor, own, again, summed, order)
+        return {name: value for part in parts for name, value in part.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`; the model's own weights are loaded after the pruner is made.

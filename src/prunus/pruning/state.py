@@ -30,12 +30,13 @@ def check_state(state: Mapping[str, Any], plan: Plan) -> None:
             f"the pruner's state must be of its method, {method!r}, but what was given {found}; "
             "load what `state` returned for a pruner made in the same way."
         )
-    sizes = {group.name: group.size for group in plan.groups}
-    for name, keep in part(state, "keep.").items():
-        if keep.numel() != sizes.get(name):
+    sizes, held = {group.name: group.size for group in plan.groups}, part(state, "units.")
+    for name in [*sizes, *held]:
+        if sizes.get(name) != held.get(name):
             raise CheckpointError(
-                f"the pruner's state names {name!r} with {keep.numel()} units, which this network "
-                "and method do not prune; load it with what it was saved from."
+                f"the pruner's state must be of this network: of {name!r} it has "
+                f"{held.get(name, 'no')} units, and the network {sizes.get(name, 'none')} to "
+                "prune; load it with what it was saved from."
             )
     order = part(state, "order.")
     for name, places in by_place(plan.order).items():
