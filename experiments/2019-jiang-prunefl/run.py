@@ -1,6 +1,6 @@
 """Run PruneFL and what it is compared with, and write measured.csv.
 
-python experiments/2019-jiang-prunefl/run.py --runs runs --seeds 3 --others 1
+python experiments/2019-jiang-prunefl/run.py --runs runs --seeds 3 --others 3
 
 A run that was stopped goes on when the same command is given again, and what is done is not done
 again; the table is written after each run. Every seed begins with PruneFL, whose final density the
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--seeds", type=int, default=3, help="of PruneFL, dense and at_server")
-    parser.add_argument("--others", type=int, default=1, help="seeds of all other arms")
+    parser.add_argument("--others", type=int, default=3, help="seeds of all other arms")
     given = parser.parse_args()
     if given.others > given.seeds:
         parser.error("--others must be at most --seeds: the other arms go by PruneFL's result")
