@@ -137,6 +137,10 @@ class Distillation:
         self._device: torch.device | None = None
         self.described = f"Distillation({self._soft})"
 
+    def counted(self, labels: Tensor) -> int:
+        """Return over how many labels the mean loss is."""
+        return int((labels != -100).sum()) if self._soft.hard_weight else labels.numel()
+
     def __call__(self, model: nn.Module, inputs: Example, labels: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
         if self._device != labels.device:

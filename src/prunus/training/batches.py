@@ -14,6 +14,11 @@ IGNORED = -100
 """The label of what does not count; also what PyTorch's cross-entropy leaves out by default."""
 
 
+def labelled(labels: Tensor) -> int:
+    """Return how many labels count."""
+    return int((labels != IGNORED).sum())
+
+
 def generator(*key: int) -> torch.Generator:
     """Return a CPU random generator seeded from several non-negative integers."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]

@@ -12,7 +12,8 @@ from prunus.training.metrics import Record
 Objective = Callable[[nn.Module, Any, Tensor], Tensor]
 """(model, inputs, labels) -> mean loss of the batch, a scalar to differentiate.
 
-Inputs are as the data yields them: one tensor, or a tuple of several.
+Inputs are as the data yields them: one tensor, or a tuple of several. Where its mean is not over
+the labels other than -100, it says in `counted(labels)` over how many, for ranks to share a batch.
 """
 
 Watch = Callable[[Sequence[Record]], None]

@@ -93,6 +93,17 @@ def share(fabric: "Fabric", batch: Batch) -> Batch:
     return cast(Batch, tree_map_only(Tensor, lambda x: x[rank::count], batch))
 
 
+def share_weight(own: int, whole: int, ranks: int) -> float:
+    """Return what a rank's mean loss counts for: ranks, averaged alike, have unequal shares.
+
+    Args:
+        own: Over how many labels its mean is.
+        whole: Over how many that of the whole batch is; 0 where none of it is labelled.
+        ranks: How many there are.
+    """
+    return own * ranks / whole if ranks > 1 and whole else 1
+
+
 def synchronise_buffers(fabric: "Fabric", model: nn.Module) -> None:
     """Give every rank the first rank's buffers, in which ranks may differ (batch norm's)."""
     if fabric.world_size > 1:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from prunus.errors import DataError
 from prunus.schedules import iterations
-from prunus.training.batches import IGNORED
+from prunus.training.batches import labelled
 from prunus.training.checkpoint import Checkpoint, RunFiles, Value
 from prunus.training.data import Data
 from prunus.training.ema import Ema
@@ -29,6 +29,7 @@ from prunus.training.participants import (
     mean_over_ranks,
     random_states,
     share,
+    share_weight,
     synchronise_buffers,
 )
 from prunus.training.placement import answer, moved
@@ -212,12 +213,15 @@ class Run:
                 f"a batch of {len(whole)} cannot be shared by {self._fabric.world_size} ranks; use "
                 "fewer ranks or larger batches."
             )
-        weight = self._weight(labels, whole)
+        counted = getattr(self._objective, "counted", labelled)
+        weight = share_weight(counted(labels), counted(whole), self._fabric.world_size)
         inputs = moved(share(self._fabric, inputs), self._fabric.device, self._layout)
         labels = labels.to(self._fabric.device, non_blocking=True)
         self._optimizer.zero_grad()
         with self._fabric.autocast():  # of other networks that the objective may ask, too
             loss = self._objective(self._parallel, inputs, labels)
+        if not weight:
+            loss = loss.nan_to_num(0.0)  # a mean of nothing
         penalty = self._hook.penalty() if self._hook is not None else 0
         objective = loss + penalty if isinstance(penalty, Tensor) or penalty != 0 else loss
         self._losses.add(self.step + 1, rate, loss, objective)
@@ -255,13 +259,6 @@ class Run:
     def _averaged(self) -> Ema | None:
         """Return an average that begins with the weights as they are."""
         return None if self._settings.ema is None else Ema(self._model, self._settings.ema)
-
-    def _weight(self, labels: Tensor, whole: Tensor) -> float:
-        """Return what this rank's mean counts for: ranks, averaged alike, have unequal shares."""
-        ranks = self._fabric.world_size
-        if ranks == 1:
-            return 1
-        return int((labels != IGNORED).sum()) * ranks / int((whole != IGNORED).sum())
 
     def _evaluate(self) -> None:
         record: Record = {
