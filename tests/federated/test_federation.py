@@ -62,7 +62,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(run, evidence):
     settings = {
         "rounds": {"evidence": evidence, "total": 5},
         "initial": {"rounds": 4, "look": 1, "every": 1},
-        "clients": {"dropout": 0.2},
+        "clients": {"dropout": 0.2, "deadline": 100.0, "per_round": 3},
     }
     whole = run("whole", **settings)
     for stop in (0, 3):
@@ -261,7 +261,7 @@ class Silent(InProcess):
 
 @pytest.mark.parametrize(("method", "due"), [({"method": {"name": "snip"}}, 1), ({}, 4)])
 def test_a_decision_without_updates_is_taken_in_the_next_round_with_some(run, method, due):
-    table = method | {"rounds": {"evidence": "all"}}
+    table = method | {"rounds": {"evidence": "all"}, "clients": {"per_round": 3}}
 
     def exchange(task):
         return Silent(task, {due, due + 1})
@@ -271,7 +271,7 @@ def test_a_decision_without_updates_is_taken_in_the_next_round_with_some(run, me
             raise Stopped
 
     whole = run("whole", exchange=exchange, **table).document["rounds"]
-    assert [record["averaged"] for record in whole[due : due + 3]] == [0, 0, 2]
+    assert [record["averaged"] for record in whole[due : due + 3]] == [0, 0, 3]
     assert [record["reconfigured"] for record in whole[due : due + 3]] == [False, False, True]
     assert whole[due + 2]["density"] < 1
     with pytest.raises(Stopped):
@@ -369,13 +369,14 @@ def test_what_comes_too_late_is_not_averaged_and_the_clock_stops_at_the_deadline
 
 
 def test_dropouts_are_counted_and_their_bytes_never_sent(run):
-    table = {"per_round": 3, "dropout": 0.5}
+    table = {"per_round": 3, "dropout": 0.5, "deadline": 100.0}
     found = run(clients=table, method={"name": "dense"}).document
     lost = found["traffic"]["lost"]
     assert 0 < lost < 18 and sum(r["averaged"] for r in found["rounds"]) == 18 - lost
     whole = run("whole", clients={"per_round": 3}, method={"name": "dense"}).document
     per = whole["traffic"]["up"] / 18
     assert found["traffic"]["up"] == pytest.approx(per * (18 - lost), rel=1e-3)
+    assert found["traffic"]["down"] >= whole["traffic"]["down"]  # they were sent theirs
 
 
 def test_fewer_weights_fewer_bytes_and_seconds(run):

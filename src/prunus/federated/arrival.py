@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from statistics import median
 
+import torch
 from torch import Tensor
 
 from prunus.errors import WireError
@@ -13,6 +15,12 @@ from prunus.federated.packet import Packet
 from prunus.federated.sums import unsealed
 from prunus.federated.wire import Layout, Precision
 from prunus.types import Mask
+
+_LARGEST = 1e30
+"""Beyond it, sums over clients would not be finite in float32."""
+
+_EVIDENCE = 1000.0
+"""Times the median client's: most that one client's sums may come to."""
 
 
 class Refused(WireError):
@@ -93,6 +101,8 @@ class Inspector:
         sums = [_range(x) for x in gathered.values()]
         if not all(map(math.isfinite, chain(_range(values), *sums))):
             raise Refused("not finite", "a value is not finite.")
+        if max(map(abs, (loss, seconds, *chain(*sums)))) > _LARGEST:
+            raise Refused("malformed", f"a loss, a time or a sum is beyond {_LARGEST:g}.")
         if not self.signed and any(low < 0 for low, _ in sums):
             raise Refused("malformed", "a sum of squares is negative.")
         moved, most = float((values - self.before).norm()), self.bound * self._norm
@@ -103,6 +113,20 @@ class Inspector:
     @cached_property
     def _norm(self) -> float:
         return float(self.before.norm())
+
+
+def outweighing(updates: Mapping[str, Update]) -> set[str]:
+    """Return the clients whose sums are so large that they alone would decide what is kept.
+
+    A client's sums grow with its samples and with the square of its gradients. Of two clients none
+    can be told to be out of proportion.
+    """
+    sizes = {
+        name: sum(float(x.abs().sum(dtype=torch.float64)) for x in update.gathered.values())
+        for name, update in updates.items()
+    }
+    most = _EVIDENCE * median(sizes.values()) if len(sizes) > 2 else math.inf
+    return {name for name, size in sizes.items() if size > most > 0}
 
 
 def _range(x: Tensor) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from prunus.federated.packet import Packet
 from prunus.federated.samples import OnlyTraining, sample_count
 from prunus.federated.sums import sealed
 from prunus.federated.task import Task
-from prunus.federated.wire import give, tensors_of
+from prunus.federated.wire import counters_kept, give, tensors_of
 from prunus.training import Data, evaluate, fit
 from prunus.training.data import Split
 from prunus.types import Mask
@@ -75,6 +75,10 @@ class Client:
         Raises:
             WireError: The packet is damaged or of another network.
         """
+        with counters_kept(self.task.model):
+            return self._answered(packet, memory)
+
+    def _answered(self, packet: Packet, memory: Memory) -> Packet:
         if packet.kind == "describe":
             samples = sample_count(self.data)
             return Packet({"kind": "described", "client": self.name, "samples": samples})
@@ -133,7 +137,8 @@ class Client:
         if gathers and task.gathers is not None:
             gathering = Gathering(task.gathers)
             gathering.merge(memory.sums)
-            gathering.add(hook.sums, weight=data.seen)
+            sums = {name: value.cpu() for name, value in hook.sums.items()}
+            gathering.add(sums, weight=data.seen)
             memory.sums = gathering.sums
         if sends:
             share = task.evidence_share

@@ -1,5 +1,6 @@
 """From a recipe to the result of a federated run."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from prunus import __version__
-from prunus.errors import TrainingError, WireError
+from prunus.errors import RecipeError, TrainingError, WireError
 from prunus.federated import checkpoint
 from prunus.federated.client import Client, Memory
 from prunus.federated.conditions import Conditions
@@ -75,6 +76,7 @@ def federate(
         DataError: The data are missing or damaged.
         CheckpointError: A checkpoint is damaged, or of another run.
         TargetError: The target cannot be reached.
+        RecipeError: All rounds' evidence is to count, but not all clients are in each.
         TrainingError: No client can be asked, or the initial pruning failed.
         EquivalenceError: The network without what was pruned differs from the masked one.
         BlockingIOError: Another process is at this run.
@@ -142,6 +144,7 @@ class _Run:
         """Do all rounds that are not yet done."""
         server = self.server
         self._meet()
+        self._check_evidence()
         if checkpoint.restore(server, self.log, self.made_by, self.checkpoint):
             for record in self.log.records:
                 tell(record)
@@ -177,6 +180,21 @@ class _Run:
                 server.meet(name, address, max(1, samples))
         if not server.addresses:
             raise TrainingError("no client answered; start clients first, then the server.")
+
+    def _check_evidence(self) -> None:
+        """Refuse to let clients sum up what they are never asked for.
+
+        Raises:
+            RecipeError: Not all clients are in each round, though all rounds' evidence is to count.
+        """
+        table, there = self.recipe.clients, len(self.server.addresses)
+        every = table.per_round >= there and table.sampling == "uniform"
+        if self.recipe.rounds.evidence == "all" and self.task.gathers is not None and not every:
+            raise RecipeError(
+                "rounds.evidence 'all' needs every client in every round, since what others have "
+                f"summed up would be lost; got {table.per_round} of {there} clients a round, "
+                f"{table.sampling} sampling. Take 'last', or clients.per_round = {there}."
+            )
 
     def conclude(self) -> dict[str, Any]:
         """Remove what is pruned, write the networks, and return the result document."""
@@ -229,20 +247,21 @@ class _Run:
         if self.recipe.initial.where == "client":
             samples = server.conditions.samples
             name = max(sorted(samples), key=lambda name: samples[name])
-            server.traffic.down += packet.size
             answer = server.exchange.ask({server.addresses[name]: packet})
-            return server.start_from(answer.get(server.addresses[name], "no answer"), name)
+            found = answer.get(server.addresses[name], "no answer")
+            return server.start_from(found, name, packet.size)
         table = self.recipe.clients
         own = server_data(self.recipe, batch_size=table.batch_size)
         # a task of its own, since the network of the other is the clients'
         alone = Client("server", own, replace(task, model=network_of(self.recipe)))
-        return server.start_from(alone.answer(packet, Memory()), None)
+        return server.start_from(alone.answer(packet, Memory()), None, 0)
 
-    def _judged(self, last: bool) -> dict[str, float]:
+    def _judged(self, last: bool) -> dict[str, float | None]:
         data = self.data if last else Thinned(self.data, self.recipe.rounds.evaluate_one_in)
         model, fabric = self.server.model, launch("fp32")
         with placed(model, fabric.device, torch.channels_last):  # in which convolutions are faster
-            return evaluate(model, data, "test").named(data.metric)
+            found = evaluate(model, data, "test").named(data.metric)
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
     def _keep(self, record: dict[str, Any], began: float, tell: Tell) -> None:
         """Write a record and the state after it; times of the real clock lie apart."""

@@ -1,7 +1,7 @@
 """The server: rounds of federated averaging in which a pruner decides what is kept."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import TrainingError, WireError
-from prunus.federated.arrival import Inspector, Refused, Update
+from prunus.federated.arrival import Inspector, Refused, Update, outweighing
 from prunus.federated.conditions import Conditions
 from prunus.federated.exchange import Exchange
 from prunus.federated.packet import Packet
@@ -105,7 +105,7 @@ class Server:
         own = {name: mask[name] for name in self.task.layout.shapes if name in mask}
         before = self.task.layout.flat(tensors_of(self.model), own)
         gone = self.conditions.dropped(self.round) & weights.keys()
-        answers, bytes_ = self._ask(header, [name for name in weights if name not in gone])
+        answers, bytes_ = self._ask(header, [*weights], gone)
         inspector = Inspector(
             self.task.layout,
             own,
@@ -116,13 +116,16 @@ class Server:
             self.task.sums if sends else None,
             signed=self.task.gathers != "squares",
         )
-        training = self.task.training_seconds(mask)
+        training = self.task.training_seconds(mask, gathers)
         per_byte = self.task.time.communication / _BYTES
         taken = {
             name: self.conditions.seconds(name, training, per_byte * bytes_[name])
             for name in answers
         }
         updates = self._taken(answers, inspector, taken)
+        for name in outweighing(updates) if sends else ():
+            self.traffic.refused["evidence"] += 1
+            del updates[name]
         self.measured = {name: update.seconds for name, update in updates.items()}
         lost = len(weights) - len(answers)
         self.traffic.lost += lost
@@ -153,12 +156,13 @@ class Server:
         values = self.task.layout.values(tensors_of(self.model), {}, self.task.precision)
         return Packet({"kind": "initial"}, {"values": values})
 
-    def start_from(self, answer: Packet | str, name: str | None) -> int:
+    def start_from(self, answer: Packet | str, name: str | None, sent: int) -> int:
         """Take over what one party found alone; return the rounds that it trained.
 
         Args:
             answer: Its packet.
             name: The client; None where the server was the party, so that nothing travelled.
+            sent: Bytes of what it was sent.
 
         Raises:
             TrainingError: It could not be done.
@@ -173,14 +177,17 @@ class Server:
             before = layout.flat(tensors_of(self.model), mask)
             found = Inspector(layout, mask, 0, before, precision, bound=float("inf")).opened(answer)
             rounds, training = answer.get("rounds", int), answer.get("model_seconds", float)
+            if min(rounds, training) < 0:
+                raise WireError(f"rounds and seconds are at least 0, got {rounds}, {training:g}.")
         except WireError as error:
             raise TrainingError(f"the initial pruning by {who} cannot be read: {error}") from error
+        self.pruner.adopt(mask)  # first, so that what returns later has the values from before
         give(self.model, layout.spread(found.values, mask))
-        self.pruner.adopt(mask)
         self.version += 1
         if name is not None:
+            self.traffic.down += sent
             self.traffic.up += answer.size
-            sending = self.task.time.communication / _BYTES * answer.size
+            sending = self.task.time.communication / _BYTES * (sent + answer.size)
             self.simulated += self.conditions.seconds(name, training, sending)
         return rounds
 
@@ -190,13 +197,27 @@ class Server:
         found = {}
         for name, answer in answers.items():
             with suppress(WireError):  # one who does not say it is not counted
-                found[name] = answer.get("accuracy", float)
+                accuracy = answer.get("accuracy", float)
+                if 0 <= accuracy <= 1:
+                    found[name] = accuracy
         return found
 
     def _ask(
-        self, header: Mapping[str, Any], names: list[str], *, counted: bool = True
+        self,
+        header: Mapping[str, Any],
+        names: list[str],
+        gone: Collection[str] = (),
+        *,
+        counted: bool = True,
     ) -> tuple[dict[str, Packet], dict[str, int]]:
-        """Send the network to clients; return their answers and the bytes of each, both ways."""
+        """Send the network to clients; return their answers and the bytes of each, both ways.
+
+        Args:
+            header: Of the packets.
+            names: Of the clients.
+            gone: Which of them only seem to be sent theirs, as if they had dropped out.
+            counted: Whether the bytes count as traffic.
+        """
         mask, layout = self.pruner.mask, self.task.layout
         own = {name: mask[name] for name in layout.shapes if name in mask}
         values = {"values": layout.values(tensors_of(self.model), own, self.task.precision)}
@@ -210,7 +231,8 @@ class Server:
         sizes = dict.fromkeys(names, 0)
         answers: dict[str, Packet] = {}
         for _ in range(2):  # again, with the structure, those that have lost it
-            found = self.exchange.ask({self.addresses[n]: p for n, p in packets.items()})
+            sent = {self.addresses[n]: p for n, p in packets.items() if n not in gone}
+            found = self.exchange.ask(sent)
             lacking = []
             for name, packet in packets.items():
                 answer = found.get(self.addresses[name], "no answer")

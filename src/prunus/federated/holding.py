@@ -1,5 +1,6 @@
 """What a client does to its network while it trains."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,27 +20,33 @@ class Holding:
         gathers: Whether gradients are summed up.
 
     Attributes:
-        sums: Parameter name -> the sum of its gradients, float32.
+        sums: Parameter name -> the sum of its gradients, float32, where the network is trained.
     """
 
     def __init__(self, model: nn.Module, mask: Mask, gathers: bool) -> None:
-        self._hard, self._gathers = Hard(model, lambda: gathers), gathers
-        self._hard.set(mask)
-        self._parameters = dict(model.named_parameters())
         self.sums: dict[str, Tensor] = {}
+        # Before the mask's own hooks, so that training goes on as if nothing were summed up.
+        self._hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._add, name))  # type: ignore[no-untyped-call]
+            for name, parameter in model.named_parameters()
+            if gathers and parameter.requires_grad
+        ]
+        self._hard = Hard(model)
+        self._hard.set(mask)
 
     def penalty(self) -> float:
         """Return nothing to add to the loss."""
         return 0.0
 
     @torch.no_grad()
+    def _add(self, name: str, parameter: Tensor) -> None:
+        """Take in the gradient that a backward pass leaves."""
+        if parameter.grad is not None:
+            before, grad = self.sums.get(name), parameter.grad.detach().float()
+            self.sums[name] = grad.clone() if before is None else before.add_(grad)
+
     def step(self, optimizer: Optimizer) -> None:
-        """Take in the gradients and put masked weights back to zero."""
-        for name, parameter in self._parameters.items():
-            if self._gathers and parameter.grad is not None:
-                before = self.sums.get(name)
-                grad = parameter.grad.detach().float()
-                self.sums[name] = grad.clone() if before is None else before.add_(grad)
+        """Put masked weights back to zero."""
         self._hard.apply()
 
     def state(self) -> dict[str, Any]:
@@ -52,3 +59,5 @@ class Holding:
     def done(self) -> None:
         """Let the network go."""
         self._hard.detach()
+        for hook in self._hooks:
+            hook.remove()

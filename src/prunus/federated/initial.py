@@ -58,7 +58,8 @@ def prune_alone(
         start, end = rounds * steps, (rounds + count) * steps
         update = {"start": f"{start}it", "length": f"{end}it", "eval_every": f"{end}it"}
         settings = task.train.model_copy(update=update | {"checkpoint_every": f"{end}it"})
-        seconds += count * task.training_seconds(pruner.mask if pruner else {})
+        mask: Mask = pruner.mask if pruner is not None else {}
+        seconds += count * task.training_seconds(mask, task.gathers is not None)
         fit(task.model, few, settings, seed=task.seed_of(rounds, "initial"), hook=pruner)
         rounds += count
 

@@ -45,7 +45,8 @@ class Clients(Table):
         per_round: Clients in a round, drawn at random.
         sampling: "uniform" draws clients alike and weighs their updates by their samples;
             "samples" draws them, with replacement, by their samples and weighs updates alike.
-        dropout: Chance that a client that was asked never answers, in [0, 1).
+        dropout: Chance that a client that was asked never answers, in [0, 1); the server waits for
+            it until the deadline.
         deadline: Seconds of the simulated clock after which an update comes too late.
         speeds: How many times as fast as the time model clients are; dealt out at random.
         bandwidths: The same for communication.
@@ -70,6 +71,10 @@ class Clients(Table):
     def _is_possible(self) -> "Clients":
         if min(*self.speeds, *self.bandwidths) <= 0:
             raise ValueError("speeds and bandwidths must be above 0.")
+        if self.dropout and self.deadline is None:
+            raise ValueError(
+                "dropout needs a deadline, the seconds that the server waits for who never answers."
+            )
         return self
 
 
@@ -84,7 +89,7 @@ class Rounds(Table):
         lr_gamma: Factor of the learning rate every `lr_every` rounds.
         lr_every: Rounds; 0 for a constant rate.
         evidence: "last": clients sum up gradients in the round before a decision; "all": in every
-            round, and keep them until then.
+            round, as in the paper, and keep them until then, for which all clients are in each.
         evidence_share: Share of the masked weights whose sums are sent, the largest; the others
             count as zero.
         precision: Of values on the way.

@@ -143,9 +143,15 @@ class Task:
         """Return the share of weights that is kept."""
         return sum(self.kept(mask)) / sum(layer.size for layer in self.layers)
 
-    def training_seconds(self, mask: Mask) -> float:
-        """Return what the time model says of one round's local steps."""
-        return self.time.training_seconds(self.layers, self.kept(mask))
+    def training_seconds(self, mask: Mask, gathers: bool) -> float:
+        """Return what the time model says of one round's local steps.
+
+        Args:
+            mask: What is kept.
+            gathers: Whether gradients of masked weights are summed up in them.
+        """
+        kept = self.kept(mask)
+        return self.time.training_seconds(self.layers, kept, dense_gradients=gathers)
 
     def seed_of(self, round_: int, name: str) -> int:
         """Return the seed of what a client draws in a round."""

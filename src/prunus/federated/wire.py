@@ -12,7 +12,8 @@ both.
 """
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, Self
@@ -188,6 +189,21 @@ def give(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     own = tensors_of(model)
     for name, value in tensors.items():
         own[name].copy_(value)
+
+
+@contextmanager
+def counters_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what does not travel: the buffers that are no floating numbers, such as counters.
+
+    Otherwise what a client's training counts, and with it a running mean over all batches, would
+    depend on who has been trained by the same process before.
+    """
+    held = [(x, x.clone()) for x in model.buffers() if not x.is_floating_point()]
+    try:
+        yield
+    finally:
+        for buffer, before in held:
+            buffer.copy_(before)
 
 
 def _places(kept: Tensor) -> NDArray[np.int64]:

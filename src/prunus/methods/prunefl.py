@@ -4,7 +4,8 @@ Source: Jiang, Wang, Valls, Ko, Lee, Leung and Tassiulas, "Model Pruning Enables
 Learning on Edge Devices", IEEE TNNLS 2022, arXiv:1909.12326, section IV and algorithm 1.
 Deviation: grown weights begin at zero unless `grown` is "resume", which takes the value that they
 went with, as the authors' code does; what may go decays with the schedule's progress rather than
-from round 0.
+from round 0. In a federation gradients are summed up by the clients of the deciding round, in it
+alone, unless the recipe's `rounds.evidence` is "all", where the paper sums up since the last one.
 """
 
 from typing import Literal

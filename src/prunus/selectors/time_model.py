@@ -63,15 +63,21 @@ class TimeModel:
         """Return the seconds that a kept weight of the group takes in one round."""
         return self.steps * self.compute_seconds(group) + self.communication
 
-    def training_seconds(self, groups: Sequence[UnitGroup], kept: Sequence[int]) -> float:
+    def training_seconds(
+        self, groups: Sequence[UnitGroup], kept: Sequence[int], *, dense_gradients: bool = False
+    ) -> float:
         """Return the seconds of a round's local steps, without communication.
 
         Args:
             groups: The layers.
             kept: Of each, the number of weights that stay.
+            dense_gradients: Whether masked weights get gradients, too, which are one of the three
+                products of a step.
         """
-        pairs = zip(groups, kept, strict=True)
-        own = sum(self.compute_seconds(group) * count for group, count in pairs)
+        own = 0.0
+        for group, count in zip(groups, kept, strict=True):
+            more = (group.size - count) / _PASSES if dense_gradients else 0.0
+            own += self.compute_seconds(group) * (count + more)
         return self.steps * (self.constant + own)
 
     @property
