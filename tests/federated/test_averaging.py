@@ -1,4 +1,4 @@
-"""The arithmetic of a round, against numbers worked by hand, and what one client must not do to it."""
+"""The arithmetic of a round against numbers worked by hand, and what one client must not do."""
 
 from collections import Counter
 
@@ -132,7 +132,8 @@ class Counting(nn.Module):
 def test_no_client_counts_what_another_has_trained(recipe):
     told = recipe(method={"name": "dense"})
     task = Task(told, Counting(), torch.randn(1, 1, 28, 28))
-    values = {"values": task.layout.values(tensors_of(task.model), {}), "structure": task.layout.structure({})}  # fmt: skip
+    layout, own = task.layout, tensors_of(task.model)
+    values = {"values": layout.values(own, {}), "structure": layout.structure({})}
     packet = Packet(asked(Task.of(told)).header, values)
     client = Client("0", data_of(told)["0"], task)
     first, second = (client.answer(packet, Memory()).parts["values"] for _ in range(2))
