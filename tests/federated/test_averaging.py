@@ -5,19 +5,21 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 from prunus.errors import RecipeError
-from prunus.federated.arrival import Update, outweighing
+from prunus.federated.arrival import Inspector, Refused, Update, outweighing
 from prunus.federated.client import Client, Memory
 from prunus.federated.conditions import Conditions
 from prunus.federated.exchange import InProcess
 from prunus.federated.federation import Server
 from prunus.federated.packet import Packet
-from prunus.federated.sums import unsealed
+from prunus.federated.sums import sealed, unsealed
 from prunus.federated.task import Task, data_of, network_of
-from prunus.federated.wire import tensors_of
+from prunus.federated.wire import Layout, tensors_of
 from prunus.pruning import Pruner
 from prunus.selectors import TimeModel
 from prunus.space import Unstructured, trace
@@ -168,6 +170,43 @@ def test_no_client_alone_decides_what_is_kept(run):
     alone = {"0": Update(torch.ones(1), 0.0, 0.0, {"w": torch.full((2,), 1e9)})}
     two = alone | {"1": Update(torch.ones(1), 0.0, 0.0, {"w": torch.ones(2)})}
     assert not outweighing(alone) and not outweighing(two) and not outweighing({})
+
+
+SCALARS = st.sampled_from(
+    [True, 0, -1, 2**63 - 1, 0.5, -3.0, 1e200, float("nan"), float("inf"), "", "fp16", "trained"]
+)
+KEYS = st.sampled_from(["kind", "version", "precision", "loss", "seconds"])
+PARTS = st.sampled_from(["values", "sums", "sums.structure", "sums.largest"])
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(KEYS, SCALARS),
+    st.dictionaries(PARTS, st.binary(max_size=64)),
+    st.lists(st.tuples(st.integers(0, 59), st.integers(0, 255)), max_size=4),
+    st.floats(0.1, 1.0),
+)
+def test_no_answer_is_taken_in_that_is_not_finite(header, parts, flips, share):
+    net = nn.Linear(4, 3)
+    layout = Layout.of(net, ["weight"])
+    layout_of_sums = Layout.of_sums(net, layout.masked)
+    mask = {"weight": torch.arange(12).view(3, 4) % 2 == 0}
+    own = tensors_of(net)
+    values = bytearray(layout.values(own, mask))
+    for place, byte in flips:
+        values[place % len(values)] = byte
+    sent = {"kind": "trained", "version": 3, "precision": "fp32", "loss": 0.1, "seconds": 1.0}
+    sums = sealed({name: x.square() for name, x in own.items()}, layout_of_sums, mask, share=share)
+    packet = Packet({**sent, **header}, {"values": bytes(values), **sums, **parts})
+    inspector = Inspector(layout, mask, 3, layout.flat(own, mask), "fp32", 10.0, layout_of_sums)
+    try:
+        update = inspector.opened(packet)
+    except Refused as refused:
+        assert str(refused)
+        return
+    for tensor in (update.values, *update.gathered.values()):
+        assert (3 * tensor).isfinite().all()
+    assert 3 * max(abs(update.loss), abs(update.seconds)) < 1e31
 
 
 def test_gradients_of_masked_weights_take_their_time():
