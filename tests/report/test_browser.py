@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from prunus.report import write_report, write_study
+import benched
+from prunus.report import write_bench, write_federation, write_report, write_study
 from studied import document, row
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -133,3 +134,36 @@ def test_arms_of_a_run_are_chosen_in_table_and_curves(visit, resnet20):
     assert "91.41 %" in page.locator("tr[data-arm='scratch-B']").inner_text()
     page.get_by_text("As a table").click()
     assert page.locator("#widths details td", has_text="layer1.0.conv2").first.is_visible()
+
+
+def test_a_comparison_is_drawn(visit):
+    page = visit(write_bench, benched.document())
+    assert page.locator("[data-chart=latency] .point").count() == 3
+
+
+def test_a_federation_is_drawn(visit):
+    rounds = [
+        {
+            "round": k, "accuracy": 0.1 + 0.2 * k, "simulated_seconds": 5.0 * k, "down": 900 * k,
+            "up": 800 * k, "train_loss": 2.0 - 0.3 * k if k else None, "density": 1 / (k + 1),
+            "layers": {"fc1": 1 / (k + 1), "fc2": 0.9},
+        }
+        for k in range(4)
+    ]  # fmt: skip
+    reached = [
+        {"share": s, "accuracy": s * 0.7, "round": 3, "simulated_seconds": 15.0, "bytes": 5100}
+        for s in (0.5, 0.8, 0.9, 0.95, 1.0)
+    ]
+    found = {
+        "title": "a federation", "method": "prunefl", "accuracy": 0.7, "density": 0.25,
+        "rounds": rounds, "time_to_accuracy": reached, "recipe": {}, "environment": {},
+        "fairness": {"clients": 3, "mean": 0.6}, "report": {"verification": None},
+        "traffic": {
+            "down": 2700, "up": 2400, "refused": {}, "lost": 0, "late": 0,
+            "structures asked for": 0,
+        },
+    }  # fmt: skip
+    page = visit(write_federation, found)
+    drawn_ = {name: drawn(page, f"[data-chart={name}]") for name in ("time", "bytes", "loss")}
+    assert drawn_ == {"time": 1, "bytes": 1, "loss": 1}
+    assert drawn(page, "[data-chart=density]") == 2
