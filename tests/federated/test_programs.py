@@ -1,6 +1,8 @@
 """Flower's programs: how they are found, spoken to and ended. Most of it needs no Flower."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +52,28 @@ def test_programs_end_with_the_block_even_after_an_error(started):
         process = started.start("one", sys.executable, "-c", CHILD)
         raise RuntimeError
     assert process.poll() is not None
+
+
+def test_sigterm_ends_them_too(tmp_path):
+    kept = tmp_path / "mark"
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from prunus.federated import programs\n"
+        "programs.needs_flower = lambda: None\n"
+        "with programs.ended_in_order(), programs.Programs(Path(sys.argv[1])) as here:\n"
+        "    process = here.start('sleeper', 'sleep', '600')\n"
+        "    Path(sys.argv[2]).write_text(str(process.pid))\n"
+        "    process.wait()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, tmp_path / "home", kept])
+    while not (kept.exists() and kept.read_text()):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.terminate()
+    assert parent.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(kept.read_text()), 0)
 
 
 def test_a_call_gives_what_was_said_this_time_or_says_what_went_wrong(started):

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from prunus.errors import TrainingError
 from prunus.federated.execute import Finished, Tell
-from prunus.federated.programs import Programs, free_port
+from prunus.federated.programs import Programs, ended_in_order, free_port
 from prunus.federated.recipe import FederatedRecipe, load
 from prunus.federated.superlink import connect, start_link, write_connection
 
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], help="table.key=value of the recipe")
     given = parser.parse_args(arguments)
     recipe = load(given.recipe, given.set)
-    with Loopback(given.dir / "loopback", given.nodes) as deployment:
+    with ended_in_order(), Loopback(given.dir / "loopback", given.nodes) as deployment:
         done = deployment.run(recipe, given.dir, seconds=given.timeout, tell=_print)
     print(f"report: {done.directory / 'report.html'}")
 

@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 from uuid import uuid4
 
@@ -25,6 +27,28 @@ QUIET = {
 _MARK = "PRUNUS_PROGRAMS"  # a variable that all descendants of a program inherit
 _GRACE = 10.0  # seconds to end by oneself
 _LINES = 15  # of a log that an error shows
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Let SIGTERM, as service managers send it, unwind the block as ctrl-C does.
+
+    Otherwise a process that has started others would leave them running. Outside the main thread,
+    where Python delivers no signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # what is being ended is not to be disturbed
+    raise SystemExit(128 + number)
 
 
 class Programs:

@@ -13,7 +13,7 @@ from typing import Any
 from prunus.errors import TrainingError
 from prunus.federated.app import write_app
 from prunus.federated.execute import Finished, Tell, directory_of
-from prunus.federated.programs import Programs, free_port, tail
+from prunus.federated.programs import Programs, ended_in_order, free_port, tail
 from prunus.federated.recipe import FederatedRecipe
 from prunus.federated.task import data_of
 from prunus.files import read_json, write_text
@@ -60,7 +60,7 @@ def connect(
     """
     directory = directory_of(recipe, root).resolve()
     host, port = _split(address)
-    with Programs(directory / "flower") as programs:
+    with ended_in_order(), Programs(directory / "flower") as programs:
         app = directory / "app"
         write_app(recipe, app, state=root, nodes=nodes, seconds=seconds)
         write_connection(programs.home("cli"), f"{host}:{port}", certificate, host in _LOOPBACK)
@@ -97,7 +97,7 @@ def simulate(
         )
     count = len(data_of(recipe))
     directory = directory_of(recipe, root).resolve()
-    with Programs(directory / "simulation") as programs:
+    with ended_in_order(), Programs(directory / "simulation") as programs:
         port = start_link(programs, "--insecure", "--simulation")
         done = connect(
             recipe,
