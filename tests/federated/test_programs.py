@@ -180,7 +180,10 @@ def test_a_run_elsewhere_is_waited_for_and_its_result_left_there(recipe, tmp_pat
     file = tmp_path / "small.toml"
     file.write_text(recipe().to_toml())
     arguments = ["federate", str(file), "--dir", str(tmp_path / "runs"), "--connect", "edge:81"]
-    assert main([*arguments, "--certificate", "ca.crt", "--nodes", "2", "--timeout", "9"]) == 0
+    arguments += ["--certificate", str(tmp_path / "ca.crt")]
+    assert main(arguments) == 2 and "no certificate at" in capsys.readouterr().err
+    (tmp_path / "ca.crt").touch()
+    assert main([*arguments, "--nodes", "2", "--timeout", "9"]) == 0
     assert not left and "the result lies on the SuperLink's machine" in capsys.readouterr().out
     (app,) = (tmp_path / "runs").rglob("app/pyproject.toml")
     assert "nodes = 2" in app.read_text() and "seconds = 9.0" in app.read_text()

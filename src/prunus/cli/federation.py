@@ -21,7 +21,7 @@ def federate(
     seed: int | None = None,
     directory: Annotated[Path, Parameter(name="--dir")] = Path("runs"),
     app: Path | None = None,
-    nodes: int = 1,
+    nodes: int | None = None,
     timeout: float = 600.0,
     connect: str | None = None,
     certificate: Path | None = None,
@@ -48,7 +48,8 @@ def federate(
         seed: Instead of the recipe's.
         directory: The run is kept in DIR/NAME-HASH/seed-N.
         app: Run nothing, but write the app that `flwr run` starts over several machines here.
-        nodes: With --connect and --app, for how many nodes the server waits at the beginning.
+        nodes: With --connect and --app, for how many nodes the server waits at the beginning; 1 by
+            default.
         timeout: On Flower, seconds that a node may take for a round.
         connect: Run on the nodes of the SuperLink at HOST or HOST:PORT (8000).
         certificate: With --connect, of the authority that the SuperLink's certificate is by.
@@ -63,12 +64,18 @@ def federate(
         raise ValueError("--app, --connect and --simulate are three ways; give one of them.")
     if certificate is not None and connect is None:
         raise ValueError("--certificate goes with --connect.")
+    if certificate is not None and not certificate.is_file():
+        raise FileNotFoundError(f"no certificate at {certificate}")
+    if nodes is not None and app is None and connect is None:
+        raise ValueError("--nodes goes with --app and --connect; clients.count divides the data.")
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load(recipe, overrides)
     if app is not None:
         from prunus.federated.app import write_app
 
-        written = write_app(loaded, app, state=directory, nodes=nodes, seconds=timeout)
+        written = write_app(
+            loaded, app, state=directory, nodes=1 if nodes is None else nodes, seconds=timeout
+        )
         print(f"app: {written.parent}, for `flwr run {written.parent}`")
         return
     with _progress(loaded.rounds.total, shown=not json) as tell:
@@ -78,7 +85,7 @@ def federate(
             done = perform_there(
                 *(loaded, connect, directory),
                 certificate=certificate,
-                nodes=nodes,
+                nodes=1 if nodes is None else nodes,
                 seconds=timeout,
                 tell=tell,
             )
@@ -104,7 +111,7 @@ def print_times(document: Mapping[str, Any]) -> None:
 
     columns = ("of the final accuracy", "accuracy", "round", "simulated clock", "bytes")
     rows = [[str(value) for value in row.values()] for row in page(document)["reached"]]
-    print_table(document["title"], columns, rows)
+    print_table(f"{document['title']}: {document['method']}", columns, rows)
     print(sentence(document))
 
 

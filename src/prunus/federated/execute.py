@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from prunus import __version__
-from prunus.errors import RecipeError, TrainingError, WireError
+from prunus.errors import ExportError, RecipeError, TrainingError, WireError
 from prunus.federated import checkpoint
 from prunus.federated.client import Client, Memory
 from prunus.federated.conditions import Conditions
@@ -207,7 +207,11 @@ class _Run:
         fairness = server.judge([names[k] for k in sorted(chosen.tolist())]) if count else {}
         result = server.pruner.finish()
         write_tensors(self.directory / "mask.safetensors", result.mask)
-        save(result, self.directory / "pruned.safetensors")
+        path = self.directory / "pruned.safetensors"
+        try:
+            save(result, path, self.task.example)
+        except ExportError:  # its forward is no graph: it is loaded into the user's own class
+            save(result, path)
         return document(
             self.recipe,
             self.log.records,

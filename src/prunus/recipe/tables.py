@@ -112,9 +112,9 @@ class MethodChoice(BaseModel):
         known = list(inspect.signature(self.table[self.name]).parameters)
         for key in self.arguments:
             if key not in known:
+                hint = did_you_mean(key, [*known, "name"])
                 raise ValueError(
-                    f"method '{self.name}' has no '{key}'.{did_you_mean(key, known)} It has "
-                    f"{', '.join(known)}."
+                    f"method '{self.name}' has no '{key}'.{hint} It has {', '.join(known)}."
                 )
             if isinstance(self.arguments[key], float) and not math.isfinite(self.arguments[key]):
                 raise ValueError(f"{key} must be finite, got {self.arguments[key]}.")

@@ -215,5 +215,6 @@ def _phrase(error: Mapping[str, Any], root: type[BaseModel]) -> str:
         rule = _BOUNDS[kind].format(**context)
     else:
         rule = _TYPES.get(kind.split("_")[0], error["msg"])
-    hint = did_you_mean(str(got), rule.replace("'", " ").replace(",", " ").split())
+    words = rule.replace("'", " ").replace(",", " ").split()
+    hint = did_you_mean(got, words) if isinstance(got, str) else ""
     return f"{noun} '{key}' must be {rule}, got {got!r}.{hint}"

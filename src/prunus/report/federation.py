@@ -12,11 +12,18 @@ Document = Mapping[str, Any]
 def sentence(document: Document) -> str:
     """Say in a sentence what came out."""
     traffic, eighty = document["traffic"], document["time_to_accuracy"][1]
+    first = document["rounds"][0]["accuracy"]
+    if first is not None and first >= document["accuracy"]:
+        reached = f"no more than the {percent(first)} before the first round"
+    else:
+        reached = (
+            f"80 % of that accuracy after {eighty['simulated_seconds']:,.0f} s of the simulated "
+            f"clock and {size(eighty['bytes'])}"
+        )
     return (
-        f"{percent(document['accuracy'])} accuracy with {percent(document['density'])} of the "
-        f"weights; 80 % of that accuracy after {eighty['simulated_seconds']:,.0f} s of the "
-        f"simulated clock and {size(eighty['bytes'])}; in all {size(traffic['down'])} to clients "
-        f"and {size(traffic['up'])} from them."
+        f"{document['method']}: {percent(document['accuracy'])} accuracy with "
+        f"{percent(document['density'])} of the weights; {reached}; in all "
+        f"{size(traffic['down'])} to clients and {size(traffic['up'])} from them."
     )
 
 
