@@ -7,7 +7,7 @@ from torch import nn
 from handmade import NETWORKS
 from prunus.masking.factors import Factors
 from prunus.space import Branches, Structured, trace
-from prunus.space.check import apply_mask
+from prunus.space.masked import apply_mask
 from prunus.space.remove import copy_sliced
 from prunus.space.running import output_tensors, preserved
 from prunus.types import call_arguments

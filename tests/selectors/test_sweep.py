@@ -9,7 +9,8 @@ from torch import nn
 from prunus.criteria import L1, Deviations, Evidence
 from prunus.selectors import Decision, Sweep, Threshold, TopK
 from prunus.space import Structured, Unstructured, trace
-from prunus.space.check import apply_mask, in_precision
+from prunus.space.check import in_precision
+from prunus.space.masked import apply_mask
 from prunus.types import Target
 
 

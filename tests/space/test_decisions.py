@@ -13,7 +13,7 @@ import prunus
 from comparison import difference
 from prunus.methods import l1_filter
 from prunus.pruning.result import Result
-from prunus.space.check import apply_mask
+from prunus.space.masked import apply_mask
 from prunus.types import Target
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import prunus
 from prunus.errors import CheckpointError, EquivalenceError
 from prunus.space import trace
-from prunus.space.check import apply_mask
+from prunus.space.masked import apply_mask
 from prunus.space.settled import Settled
 from prunus.space.shrink import Shrunk, shrink
 

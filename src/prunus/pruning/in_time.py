@@ -21,7 +21,7 @@ from prunus.errors import TargetError
 from prunus.pruning.plan import Plan
 from prunus.selectors import Decision, TopK, innermost
 from prunus.space import Branches
-from prunus.space.check import apply_mask
+from prunus.space.masked import apply_mask
 from prunus.space.remove import copy_sliced, mend
 from prunus.space.shrink import shrink
 from prunus.types import Example, Keep

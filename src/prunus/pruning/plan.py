@@ -20,8 +20,8 @@ from prunus.pruning.notes import no_such_unit, not_seen, nothing_went, thin, way
 from prunus.pruning.result import Result
 from prunus.selectors import Decision
 from prunus.space import Frozen, trace_for, verify
-from prunus.space.check import apply_mask
 from prunus.space.finite import refuse_nan
+from prunus.space.masked import apply_mask
 from prunus.space.permute import permutation
 from prunus.space.remove import copy_sliced, kept_index, mend
 from prunus.space.shrink import inexpressible, shrink

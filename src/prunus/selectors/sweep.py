@@ -12,7 +12,8 @@ from torch.nn.modules.conv import _ConvNd
 from prunus.criteria import Evidence
 from prunus.selectors.base import Decision, Selector
 from prunus.space import Space, UnitGroup
-from prunus.space.check import Reference, apply_mask
+from prunus.space.check import Reference
+from prunus.space.masked import apply_mask
 from prunus.space.remove import copy_sliced
 from prunus.space.unit_groups import WeightGroup
 from prunus.space.units import ChannelGroup, Member

@@ -12,7 +12,7 @@ from prunus.criteria import Evidence
 from prunus.criteria.calibration import forward
 from prunus.seeds import seeded
 from prunus.space import Space
-from prunus.space.check import apply_mask
+from prunus.space.masked import apply_mask
 from prunus.space.remove import copy_sliced
 from prunus.types import Keep, Mask
 

@@ -11,10 +11,11 @@ from torch.utils._pytree import tree_map
 from prunus.errors import EquivalenceError, UntraceableError
 from prunus.space.capture import recorded
 from prunus.space.casts import Casts, cast, in_precision
-from prunus.space.check import Reference, Verification, apply_mask
+from prunus.space.check import Reference, Verification
 from prunus.space.graph_network import GraphNetwork
 from prunus.space.in_training import check_training
 from prunus.space.inputs import cloned, doubled, varied
+from prunus.space.masked import apply_mask
 from prunus.space.remove import kept_index, remove
 from prunus.space.rewrite import rewrite, what_stays
 from prunus.space.running import copied, output_tensors, preserved, unchanged
@@ -144,7 +145,7 @@ def _at_fault(kind: Keep, failure: Callable[[Keep], str]) -> dict[str, str]:
                 continue
             middle = len(names) // 2
             halves = [{n: whole[n] for n in part} for part in (names[:middle], names[middle:])]
-            failed = [(half, why) for half in halves if (why := failure(half))]
+            failed = [(half, said) for half in halves if (said := failure(half))]
             halved += 2
             parts += failed
             if not failed:  # only together

@@ -11,7 +11,7 @@ from prunus.criteria.sight import has_windows, unread
 from prunus.selectors.base import Decision
 from prunus.selectors.topk import TopK
 from prunus.space import Space, UnitGroup
-from prunus.space.check import apply_mask
+from prunus.space.masked import apply_mask
 from prunus.space.remove import copy_sliced, mend
 from prunus.space.unit_groups import Channels, WeightGroup
 from prunus.space.units import Member
