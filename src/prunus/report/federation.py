@@ -21,9 +21,9 @@ def sentence(document: Document) -> str:
             f"clock and {size(eighty['bytes'])}"
         )
     return (
-        f"{document['method']}: {percent(document['accuracy'])} accuracy with "
-        f"{percent(document['density'])} of the weights; {reached}; in all "
-        f"{size(traffic['down'])} to clients and {size(traffic['up'])} from them."
+        f"{percent(document['accuracy'])} accuracy with {percent(document['density'])} of the "
+        f"weights; {reached}; in all {size(traffic['down'])} to clients and {size(traffic['up'])} "
+        "from them."
     )
 
 
@@ -72,7 +72,11 @@ def page(document: Document) -> dict[str, Any]:
             "structures asked for": traffic["structures asked for"],
         },
         "fairness": _fairness(document["fairness"]),
-        "verification": document["report"]["verification"],
+        "verification": {
+            name: value
+            for name, value in (document["report"]["verification"] or {}).items()
+            if value not in ("", None)
+        },
         "environment": document["environment"],
         "charts": {name: chart for name, chart in charts.items() if chart},
     }
