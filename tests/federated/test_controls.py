@@ -52,7 +52,7 @@ def answer(task, seconds):
     return Packet({"kind": "measured"}, {"times": json.dumps(found).encode()})
 
 
-def test_a_time_model_is_the_mean_of_what_clients_fit(recipe):
+def test_a_time_model_is_that_of_the_median_client(recipe):
     task = Task.of(recipe(time="measured"))
     sizes = [layer.size for layer in task.layers]
     steps, prices = task.local_steps, (3e-6, 2e-6, 1e-6)
@@ -64,7 +64,7 @@ def test_a_time_model_is_the_mean_of_what_clients_fit(recipe):
 
         return answer(task, seconds)
 
-    found = fitted(task, [takes(1.0), takes(3.0)])
+    found = fitted(task, [takes(1.0), takes(3.0), takes(2.0), takes(0.5), takes(1e4)])
     assert found.constant == pytest.approx(0.5)
     expected = {g.name: 2 * p for g, p in zip(task.layers, prices, strict=True)}
     assert found.compute == pytest.approx(expected)
@@ -79,6 +79,9 @@ def test_a_time_model_is_the_mean_of_what_clients_fit(recipe):
         b'{"seconds": [1, 2], "densities": []}',
         b'{"seconds": "fast"}',
         b"\xff",
+        b"[" * 200_000,
+        b"[" * 1_200,
+        b'{"seconds": [1%s]}' % (b"0" * 400),
     ],
 )
 def test_a_measurement_that_is_none_is_left_out(recipe, times):

@@ -1,7 +1,6 @@
 """A time model fitted to what clients measure of themselves, at several densities."""
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,7 +8,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from prunus.errors import TrainingError, WireError
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
 _FEW = 0.1  # density at which a layer is measured beside its whole
 _REPEATS = 3
 _LEAST = 1e-6  # seconds of a step whatever is kept, where the fit finds none
+_MOST = 1e6  # seconds of a round: more cannot be meant
+_DIGITS = 64  # bytes of a number in a measurement, at most
 
 
 def measure(task: Task, data: Data) -> Packet:
@@ -51,7 +51,7 @@ def schedule(layers: int) -> list[list[float]]:
 
 
 def fitted(task: Task, answers: Sequence[Packet]) -> TimeModel:
-    """Return the model of the mean client: each is fitted alone, the coefficients are averaged.
+    """Return the model of the median client: it is fitted to the medians of what clients measured.
 
     Raises:
         TrainingError: No answer is a measurement.
@@ -59,18 +59,18 @@ def fitted(task: Task, answers: Sequence[Packet]) -> TimeModel:
     found, reasons = [], []
     for answer in answers:
         try:
-            found.append(fit_time_model(*_read(answer, len(task.layers))))
+            found.append(_read(answer, len(task.layers)))
         except WireError as error:
             reasons.append(str(error))
     if not found:
         raise TrainingError(
             f"no client has measured its time: {'; '.join(reasons) or 'none asked'}"
         )
+    seconds = [median(of_all) for of_all in zip(*found, strict=True)]
+    constant, dense = fit_time_model(schedule(len(task.layers)), seconds)
     steps = task.local_steps
-    constant = float(np.mean([one[0] for one in found])) / steps
-    dense = np.mean([one[1] for one in found], axis=0) / steps
-    compute = {g.name: float(x) / g.size for g, x in zip(task.layers, dense, strict=True)}
-    return TimeModel(constant=max(_LEAST, constant), compute=compute)
+    compute = {g.name: x / steps / g.size for g, x in zip(task.layers, dense, strict=True)}
+    return TimeModel(constant=max(_LEAST, constant / steps), compute=compute)
 
 
 def kept_or_measured(task: Task, exchange: "Exchange", path: Path) -> TimeModel:
@@ -114,20 +114,23 @@ def _timed(task: Task, batches: FirstBatches, densities: Sequence[float]) -> flo
         holding.done()
 
 
-def _read(answer: Packet, layers: int) -> tuple[list[list[float]], list[float]]:
-    """Return the densities and seconds of a measurement, which may come from anyone.
+def _read(answer: Packet, layers: int) -> list[float]:
+    """Return the seconds of a measurement, which may come from anyone.
 
     Raises:
         WireError: It is none.
     """
+    expected, told = schedule(layers), answer.part("times")
+    if len(told) > (most := _DIGITS * (layers + 1) * len(expected)):
+        raise WireError(f"a measurement has at most {most} bytes, got {len(told)}.")
     try:
-        found = json.loads(answer.part("times"))
+        found = json.loads(told)
         seconds = [float(x) for x in found["seconds"]]
-    except (ValueError, TypeError, KeyError) as error:
+        densities = found["densities"]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise WireError(f"a measurement cannot be read ({error}).") from error
-    expected = schedule(layers)
-    if found.get("densities") != expected or len(seconds) != len(expected):
+    if densities != expected or len(seconds) != len(expected):
         raise WireError(f"a measurement must have {len(expected)} times, got {len(seconds)}.")
-    if not all(math.isfinite(x) and x > 0 for x in seconds):
-        raise WireError("a measured time must be above 0 s.")
-    return expected, seconds
+    if not all(0 < x < _MOST for x in seconds):
+        raise WireError(f"a measured time must be above 0 s and below {_MOST:g} s.")
+    return seconds
