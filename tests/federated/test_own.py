@@ -6,6 +6,7 @@ from PIL import Image
 
 from prunus.errors import DataError
 from prunus.federated import federate, parse
+from prunus.federated.samples import sample_count
 from prunus.federated.task import data_of
 
 NETWORK = """
@@ -67,6 +68,7 @@ def test_images_of_a_folder_are_dealt_out_once_and_some_are_held_out(tables, by)
         held = sum(len(labels) for _, labels in own.eval_batches("val"))
         assert held == len(found[name].train_labels) // 4
         assert held + len(own.train_labels) == len(found[name].train_labels)
+        assert sample_count(own) == len(own.train_labels)
 
 
 def test_a_folder_that_is_not_there_is_named(tables, tmp_path):

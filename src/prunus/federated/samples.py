@@ -5,14 +5,14 @@ from itertools import islice
 
 from torch import Tensor
 
-from prunus.training import ArrayData, Data
+from prunus.training import ArrayData, Data, FolderData
 from prunus.training.data import Metric, Split
 from prunus.types import Example
 
 
 def sample_count(data: Data) -> int:
     """Return how many training samples there are; where that is not known, in whole batches."""
-    if isinstance(data, ArrayData):
+    if isinstance(data, ArrayData | FolderData):
         return len(data.train_labels)
     return data.steps_per_epoch * data.batch_size
 
