@@ -103,13 +103,14 @@ def test_a_run_measures_once_and_reckons_with_that(run, monkeypatch):
     assert run(**table).document["rounds"] == first.document["rounds"]
 
 
-def test_a_client_that_prunes_alone_reckons_with_its_own_time(run, monkeypatch):
+@pytest.mark.parametrize(("where", "alone"), [("client", 1), ("server", 0)])
+def test_a_client_that_prunes_alone_reckons_with_its_own_time(run, monkeypatch, where, alone):
     seen = []
     monkeypatch.setattr(
         measuring, "_timed", lambda task, data, row: seen.append(row) or 1 + sum(row)
     )
-    initial = {"rounds": 4, "look": 1, "every": 1}
+    initial = {"rounds": 4, "look": 1, "every": 1, "where": where}
     found = run(time="measured", rounds={"total": 4}, initial=initial)
     rounds = measuring._REPEATS * (1 + len(schedule(3)))
-    assert len(seen) == rounds * (2 + 1)  # those of a round for the server, and the one by itself
+    assert len(seen) == rounds * (2 + alone)  # those of a round, and a client alone by itself
     assert found.document["density"] < 1

@@ -157,7 +157,7 @@ class Client:
 
     def _prune_alone(self, packet: Packet) -> Packet:
         task = self.task
-        if task.measures:  # what is worth its time on this device
+        if task.measures and task.measured is None:  # what is worth its time on this device
             task = replace(task, measured=fitted(task, [measure(task, self.data)]))
         values = packet.part("values")
         whole: Mask = {}
