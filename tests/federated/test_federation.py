@@ -80,6 +80,26 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(run, evidence):
         assert not list(again.directory.glob("*.checkpoint*"))
 
 
+def test_nodes_that_begin_anew_with_a_run_get_the_structure_once(run):
+    class Elsewhere(InProcess):
+        def state(self):
+            return {}
+
+        def load_state(self, state):
+            pass
+
+    def stop(record):
+        if record["round"] == 3:
+            raise Stopped
+
+    def exchange(task):
+        return Elsewhere(task, data_of(task.recipe))
+
+    with pytest.raises(Stopped):
+        run(exchange=exchange, tell=stop)
+    assert run(exchange=exchange).document["traffic"]["structures asked for"] == 0
+
+
 def test_a_finished_run_has_a_page_and_is_not_repeated(recipe, tmp_path, monkeypatch):
     monkeypatch.undo()  # the page is drawn, and the images are the embedded ones
     told, seen = recipe(rounds={"total": 4}), []
