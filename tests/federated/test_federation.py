@@ -8,7 +8,7 @@ import torch
 
 from prunus import Pruner
 from prunus.errors import DecisionWarning, TrainingError
-from prunus.federated import METHODS, federate
+from prunus.federated import METHODS, execute, federate
 from prunus.federated.client import Client, Memory
 from prunus.federated.exchange import InProcess
 from prunus.federated.packet import Packet
@@ -78,6 +78,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(run, evidence):
         assert again.document["traffic"] == whole.document["traffic"]
         same(tensors(again, "pruned"), tensors(whole, "pruned"))
         assert not list(again.directory.glob("*.checkpoint*"))
+
+
+def test_a_run_that_was_stopped_while_its_page_was_drawn_draws_it_again(run, monkeypatch):
+    def stop(document, path):
+        raise Stopped
+
+    drawn, table = [], {"rounds": {"total": 1}, "method": {"name": "dense"}}
+    monkeypatch.setattr(execute, "write_federation", stop)
+    with pytest.raises(Stopped):
+        run(**table)
+    monkeypatch.setattr(execute, "write_federation", lambda document, path: drawn.append(path))
+    run(**table)
+    assert len(drawn) == 1
 
 
 def test_nodes_that_begin_anew_with_a_run_get_the_structure_once(run):

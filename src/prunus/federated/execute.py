@@ -104,8 +104,8 @@ def _performed(
     run = _Run(recipe, directory, task, carried)
     run.to_the_end(tell)
     found = run.conclude()
-    write_json(directory / "result.json", found)
     write_federation(found, directory / "report.html")
+    write_json(directory / "result.json", found)  # from then on the run is finished
     run.checkpoint.unlink(missing_ok=True)
     return Finished(directory, found)
 
