@@ -14,7 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from prunus.errors import RecipeError, WireError
 from prunus.federated import client_app, server_app
 from prunus.federated.client import Memory
-from prunus.federated.flower import from_records, recall, remember, to_records
+from prunus.federated.flower import OverGrid, from_records, recall, remember, to_records
 from prunus.federated.packet import Packet
 from prunus.files import read_json, read_tensors
 
@@ -106,6 +106,13 @@ def test_a_failing_node_is_lost_for_a_round_and_asked_again(recipe, tmp_path):
     _, found = serve(grid, told, tmp_path)
     assert [r["averaged"] for r in found["rounds"]] == [0, 2, 3, 3, 3, 3, 3, 3, 3]
     assert found["traffic"]["lost"] == 1
+
+
+def test_a_node_that_hangs_is_waited_for_as_long_as_is_asked_of_it():
+    over = OverGrid(None, seconds=600.0, alone=3600.0)
+    times = {kind: over._time_of(Packet({"kind": kind})) for kind in ("describe", "train", "initial")}
+    assert times == {"describe": 60.0, "train": 600.0, "initial": 3600.0}
+    assert OverGrid(None, seconds=30.0)._time_of(Packet({"kind": "describe"})) == 30.0
 
 
 def test_a_packet_and_a_memory_survive_as_records():

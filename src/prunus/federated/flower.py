@@ -22,6 +22,7 @@ _RAW = "prunus.bytes"  # how the arrays are serialised: not at all
 _SCALARS = (bool, int, float, str)
 _POLL = 0.3  # seconds between looks for answers
 _TYPES = {"describe": MessageType.QUERY, "evaluate": MessageType.EVALUATE}
+_GREETING = 60.0  # seconds to say who one is, which every round waits for
 _SPARE = 10.0  # seconds for the answer that a message's time is over
 
 
@@ -62,7 +63,8 @@ class OverGrid:
 
     Args:
         grid: Of the run.
-        seconds: How long a client may take for a round; what comes later is lost.
+        seconds: How long a client may take for a round, and up to a minute of that to say who it
+            is; what comes later is lost.
         alone: How long it may take to prune alone.
         least: Nodes to wait for at the beginning.
     """
@@ -92,8 +94,7 @@ class OverGrid:
         asked = {node: packet for node, packet in packets.items() if node in there}
         if not asked:
             return found
-        initial = any(packet.kind == "initial" for packet in asked.values())
-        seconds = self._alone if initial else self._seconds
+        seconds = min(map(self._time_of, asked.values()))
         messages = [
             Message(
                 content=to_records(packet),
@@ -114,6 +115,12 @@ class OverGrid:
             if waiting:
                 time.sleep(_POLL)
         return found | dict.fromkeys(waiting.values(), "no answer in time")
+
+    def _time_of(self, packet: Packet) -> float:
+        """Return how many seconds an answer may take."""
+        if packet.kind == "initial":
+            return self._alone
+        return min(_GREETING, self._seconds) if packet.kind == "describe" else self._seconds
 
     def state(self) -> dict[str, Tensor]:
         """Return nothing: nodes keep what is theirs."""
