@@ -25,6 +25,8 @@ Division = Literal["writer", "alphabet", "role", "iid", "dirichlet"]
 MEASURED = "measured"
 """The time that clients measure of themselves."""
 
+_IN_ORDER = ("folder:", "omniglot", "shakespeare")  # data whose batches are not alike
+
 
 class Clients(Table):
     """Who takes part, and with what.
@@ -80,7 +82,7 @@ class Rounds(Table):
         total: Number of rounds.
         evaluate_every: Rounds between evaluations on the test split.
         evaluate_one_in: Until the last round, on one in so many of its batches; not of a folder,
-            whose images come class by class.
+            "omniglot" or "shakespeare", whose samples come class by class or role by role.
         lr_gamma: Factor of the learning rate every `lr_every` rounds.
         lr_every: Rounds; 0 for a constant rate.
         evidence: "last": clients sum up gradients in the round before a decision; "all": in every
@@ -170,10 +172,11 @@ class FederatedRecipe(Table):
         if self.time not in (*TIME_MODELS, MEASURED):
             known = ", ".join((*TIME_MODELS, MEASURED))
             raise ValueError(f"time must be one of {known}, got {self.time!r}.")
-        if self.rounds.evaluate_one_in > 1 and self.clients.data.startswith("folder:"):
+        if self.rounds.evaluate_one_in > 1 and self.clients.data.startswith(_IN_ORDER):
             raise ValueError(
-                "rounds.evaluate_one_in must be 1 for a folder, whose images come class by class, "
-                f"got {self.rounds.evaluate_one_in}."
+                f"rounds.evaluate_one_in must be 1 for {self.clients.data!r}, whose test samples "
+                "come class by class or role by role, so that a part of the batches is another "
+                f"test, got {self.rounds.evaluate_one_in}."
             )
         if not self.train.length.endswith("it") or iterations(self.train.length) < 1:
             raise ValueError(
