@@ -25,6 +25,7 @@ Division = Literal["writer", "alphabet", "role", "iid", "dirichlet"]
 MEASURED = "measured"
 """The time that clients measure of themselves."""
 
+_TIMES_OF = {"raspberry_pi_conv2": "prunefl_conv2"}  # time models of one network
 _IN_ORDER = ("folder:", "omniglot", "shakespeare")  # data whose batches are not alike
 
 
@@ -152,7 +153,8 @@ class FederatedRecipe(Table):
         init: Seed of the first weights; None for `seed`. With another, and the method "ticket",
             a mask is tried on weights that it was not found with.
         time: For the simulated clock and for "prunefl": a name of `prunus.selectors.TIME_MODELS`,
-            or "measured", fitted to what clients measure of themselves before the first round.
+            of which "raspberry_pi_conv2" is for the network "prunefl_conv2" alone, or "measured",
+            fitted to what clients measure of themselves before the first round.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -172,6 +174,12 @@ class FederatedRecipe(Table):
         if self.time not in (*TIME_MODELS, MEASURED):
             known = ", ".join((*TIME_MODELS, MEASURED))
             raise ValueError(f"time must be one of {known}, got {self.time!r}.")
+        for time in (self.time, self.method.arguments.get("time")):
+            if self.model.name != (network := _TIMES_OF.get(str(time), self.model.name)):
+                raise ValueError(
+                    f"time {time!r} was measured for {network!r} and says nothing of "
+                    f"{self.model.name or self.model.factory!r}; take 'by_macs' or {MEASURED!r}."
+                )
         if self.rounds.evaluate_one_in > 1 and self.clients.data.startswith(_IN_ORDER):
             raise ValueError(
                 f"rounds.evaluate_one_in must be 1 for {self.clients.data!r}, whose test samples "
