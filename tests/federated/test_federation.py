@@ -262,8 +262,22 @@ def test_whoever_does_not_say_who_it_is_takes_no_part(run):
         return Packet({"kind": "described"}) if client == "1" else answer
 
     table = {"clients": {"per_round": 3}, "rounds": {"total": 2}, "method": {"name": "dense"}}
-    found = run(exchange=lambda task: Damaging(task, alter), **table).document
+    with pytest.warns(UserWarning, match="client 1 takes no part: a packet's 'client' must be str"):
+        found = run(exchange=lambda task: Damaging(task, alter), **table).document
     assert [record["asked"] for record in found["rounds"]] == [0, 2, 2]
+    assert [record["met"] for record in found["rounds"]] == [2, 2, 2]
+    assert found["left out"].keys() == {"1"}
+
+
+def test_two_clients_of_one_name_are_one_client_and_a_reason(run):
+    def alter(client, answer):
+        named = Packet({**answer.header, "client": "0"})
+        return named if answer.kind == "described" else answer
+
+    table = {"clients": {"per_round": 3}, "rounds": {"total": 1}, "method": {"name": "dense"}}
+    with pytest.warns(UserWarning, match="another client is '0' already; give each node a name"):
+        found = run(exchange=lambda task: Damaging(task, alter), **table).document
+    assert found["left out"].keys() == {"1", "2"} and found["rounds"][-1]["met"] == 1
 
 
 def test_without_any_good_update_the_network_stays_as_it_is(run, recipe):

@@ -15,7 +15,7 @@ from prunus.federated.holding import Holding
 from prunus.federated.initial import prune_alone
 from prunus.federated.measuring import fitted, measure
 from prunus.federated.packet import Packet
-from prunus.federated.samples import OnlyTraining, sample_count
+from prunus.federated.samples import OnlyTraining, described
 from prunus.federated.sums import sealed
 from prunus.federated.task import Task
 from prunus.federated.wire import give, tensors_of
@@ -76,8 +76,7 @@ class Client:
             WireError: The packet is damaged or of another network.
         """
         if packet.kind == "describe":
-            samples = sample_count(self.data)
-            return Packet({"kind": "described", "client": self.name, "samples": samples})
+            return Packet({"kind": "described", "client": self.name, **described(self.data)})
         if packet.kind == "measure":
             return measure(self.task, self.data)
         if packet.kind == "initial":

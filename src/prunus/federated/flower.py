@@ -5,6 +5,7 @@ bytes, which Flower cuts into chunks, so that their size has no limit.
 """
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,10 +81,18 @@ class OverGrid:
         end = time.monotonic() + self._seconds
         while True:
             found = sorted(map(str, self._grid.get_node_ids()))
-            if self._waited or len(found) >= self._least or time.monotonic() > end:
-                self._waited = True
-                return found
+            if self._waited or len(found) >= self._least:
+                break
+            if time.monotonic() > end:
+                warnings.warn(
+                    f"{len(found)} of {self._least} nodes came within {self._seconds:g} s; the "
+                    "federation begins with those.",
+                    stacklevel=2,
+                )
+                break
             time.sleep(_POLL)
+        self._waited = True
+        return found
 
     def ask(self, packets: Mapping[str, Packet]) -> dict[str, Packet | str]:
         """Ask nodes; those that are gone, fail or take too long have a reason for an answer."""

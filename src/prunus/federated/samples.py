@@ -9,6 +9,16 @@ from prunus.training import ArrayData, Data, FolderData
 from prunus.training.data import Metric, Split
 from prunus.types import Example
 
+SEPARATOR = "/"
+"""Between the names of classes, which are those of folders."""
+
+
+def described(data: Data) -> dict[str, int | str]:
+    """Return what a client says of its data: their number, and their classes if they have names."""
+    names = getattr(data, "class_names", ())
+    classes = {"classes": SEPARATOR.join(names)} if names else {}
+    return {"samples": sample_count(data), **classes}
+
 
 def sample_count(data: Data) -> int:
     """Return how many training samples there are; where that is not known, in whole batches."""
