@@ -7,9 +7,9 @@ import torch
 
 from prunus.errors import CheckpointError, TrainingError
 from prunus.federated import measuring
-from prunus.federated.measuring import fitted, schedule
+from prunus.federated.measuring import fitted, measure, schedule
 from prunus.federated.packet import Packet
-from prunus.federated.task import Task, network_of
+from prunus.federated.task import Task, data_of, network_of
 from prunus.files import read_json, read_tensors, write_tensors
 
 
@@ -93,6 +93,19 @@ def test_a_measurement_that_is_none_is_left_out(recipe, times):
             fitted(task, [wrong])
 
 
+def test_without_a_layer_that_saves_time_the_way_out_is_said(recipe):
+    task = Task.of(recipe(time="measured"))
+    with pytest.raises(TrainingError, match=r"no layer takes less time .* 'by_macs'"):
+        fitted(task, [answer(task, lambda row: 1.0)])
+
+
+def test_what_a_client_measures_falls_with_the_weights_of_a_large_layer(recipe):
+    told = recipe(time="measured")
+    task = Task.of(told)
+    found = fitted(task, [measure(task, data_of(told)["0"])])
+    assert found.compute["fc1.weight"] > 0 and found.constant > 0
+
+
 def test_a_run_measures_once_and_reckons_with_that(run, monkeypatch):
     table = {"time": "measured", "rounds": {"total": 4}, "method": {"name": "dense"}}
     first = run(**table)
@@ -107,10 +120,10 @@ def test_a_run_measures_once_and_reckons_with_that(run, monkeypatch):
 def test_a_client_that_prunes_alone_reckons_with_its_own_time(run, monkeypatch, where, alone):
     seen = []
     monkeypatch.setattr(
-        measuring, "_timed", lambda task, data, row: seen.append(row) or 1 + sum(row)
+        measuring, "_multiplied", lambda task, row, sparse=True: seen.append(row) or 1 + sum(row)
     )
     initial = {"rounds": 4, "look": 1, "every": 1, "where": where}
     found = run(time="measured", rounds={"total": 4}, initial=initial)
-    rounds = measuring._REPEATS * (1 + len(schedule(3)))
+    rounds = (measuring._REPEATS + 1) * (1 + len(schedule(3)))
     assert len(seen) == rounds * (2 + alone)  # those of a round, and a client alone by itself
     assert found.document["density"] < 1
