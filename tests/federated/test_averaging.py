@@ -151,7 +151,7 @@ def test_no_number_of_a_client_breaks_a_run(run):
 
     table = {"clients": {"per_round": 3}, "rounds": {"total": 3}, "method": {"name": "dense"}}
     found = run(exchange=lambda task: Altering(task, alter), **table).document
-    assert found["traffic"]["refused"] == {"malformed": 3}
+    assert found["traffic"]["refused"] == {"not finite": 3}
     assert found["fairness"]["clients"] == 2
 
 

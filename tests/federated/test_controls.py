@@ -7,9 +7,9 @@ import torch
 
 from prunus.errors import CheckpointError, TrainingError
 from prunus.federated import measuring
-from prunus.federated.measuring import fitted, schedule
+from prunus.federated.measuring import fitted, measure, schedule
 from prunus.federated.packet import Packet
-from prunus.federated.task import Task, network_of
+from prunus.federated.task import Task, data_of, network_of
 from prunus.files import read_json, read_tensors, write_tensors
 
 
@@ -52,7 +52,7 @@ def answer(task, seconds):
     return Packet({"kind": "measured"}, {"times": json.dumps(found).encode()})
 
 
-def test_a_time_model_is_the_mean_of_what_clients_fit(recipe):
+def test_a_time_model_is_that_of_the_median_client(recipe):
     task = Task.of(recipe(time="measured"))
     sizes = [layer.size for layer in task.layers]
     steps, prices = task.local_steps, (3e-6, 2e-6, 1e-6)
@@ -64,7 +64,7 @@ def test_a_time_model_is_the_mean_of_what_clients_fit(recipe):
 
         return answer(task, seconds)
 
-    found = fitted(task, [takes(1.0), takes(3.0)])
+    found = fitted(task, [takes(1.0), takes(3.0), takes(2.0), takes(0.5), takes(1e4)])
     assert found.constant == pytest.approx(0.5)
     expected = {g.name: 2 * p for g, p in zip(task.layers, prices, strict=True)}
     assert found.compute == pytest.approx(expected)
@@ -79,6 +79,9 @@ def test_a_time_model_is_the_mean_of_what_clients_fit(recipe):
         b'{"seconds": [1, 2], "densities": []}',
         b'{"seconds": "fast"}',
         b"\xff",
+        b"[" * 200_000,
+        b"[" * 1_200,
+        b'{"seconds": [1%s]}' % (b"0" * 400),
     ],
 )
 def test_a_measurement_that_is_none_is_left_out(recipe, times):
@@ -88,6 +91,19 @@ def test_a_measurement_that_is_none_is_left_out(recipe, times):
     for wrong in (bad, Packet({"kind": "failed"}), answer(task, lambda row: -1.0)):
         with pytest.raises(TrainingError, match="no client has measured its time"):
             fitted(task, [wrong])
+
+
+def test_without_a_layer_that_saves_time_the_way_out_is_said(recipe):
+    task = Task.of(recipe(time="measured"))
+    with pytest.raises(TrainingError, match=r"no layer takes less time .* 'by_macs'"):
+        fitted(task, [answer(task, lambda row: 1.0)])
+
+
+def test_what_a_client_measures_falls_with_the_weights_of_a_large_layer(recipe):
+    told = recipe(time="measured")
+    task = Task.of(told)
+    found = fitted(task, [measure(task, data_of(told)["0"])])
+    assert found.compute["fc1.weight"] > 0 and found.constant > 0
 
 
 def test_a_run_measures_once_and_reckons_with_that(run, monkeypatch):
@@ -100,13 +116,14 @@ def test_a_run_measures_once_and_reckons_with_that(run, monkeypatch):
     assert run(**table).document["rounds"] == first.document["rounds"]
 
 
-def test_a_client_that_prunes_alone_reckons_with_its_own_time(run, monkeypatch):
+@pytest.mark.parametrize(("where", "alone"), [("client", 1), ("server", 0)])
+def test_a_client_that_prunes_alone_reckons_with_its_own_time(run, monkeypatch, where, alone):
     seen = []
     monkeypatch.setattr(
-        measuring, "_timed", lambda task, data, row: seen.append(row) or 1 + sum(row)
+        measuring, "_multiplied", lambda task, row, sparse=True: seen.append(row) or 1 + sum(row)
     )
-    initial = {"rounds": 4, "look": 1, "every": 1}
+    initial = {"rounds": 4, "look": 1, "every": 1, "where": where}
     found = run(time="measured", rounds={"total": 4}, initial=initial)
-    rounds = measuring._REPEATS * (1 + len(schedule(3)))
-    assert len(seen) == rounds * (2 + 1)  # those of a round for the server, and the one by itself
+    rounds = (measuring._REPEATS + 1) * (1 + len(schedule(3)))
+    assert len(seen) == rounds * (2 + alone)  # those of a round, and a client alone by itself
     assert found.document["density"] < 1

@@ -8,7 +8,7 @@ import torch
 
 from prunus import Pruner
 from prunus.errors import DecisionWarning, TrainingError
-from prunus.federated import METHODS, federate
+from prunus.federated import METHODS, execute, federate
 from prunus.federated.client import Client, Memory
 from prunus.federated.exchange import InProcess
 from prunus.federated.packet import Packet
@@ -78,6 +78,39 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(run, evidence):
         assert again.document["traffic"] == whole.document["traffic"]
         same(tensors(again, "pruned"), tensors(whole, "pruned"))
         assert not list(again.directory.glob("*.checkpoint*"))
+
+
+def test_a_run_that_was_stopped_while_its_page_was_drawn_draws_it_again(run, monkeypatch):
+    def stop(document, path):
+        raise Stopped
+
+    drawn, table = [], {"rounds": {"total": 1}, "method": {"name": "dense"}}
+    monkeypatch.setattr(execute, "write_federation", stop)
+    with pytest.raises(Stopped):
+        run(**table)
+    monkeypatch.setattr(execute, "write_federation", lambda document, path: drawn.append(path))
+    run(**table)
+    assert len(drawn) == 1
+
+
+def test_nodes_that_begin_anew_with_a_run_get_the_structure_once(run):
+    class Elsewhere(InProcess):
+        def state(self):
+            return {}
+
+        def load_state(self, state):
+            pass
+
+    def stop(record):
+        if record["round"] == 3:
+            raise Stopped
+
+    def exchange(task):
+        return Elsewhere(task, data_of(task.recipe))
+
+    with pytest.raises(Stopped):
+        run(exchange=exchange, tell=stop)
+    assert run(exchange=exchange).document["traffic"]["structures asked for"] == 0
 
 
 def test_a_finished_run_has_a_page_and_is_not_repeated(recipe, tmp_path, monkeypatch):
@@ -229,8 +262,22 @@ def test_whoever_does_not_say_who_it_is_takes_no_part(run):
         return Packet({"kind": "described"}) if client == "1" else answer
 
     table = {"clients": {"per_round": 3}, "rounds": {"total": 2}, "method": {"name": "dense"}}
-    found = run(exchange=lambda task: Damaging(task, alter), **table).document
+    with pytest.warns(UserWarning, match="client 1 takes no part: a packet's 'client' must be str"):
+        found = run(exchange=lambda task: Damaging(task, alter), **table).document
     assert [record["asked"] for record in found["rounds"]] == [0, 2, 2]
+    assert [record["met"] for record in found["rounds"]] == [2, 2, 2]
+    assert found["left out"].keys() == {"1"}
+
+
+def test_two_clients_of_one_name_are_one_client_and_a_reason(run):
+    def alter(client, answer):
+        named = Packet({**answer.header, "client": "0"})
+        return named if answer.kind == "described" else answer
+
+    table = {"clients": {"per_round": 3}, "rounds": {"total": 1}, "method": {"name": "dense"}}
+    with pytest.warns(UserWarning, match="another client is '0' already; give each node a name"):
+        found = run(exchange=lambda task: Damaging(task, alter), **table).document
+    assert found["left out"].keys() == {"1", "2"} and found["rounds"][-1]["met"] == 1
 
 
 def test_without_any_good_update_the_network_stays_as_it_is(run, recipe):

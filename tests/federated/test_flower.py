@@ -14,7 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from prunus.errors import RecipeError, WireError
 from prunus.federated import client_app, server_app
 from prunus.federated.client import Memory
-from prunus.federated.flower import from_records, recall, remember, to_records
+from prunus.federated.flower import OverGrid, from_records, recall, remember, to_records
 from prunus.federated.packet import Packet
 from prunus.files import read_json, read_tensors
 
@@ -108,6 +108,24 @@ def test_a_failing_node_is_lost_for_a_round_and_asked_again(recipe, tmp_path):
     assert found["traffic"]["lost"] == 1
 
 
+def test_too_few_nodes_are_said():
+    class Few(LocalGrid):
+        def __init__(self):
+            self.contexts = {11: None}
+
+    with pytest.warns(UserWarning, match="1 of 3 nodes came within 0.1 s"):
+        assert OverGrid(Few(), seconds=0.1, least=3).clients() == ["11"]
+
+
+def test_a_node_that_hangs_is_waited_for_as_long_as_is_asked_of_it():
+    over = OverGrid(None, seconds=600.0, alone=3600.0)
+    times = {
+        kind: over._time_of(Packet({"kind": kind})) for kind in ("describe", "train", "initial")
+    }
+    assert times == {"describe": 60.0, "train": 600.0, "initial": 3600.0}
+    assert OverGrid(None, seconds=30.0)._time_of(Packet({"kind": "describe"})) == 30.0
+
+
 def test_a_packet_and_a_memory_survive_as_records():
     packet = Packet({"kind": "x", "n": 1, "f": 0.5, "yes": True}, {"a": b"123", "b": bytes(9)})
     assert from_records(to_records(packet)) == packet
@@ -122,7 +140,9 @@ def test_a_packet_and_a_memory_survive_as_records():
     assert torch.equal(again.sums["w"], memory.sums["w"])
 
 
-@pytest.mark.parametrize("config", [{}, {"client": "nobody"}, {"partition-id": 99}])
+@pytest.mark.parametrize(
+    "config", [{}, {"client": "nobody"}, {"partition-id": 99}, {"data": "mnist"}]
+)
 def test_a_node_must_say_whose_data_it_has(recipe, config):
     told = recipe().model_dump_json(exclude_defaults=True)
     chosen = {key: str(value) for key, value in config.items()}

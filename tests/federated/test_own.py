@@ -1,12 +1,16 @@
 """A network and images of one's own, as docs/how-to/federate.md says."""
 
+import shutil
+
 import pytest
 import torch
 from PIL import Image
 
 from prunus.errors import DataError
 from prunus.federated import federate, parse
-from prunus.federated.task import data_of
+from prunus.federated.exchange import InProcess
+from prunus.federated.samples import sample_count
+from prunus.federated.task import data_of, dataset_of
 
 NETWORK = """
 from torch import nn
@@ -67,6 +71,32 @@ def test_images_of_a_folder_are_dealt_out_once_and_some_are_held_out(tables, by)
         held = sum(len(labels) for _, labels in own.eval_batches("val"))
         assert held == len(found[name].train_labels) // 4
         assert held + len(own.train_labels) == len(found[name].train_labels)
+        assert sample_count(own) == len(own.train_labels)
+
+
+@pytest.mark.parametrize("lacking", ["empty", "gone"])
+def test_a_client_may_lack_images_of_a_class_but_not_the_class(tables, tmp_path, lacking):
+    told = parse(tables)
+    shutil.copytree(tmp_path / "images", tmp_path / "own")
+    for split in ("train", "test"):
+        shutil.rmtree(tmp_path / "own" / split / "cat")
+        if lacking == "empty":
+            (tmp_path / "own" / split / "cat").mkdir()
+
+    def exchange(task):
+        own = dataset_of(told, f"folder:{tmp_path / 'own'}", 3)
+        return InProcess(task, data_of(told) | {"node": own})
+
+    if lacking == "gone":
+        with pytest.warns(
+            UserWarning, match="images of 'node' have other classes.*lacking are cat"
+        ):
+            found = federate(told, tmp_path / "runs", exchange=exchange).document
+        assert found["left out"].keys() == {"node"} and found["rounds"][-1]["met"] == 3
+    else:
+        assert dataset_of(told, f"folder:{tmp_path / 'own'}", 3).train_labels.tolist() == [1] * 12
+        found = federate(told, tmp_path / "runs", exchange=exchange).document
+        assert not found["left out"] and found["rounds"][-1]["met"] == 4
 
 
 def test_a_folder_that_is_not_there_is_named(tables, tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,18 @@ def test_an_address_may_leave_its_port_out(given, host, port):
     assert superlink._split(given) == (host, port)
 
 
+@pytest.mark.parametrize(
+    ("address", "given", "expected"),
+    [
+        ("127.0.0.1:81", "runs", Path("runs").absolute()),
+        ("edge:81", "runs", Path("~/runs")),
+        ("edge", "/srv/runs", Path("/srv/runs")),
+    ],
+)
+def test_a_folder_is_one_of_the_machine_of_the_superlink(address, given, expected):
+    assert superlink.there(address, given) == expected
+
+
 @pytest.mark.parametrize("given", ["edge:", "edge:x", ":80"])
 def test_an_address_that_is_none_is_refused(given):
     with pytest.raises(ValueError, match="HOST or HOST:PORT"):
@@ -175,17 +188,22 @@ def answers(monkeypatch):
     return answer
 
 
-def test_a_run_elsewhere_is_waited_for_and_its_result_left_there(recipe, tmp_path, capsys, answers):
+def test_a_run_elsewhere_is_waited_for_and_its_result_left_there(
+    recipe, tmp_path, capsys, answers, monkeypatch
+):
     left = answers("pending", "running", "finished:completed")
     file = tmp_path / "small.toml"
     file.write_text(recipe().to_toml())
-    arguments = ["federate", str(file), "--dir", str(tmp_path / "runs"), "--connect", "edge:81"]
-    arguments += ["--certificate", str(tmp_path / "ca.crt")]
+    monkeypatch.chdir(tmp_path)
+    arguments = ["federate", str(file), "--dir", "runs", "--connect", "edge:81"]
+    arguments += ["--certificate", "ca.crt"]
     assert main(arguments) == 2 and "no certificate at" in capsys.readouterr().err
     (tmp_path / "ca.crt").touch()
     assert main([*arguments, "--nodes", "2", "--timeout", "9"]) == 0
-    assert not left and "the result lies on the SuperLink's machine" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert not left and "the result lies on the SuperLink's machine, below ~/runs" in said
     (app,) = (tmp_path / "runs").rglob("app/pyproject.toml")
+    assert 'directory = "~/runs"' in app.read_text()
     assert "nodes = 2" in app.read_text() and "seconds = 9.0" in app.read_text()
     (config,) = (tmp_path / "runs").rglob("config.toml")
     assert "edge:81" in config.read_text() and "ca.crt" in config.read_text()

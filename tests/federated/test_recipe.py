@@ -39,6 +39,18 @@ def test_recipes_of_the_repository_are_right_and_named_after_their_file(file):
         ({"method": {"name": "prunefl", "time": "sundial"}}, "time 'sundial' is unknown"),
         ({"method": {"name": "iterative", "end": "6it", "prunings": 4}}, "divide the 6 rounds"),
         ({"time": "sundial"}, "time must be one of by_macs, raspberry_pi_conv2, measured"),
+        (
+            {"clients": {"data": "omniglot", "by": "writer"}, "rounds": {"evaluate_one_in": 5}},
+            "must be 1 for 'omniglot', whose test samples come class by class",
+        ),
+        (
+            {"time": "raspberry_pi_conv2"},
+            "measured for 'prunefl_conv2' and says nothing of 'lenet300'",
+        ),
+        (
+            {"method": {"name": "prunefl", "end": "4it", "time": "raspberry_pi_conv2"}},
+            "says nothing of 'lenet300'; take 'by_macs' or 'measured'",
+        ),
         ({"target": {"macs": 0.5}}, "macs is a cost of channels"),
         ({"clients": {"speeds": [0.0]}}, "above 0"),
         ({"clients": {"dropout": 1.0}}, "'clients.dropout' must be below 1"),

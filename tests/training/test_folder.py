@@ -1,4 +1,5 @@
 from multiprocessing import current_process
+from shutil import rmtree
 
 import pytest
 import torch
@@ -64,6 +65,10 @@ def test_val_without_test_is_the_test_split(root):
 def test_damaged_folders_are_refused(root, tmp_path_factory):
     with pytest.raises(DataError, match="'train'"):
         make(tmp_path_factory.mktemp("empty"))
+    (root / "val" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="got no image"):
+        make(root)
+    rmtree(root / "val")
     (root / "train" / "cat" / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"cat/0\.png"):
         list(make(root, val_size=0).train_batches(0))

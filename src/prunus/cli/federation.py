@@ -46,7 +46,8 @@ def federate(
         recipe: A TOML file with a [clients] table.
         changes: Change one key of the recipe, as table.key=value; may be given again.
         seed: Instead of the recipe's.
-        directory: The run is kept in DIR/NAME-HASH/seed-N.
+        directory: The run is kept in DIR/NAME-HASH/seed-N; with --connect to another machine there,
+            below the home directory unless DIR is absolute.
         app: Run nothing, but write the app that `flwr run` starts over several machines here.
         nodes: With --connect and --app, for how many nodes the server waits at the beginning; 1 by
             default.
@@ -81,6 +82,7 @@ def federate(
     with _progress(loaded.rounds.total, shown=not json) as tell:
         if connect is not None:
             from prunus.federated.superlink import connect as perform_there
+            from prunus.federated.superlink import there
 
             done = perform_there(
                 *(loaded, connect, directory),
@@ -96,7 +98,9 @@ def federate(
         else:
             done = perform(loaded, directory, tell=tell)
     if done is None:
-        print(f"done; the result lies on the SuperLink's machine, below {directory.resolve()}.")
+        assert connect is not None
+        place = there(connect, directory)
+        print(f"done; the result lies on the SuperLink's machine, below {place}.")
         return
     if json:
         print_json(done.document)

@@ -23,7 +23,8 @@ def write_app(
     Args:
         recipe: The federated run.
         folder: Where to; made if missing.
-        state: The folder of all runs on the machine of the server, in which a run goes on.
+        state: The folder of all runs on the machine of the server, in which a run goes on; a
+            relative one is of this machine, unless it begins with "~", the server's home directory.
         nodes: For how many nodes the server waits at the beginning.
         seconds: How long a node may take for a round; what comes later is lost.
 
@@ -36,7 +37,7 @@ def write_app(
     path = Path(folder) / "pyproject.toml"
     config = {
         "recipe": recipe.model_dump_json(exclude_defaults=True),
-        "directory": str(Path(state).resolve()),
+        "directory": str(state if Path(state).parts[:1] == ("~",) else Path(state).absolute()),
         "nodes": nodes,
         "seconds": float(seconds),
     }

@@ -102,7 +102,7 @@ class Inspector:
         if not all(map(math.isfinite, chain(_range(values), *sums))):
             raise Refused("not finite", "a value is not finite.")
         if max(map(abs, (loss, seconds, *chain(*sums)))) > _LARGEST:
-            raise Refused("malformed", f"a loss, a time or a sum is beyond {_LARGEST:g}.")
+            raise Refused("not finite", f"a loss, a time or a sum is beyond {_LARGEST:g}.")
         if not self.signed and any(low < 0 for low, _ in sums):
             raise Refused("malformed", "a sum of squares is negative.")
         moved, most = float((values - self.before).norm()), self.bound * self._norm

@@ -55,7 +55,8 @@ def restore(server: Server, log: RecordLog, made_by: Mapping[str, Any], path: Pa
     server.model.load_state_dict(parts["model"])
     server.pruner.load_state(parts["pruner"])
     server.exchange.load_state(parts["clients"])
-    server.known = {name: int(version) for name, version in parts["known"].items()}
+    known = parts["known"] if parts["clients"] else {}  # nodes begin anew with the run
+    server.known = {name: int(version) for name, version in known.items()}
     counters = {name: int(parts["traffic"][name]) for name in _COUNTERS}
     refused = Counter({reason: int(count) for reason, count in parts["refused"].items()})
     server.traffic = Traffic(refused=refused, **counters)

@@ -15,7 +15,7 @@ from prunus.federated.holding import Holding
 from prunus.federated.initial import prune_alone
 from prunus.federated.measuring import fitted, measure
 from prunus.federated.packet import Packet
-from prunus.federated.samples import OnlyTraining, sample_count
+from prunus.federated.samples import OnlyTraining, described
 from prunus.federated.sums import sealed
 from prunus.federated.task import Task
 from prunus.federated.wire import counters_kept, give, tensors_of
@@ -80,8 +80,7 @@ class Client:
 
     def _answered(self, packet: Packet, memory: Memory) -> Packet:
         if packet.kind == "describe":
-            samples = sample_count(self.data)
-            return Packet({"kind": "described", "client": self.name, "samples": samples})
+            return Packet({"kind": "described", "client": self.name, **described(self.data)})
         if packet.kind == "measure":
             return measure(self.task, self.data)
         if packet.kind == "initial":
@@ -162,7 +161,7 @@ class Client:
 
     def _prune_alone(self, packet: Packet) -> Packet:
         task = self.task
-        if task.measures:  # what is worth its time on this device
+        if task.measures and task.measured is None:  # what is worth its time on this device
             task = replace(task, measured=fitted(task, [measure(task, self.data)]))
         values = packet.part("values")
         whole: Mask = {}

@@ -1,7 +1,8 @@
 """The app that Flower runs on every node: it answers the server's packets.
 
 A node knows its data by its configuration: `data`, a dataset or "folder:PATH" that lies on the
-device; or `client`, the name of one of the recipe's clients; or `partition-id`, its number.
+device, and `client`, a name that no other node has; or `client` alone, the name of one of the
+recipe's clients; or `partition-id`, its number.
 """
 
 from collections.abc import Mapping
@@ -57,7 +58,12 @@ def _client(recipe: str, chosen: Mapping[str, str]) -> Client:
     """
     task = _task(recipe)
     if "data" in chosen:
-        batch, name = task.recipe.clients.batch_size, chosen.get("client", chosen["data"])
+        if "client" not in chosen:
+            raise RecipeError(
+                "a node's configuration must give client, a name of its own, beside data; got "
+                f"{dict(chosen)}."
+            )
+        batch, name = task.recipe.clients.batch_size, chosen["client"]
         own = held_out(task.recipe, dataset_of(task.recipe, chosen["data"], batch))
         return Client(name, own, task)
     every = _every(recipe)

@@ -18,6 +18,7 @@ def document(
     recipe: FederatedRecipe,
     records: Sequence[Record],
     traffic: Traffic,
+    left_out: Mapping[str, str],
     fairness: Mapping[str, float],
     report: Mapping[str, Any],
     environment: Mapping[str, Any],
@@ -28,6 +29,7 @@ def document(
         recipe: The run's.
         records: Of all rounds, the first of the state before them.
         traffic: What travelled and what was not taken in.
+        left_out: Address of a client that was there in the end -> why it took no part.
         fairness: Client -> accuracy of the final network on its own data.
         report: Of the removal in the end.
         environment: Where it was made.
@@ -49,6 +51,7 @@ def document(
             "late": traffic.late,
             "structures asked for": traffic.needed,
         },
+        "left out": dict(left_out),
         "fairness": spread(fairness),
         "rounds": list(records),
         "report": report,

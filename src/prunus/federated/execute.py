@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from prunus import __version__
-from prunus.errors import ExportError, RecipeError, TrainingError, WireError
+from prunus.errors import ExportError, RecipeError
 from prunus.federated import checkpoint
 from prunus.federated.client import Client, Memory
 from prunus.federated.conditions import Conditions
@@ -19,7 +19,7 @@ from prunus.federated.document import document
 from prunus.federated.exchange import Exchange, InProcess
 from prunus.federated.federation import Server
 from prunus.federated.measuring import kept_or_measured
-from prunus.federated.packet import Packet
+from prunus.federated.meeting import meet
 from prunus.federated.recipe import FederatedRecipe
 from prunus.federated.samples import Thinned
 from prunus.federated.task import Task, data_of, network_of, server_data
@@ -106,8 +106,8 @@ def _performed(
     run = _Run(recipe, directory, task, carried)
     run.to_the_end(tell)
     found = run.conclude()
-    write_json(directory / "result.json", found)
     write_federation(found, directory / "report.html")
+    write_json(directory / "result.json", found)  # from then on the run is finished
     run.checkpoint.unlink(missing_ok=True)
     return Finished(directory, found)
 
@@ -130,6 +130,7 @@ class _Run:
         pruner = Pruner(model, task.example, task.method, target=recipe.target, seed=recipe.seed)
         conditions = Conditions(recipe.clients, {}, recipe.seed)
         self.server = Server(task, model, pruner, exchange, conditions)
+        self.left_out: dict[str, str] = {}
         self.made_by = {
             "version": __version__,
             "recipe": recipe.model_dump(mode="json", exclude={"name"}),
@@ -160,26 +161,9 @@ class _Run:
             self._keep(record, began, tell)
 
     def _meet(self) -> None:
-        """Ask those who have come since the last round who they are.
-
-        Raises:
-            TrainingError: Nobody has ever answered.
-        """
-        server = self.server
-        there = set(server.exchange.clients())
-        known = set(server.addresses.values())
-        asked = {address: Packet({"kind": "describe"}) for address in sorted(there - known)}
-        for address, answer in (server.exchange.ask(asked) if asked else {}).items():
-            if isinstance(answer, str):
-                continue
-            try:
-                name, samples = answer.get("client", str), answer.get("samples", int)
-            except WireError:  # whoever does not say who it is takes no part
-                continue
-            if server.addresses.get(name) not in there:  # no one takes another's place
-                server.meet(name, address, max(1, samples))
-        if not server.addresses:
-            raise TrainingError("no client answered; start clients first, then the server.")
+        """Take in those who have come since the last round."""
+        classes = getattr(self.data, "class_names", ())
+        self.left_out = meet(self.server, classes, count=self.data.classes)
 
     def _check_evidence(self) -> None:
         """Refuse to let clients sum up what they are never asked for.
@@ -216,6 +200,7 @@ class _Run:
             self.recipe,
             self.log.records,
             server.traffic,
+            self.left_out,
             fairness,
             result.report.to_dict(),
             environment(),
@@ -269,6 +254,7 @@ class _Run:
 
     def _keep(self, record: dict[str, Any], began: float, tell: Tell) -> None:
         """Write a record and the state after it; times of the real clock lie apart."""
+        record["met"] = len(self.server.addresses)
         self.log.append(record)
         checkpoint.save(self.server, self.log, self.made_by, self.checkpoint)
         seconds = time.perf_counter() - began

@@ -5,6 +5,7 @@ bytes, which Flower cuts into chunks, so that their size has no limit.
 """
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ _RAW = "prunus.bytes"  # how the arrays are serialised: not at all
 _SCALARS = (bool, int, float, str)
 _POLL = 0.3  # seconds between looks for answers
 _TYPES = {"describe": MessageType.QUERY, "evaluate": MessageType.EVALUATE}
+_GREETING = 60.0  # seconds to say who one is, which every round waits for
 _SPARE = 10.0  # seconds for the answer that a message's time is over
 
 
@@ -62,7 +64,8 @@ class OverGrid:
 
     Args:
         grid: Of the run.
-        seconds: How long a client may take for a round; what comes later is lost.
+        seconds: How long a client may take for a round, and up to a minute of that to say who it
+            is; what comes later is lost.
         alone: How long it may take to prune alone.
         least: Nodes to wait for at the beginning.
     """
@@ -78,10 +81,18 @@ class OverGrid:
         end = time.monotonic() + self._seconds
         while True:
             found = sorted(map(str, self._grid.get_node_ids()))
-            if self._waited or len(found) >= self._least or time.monotonic() > end:
-                self._waited = True
-                return found
+            if self._waited or len(found) >= self._least:
+                break
+            if time.monotonic() > end:
+                warnings.warn(
+                    f"{len(found)} of {self._least} nodes came within {self._seconds:g} s; the "
+                    "federation begins with those.",
+                    stacklevel=2,
+                )
+                break
             time.sleep(_POLL)
+        self._waited = True
+        return found
 
     def ask(self, packets: Mapping[str, Packet]) -> dict[str, Packet | str]:
         """Ask nodes; those that are gone, fail or take too long have a reason for an answer."""
@@ -92,8 +103,7 @@ class OverGrid:
         asked = {node: packet for node, packet in packets.items() if node in there}
         if not asked:
             return found
-        initial = any(packet.kind == "initial" for packet in asked.values())
-        seconds = self._alone if initial else self._seconds
+        seconds = min(map(self._time_of, asked.values()))
         messages = [
             Message(
                 content=to_records(packet),
@@ -114,6 +124,12 @@ class OverGrid:
             if waiting:
                 time.sleep(_POLL)
         return found | dict.fromkeys(waiting.values(), "no answer in time")
+
+    def _time_of(self, packet: Packet) -> float:
+        """Return how many seconds an answer may take."""
+        if packet.kind == "initial":
+            return self._alone
+        return min(_GREETING, self._seconds) if packet.kind == "describe" else self._seconds
 
     def state(self) -> dict[str, Tensor]:
         """Return nothing: nodes keep what is theirs."""

@@ -1,24 +1,23 @@
-"""A time model fitted to what clients measure of themselves, at several densities."""
+"""A time model fitted to what clients measure: how long sparse products take, layer by layer."""
 
 import json
-import math
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from prunus.errors import TrainingError, WireError
-from prunus.federated.holding import Holding
 from prunus.federated.packet import Packet
 from prunus.federated.samples import FirstBatches
 from prunus.federated.task import Task
 from prunus.files import read_json, write_json
-from prunus.selectors import TimeModel, fit_time_model
+from prunus.selectors import TIME_MODELS, TimeModel, fit_time_model
 from prunus.training import Data, fit
 
 if TYPE_CHECKING:
@@ -26,22 +25,29 @@ if TYPE_CHECKING:
 
 _FEW = 0.1  # density at which a layer is measured beside its whole
 _REPEATS = 3
+_PASSES = 3  # a backward pass takes two forward ones
 _LEAST = 1e-6  # seconds of a step whatever is kept, where the fit finds none
+_NOISE = 1e-9  # of the constant: what the fit leaves of no difference
+_MOST = 1e6  # seconds of a round: more cannot be meant
+_DIGITS = 64  # bytes of a number in a measurement, at most
 
 
 def measure(task: Task, data: Data) -> Packet:
-    """Time local training with all weights, with few of each layer alone, and with few of all.
+    """Time a round's products with sparse weights, at several densities, and all else that it does.
 
-    The first time is not counted; of each of the others the median of three is. The task's network
-    is changed.
+    Clients train dense kernels times a mask, which take as long whatever is kept. What is timed is
+    therefore what a layer would take as a sparse matrix, forward and twice backward, with all
+    weights, with few of each layer alone, and with few of all. To each comes what a round takes on
+    this device beyond its dense products. The first time is not counted; of the others the median
+    of three is. The task's network is changed.
     """
     densities = schedule(len(task.layers))
-    batches = FirstBatches(data, task.local_steps)
-    seconds = []
-    for row in [densities[0], *densities]:
-        seconds.append(median(_timed(task, batches, row) for _ in range(_REPEATS)))
-    found = {"densities": densities, "seconds": seconds[1:]}
-    return Packet({"kind": "measured"}, {"times": json.dumps(found).encode()})
+    batches, whole = FirstBatches(data, task.local_steps), densities[0]
+    dense = _median(partial(_multiplied, task, whole, sparse=False))
+    around = _median(partial(_trained, task, batches)) - dense
+    seconds = [_median(partial(_multiplied, task, row)) for row in densities]
+    told = {"densities": densities, "seconds": [max(0.0, around) + x for x in seconds]}
+    return Packet({"kind": "measured"}, {"times": json.dumps(told).encode()})
 
 
 def schedule(layers: int) -> list[list[float]]:
@@ -51,26 +57,31 @@ def schedule(layers: int) -> list[list[float]]:
 
 
 def fitted(task: Task, answers: Sequence[Packet]) -> TimeModel:
-    """Return the model of the mean client: each is fitted alone, the coefficients are averaged.
+    """Return the model of the median client: it is fitted to the medians of what clients measured.
 
     Raises:
-        TrainingError: No answer is a measurement.
+        TrainingError: No answer is a measurement, or none says that fewer weights take less time.
     """
     found, reasons = [], []
     for answer in answers:
         try:
-            found.append(fit_time_model(*_read(answer, len(task.layers))))
+            found.append(_read(answer, len(task.layers)))
         except WireError as error:
             reasons.append(str(error))
     if not found:
         raise TrainingError(
             f"no client has measured its time: {'; '.join(reasons) or 'none asked'}"
         )
+    seconds = [median(of_all) for of_all in zip(*found, strict=True)]
+    constant, dense = fit_time_model(schedule(len(task.layers)), seconds)
+    if max(dense) < _NOISE * constant:
+        raise TrainingError(
+            "by what clients measured no layer takes less time with fewer weights; name a time "
+            f"model instead, time = {' or '.join(map(repr, TIME_MODELS))}."
+        )
     steps = task.local_steps
-    constant = float(np.mean([one[0] for one in found])) / steps
-    dense = np.mean([one[1] for one in found], axis=0) / steps
-    compute = {g.name: float(x) / g.size for g, x in zip(task.layers, dense, strict=True)}
-    return TimeModel(constant=max(_LEAST, constant), compute=compute)
+    compute = {g.name: x / steps / g.size for g, x in zip(task.layers, dense, strict=True)}
+    return TimeModel(constant=max(_LEAST, constant / steps), compute=compute)
 
 
 def kept_or_measured(task: Task, exchange: "Exchange", path: Path) -> TimeModel:
@@ -93,41 +104,61 @@ def kept_or_measured(task: Task, exchange: "Exchange", path: Path) -> TimeModel:
     return TimeModel(**held)
 
 
-def _timed(task: Task, batches: FirstBatches, densities: Sequence[float]) -> float:
-    """Return the seconds of a client's local steps with random masks."""
-    chance = torch.Generator().manual_seed(0)
-    mask = {}
-    for layer, density in zip(task.layers, densities, strict=True):
-        for name in layer.tensors:
-            shape = task.layout.shapes[name]
-            mask[name] = torch.rand(shape, generator=chance) < density
-    holding = Holding(task.model, mask, gathers=False)
+def _median(seconds: Callable[[], float]) -> float:
+    seconds()
+    return median(seconds() for _ in range(_REPEATS))
+
+
+def _trained(task: Task, batches: FirstBatches) -> float:
+    """Return the seconds of a client's local steps."""
     length = f"{task.local_steps}it"
     settings = task.train.model_copy(
         update={"length": length, "eval_every": length, "checkpoint_every": length}
     )
     begin = time.perf_counter()
-    try:
-        fit(task.model, batches, settings, hook=holding)
-        return time.perf_counter() - begin
-    finally:
-        holding.done()
+    fit(task.model, batches, settings)
+    return time.perf_counter() - begin
 
 
-def _read(answer: Packet, layers: int) -> tuple[list[list[float]], list[float]]:
-    """Return the densities and seconds of a measurement, which may come from anyone.
+def _multiplied(task: Task, densities: Sequence[float], *, sparse: bool = True) -> float:
+    """Return the seconds of the products of all layers in a client's local steps.
+
+    A layer is a matrix (out, weights / out) in compressed rows, with random weights; a convolution
+    takes its inputs, (weights / out, positions * batch), as already unfolded.
+    """
+    chance, seconds = torch.Generator().manual_seed(0), 0.0
+    for layer, density in zip(task.layers, densities, strict=True):
+        rows = task.layout.shapes[layer.name][0]
+        columns, samples = layer.size // rows, max(1, layer.positions) * task.time.samples
+        weight = torch.rand(rows, columns, generator=chance)
+        weight *= torch.rand(rows, columns, generator=chance) < density
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR", UserWarning)  # it is in beta state
+            matrix = weight.to_sparse_csr() if sparse else weight
+        inputs = torch.rand(columns, samples, generator=chance)
+        begin = time.perf_counter()
+        matrix @ inputs
+        seconds += time.perf_counter() - begin
+    return _PASSES * task.local_steps * seconds
+
+
+def _read(answer: Packet, layers: int) -> list[float]:
+    """Return the seconds of a measurement, which may come from anyone.
 
     Raises:
         WireError: It is none.
     """
+    expected, told = schedule(layers), answer.part("times")
+    if len(told) > (most := _DIGITS * (layers + 1) * len(expected)):
+        raise WireError(f"a measurement has at most {most} bytes, got {len(told)}.")
     try:
-        found = json.loads(answer.part("times"))
+        found = json.loads(told)
         seconds = [float(x) for x in found["seconds"]]
-    except (ValueError, TypeError, KeyError) as error:
+        densities = found["densities"]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise WireError(f"a measurement cannot be read ({error}).") from error
-    expected = schedule(layers)
-    if found.get("densities") != expected or len(seconds) != len(expected):
+    if densities != expected or len(seconds) != len(expected):
         raise WireError(f"a measurement must have {len(expected)} times, got {len(seconds)}.")
-    if not all(math.isfinite(x) and x > 0 for x in seconds):
-        raise WireError("a measured time must be above 0 s.")
-    return expected, seconds
+    if not all(0 < x < _MOST for x in seconds):
+        raise WireError(f"a measured time must be above 0 s and below {_MOST:g} s.")
+    return seconds

@@ -25,6 +25,9 @@ Division = Literal["writer", "alphabet", "role", "iid", "dirichlet"]
 MEASURED = "measured"
 """The time that clients measure of themselves."""
 
+_TIMES_OF = {"raspberry_pi_conv2": "prunefl_conv2"}  # time models of one network
+_IN_ORDER = ("folder:", "omniglot", "shakespeare")  # data whose batches are not alike
+
 
 class Clients(Table):
     """Who takes part, and with what.
@@ -85,7 +88,7 @@ class Rounds(Table):
         total: Number of rounds.
         evaluate_every: Rounds between evaluations on the test split.
         evaluate_one_in: Until the last round, on one in so many of its batches; not of a folder,
-            whose images come class by class.
+            "omniglot" or "shakespeare", whose samples come class by class or role by role.
         lr_gamma: Factor of the learning rate every `lr_every` rounds.
         lr_every: Rounds; 0 for a constant rate.
         evidence: "last": clients sum up gradients in the round before a decision; "all": in every
@@ -155,7 +158,8 @@ class FederatedRecipe(Table):
         init: Seed of the first weights; None for `seed`. With another, and the method "ticket",
             a mask is tried on weights that it was not found with.
         time: For the simulated clock and for "prunefl": a name of `prunus.selectors.TIME_MODELS`,
-            or "measured", fitted to what clients measure of themselves before the first round.
+            of which "raspberry_pi_conv2" is for the network "prunefl_conv2" alone, or "measured",
+            fitted to what clients measure of themselves before the first round.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -175,10 +179,17 @@ class FederatedRecipe(Table):
         if self.time not in (*TIME_MODELS, MEASURED):
             known = ", ".join((*TIME_MODELS, MEASURED))
             raise ValueError(f"time must be one of {known}, got {self.time!r}.")
-        if self.rounds.evaluate_one_in > 1 and self.clients.data.startswith("folder:"):
+        for time in (self.time, self.method.arguments.get("time")):
+            if self.model.name != (network := _TIMES_OF.get(str(time), self.model.name)):
+                raise ValueError(
+                    f"time {time!r} was measured for {network!r} and says nothing of "
+                    f"{self.model.name or self.model.factory!r}; take 'by_macs' or {MEASURED!r}."
+                )
+        if self.rounds.evaluate_one_in > 1 and self.clients.data.startswith(_IN_ORDER):
             raise ValueError(
-                "rounds.evaluate_one_in must be 1 for a folder, whose images come class by class, "
-                f"got {self.rounds.evaluate_one_in}."
+                f"rounds.evaluate_one_in must be 1 for {self.clients.data!r}, whose test samples "
+                "come class by class or role by role, so that a part of the batches is another "
+                f"test, got {self.rounds.evaluate_one_in}."
             )
         if not self.train.length.endswith("it") or iterations(self.train.length) < 1:
             raise ValueError(

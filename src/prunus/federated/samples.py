@@ -5,14 +5,24 @@ from itertools import islice
 
 from torch import Tensor
 
-from prunus.training import ArrayData, Data
+from prunus.training import ArrayData, Data, FolderData
 from prunus.training.data import Metric, Split
 from prunus.types import Example
+
+SEPARATOR = "/"
+"""Between the names of classes, which are those of folders."""
+
+
+def described(data: Data) -> dict[str, int | str]:
+    """Return what a client says of its data: their number, and their classes if they have names."""
+    names = getattr(data, "class_names", ())
+    classes = {"classes": SEPARATOR.join(names)} if names else {}
+    return {"samples": sample_count(data), **classes}
 
 
 def sample_count(data: Data) -> int:
     """Return how many training samples there are; where that is not known, in whole batches."""
-    if isinstance(data, ArrayData):
+    if isinstance(data, ArrayData | FolderData):
         return len(data.train_labels)
     return data.steps_per_epoch * data.batch_size
 

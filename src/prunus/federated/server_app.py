@@ -22,7 +22,7 @@ def main(grid: Grid, context: Context) -> None:
     given = context.run_config
     federate(
         parse_json(str(given["recipe"])),
-        Path(str(given["directory"])),
+        Path(str(given["directory"])).expanduser(),
         exchange=lambda task: OverGrid(
             grid, seconds=float(given["seconds"]), least=int(given["nodes"])
         ),

@@ -43,7 +43,8 @@ def connect(
     Args:
         recipe: What to do.
         address: HOST or HOST:PORT of the SuperLink.
-        root: The folder of all runs, on the machine of the SuperLink.
+        root: The folder of all runs, on the machine of the SuperLink, see `there`; here it holds
+            the app and what Flower's command line has said.
         certificate: Of the authority that the SuperLink's certificate is by; without it, that of
             the system, and no encryption where the SuperLink is on this machine.
         nodes: For how many nodes the server waits at the beginning.
@@ -62,7 +63,7 @@ def connect(
     host, port = _split(address)
     with ended_in_order(), Programs(directory / "flower") as programs:
         app = directory / "app"
-        write_app(recipe, app, state=root, nodes=nodes, seconds=seconds)
+        write_app(recipe, app, state=there(address, root), nodes=nodes, seconds=seconds)
         write_connection(programs.home("cli"), f"{host}:{port}", certificate, host in _LOOPBACK)
         given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
         more = ("--federation-config", given) if given else ()
@@ -75,6 +76,16 @@ def connect(
             "the same command goes on after the last round."
         )
     return Finished(directory, read_json(result)) if result.exists() else None
+
+
+def there(address: str, root: Path | str) -> Path:
+    """Return the folder of all runs as the machine of a SuperLink is told it.
+
+    Where that is another machine, a relative one is below the home directory of whoever runs the
+    SuperLink, since the folder that is current here is none of its own.
+    """
+    host, _ = _split(address)
+    return Path(root).absolute() if host in _LOOPBACK else Path("~") / root
 
 
 def simulate(

@@ -98,9 +98,9 @@ TIME_MODELS: dict[str, TimeModel] = {
         },
     ),
 }
-"""Time models by name. The second has the coefficients that the authors of PruneFL measured for
-their network for FEMNIST ("prunefl_conv2") with sparse kernels on a Raspberry Pi, and published in
-their code."""
+"""Time models by name. The first is for any network. The second has the coefficients that the
+authors of PruneFL measured for their network for FEMNIST ("prunefl_conv2") with sparse kernels on a
+Raspberry Pi, and published in their code; they say nothing of other networks."""
 
 
 def fit_time_model(

@@ -39,6 +39,10 @@ class FolderData:
             none itself, such as a study's worker.
         seed: Of the validation split, the order and the augmentation.
 
+    Attributes:
+        class_names: Of the class folders, in the order of the labels. A class without images has an
+            empty folder.
+
     Raises:
         DataError: A folder is missing or empty, or the splits have different classes.
         ValueError: Another argument is out of range.
@@ -77,6 +81,7 @@ class FolderData:
             )
         if any(part and part.classes != train.classes for part in found.values()):
             raise DataError(f"{root}: every split must have the same class folders as 'train'.")
+        self.class_names = tuple(train.classes)
         self.classes = len(train.classes)
         self._samples: dict[Split, list[tuple[str, int]]] = {"test": test.samples}
         if found["val"] and found["test"]:
@@ -202,6 +207,9 @@ def _image_folder(folder: Path) -> ImageFolder | None:
     if not folder.is_dir():
         return None
     try:
-        return ImageFolder(folder)
+        found = ImageFolder(folder, allow_empty=True)
     except FileNotFoundError as error:
         raise DataError(f"{folder} must have one folder of images per class ({error}).") from error
+    if not found.samples:
+        raise DataError(f"{folder} must have one folder of images per class, got no image.")
+    return found
