@@ -18,6 +18,7 @@ from prunus.federated.samples import FirstBatches
 from prunus.federated.task import Task
 from prunus.files import read_json, write_json
 from prunus.selectors import TIME_MODELS, TimeModel, fit_time_model
+from prunus.space import UnitGroup
 from prunus.training import Data, fit
 
 if TYPE_CHECKING:
@@ -27,26 +28,29 @@ _FEW = 0.1  # density at which a layer is measured beside its whole
 _REPEATS = 3
 _PASSES = 3  # a backward pass takes two forward ones
 _LEAST = 1e-6  # seconds of a step whatever is kept, where the fit finds none
-_NOISE = 1e-9  # of the constant: what the fit leaves of no difference
+_SHARE = 0.01  # of a round that must fall with the weights
 _MOST = 1e6  # seconds of a round: more cannot be meant
 _DIGITS = 64  # bytes of a number in a measurement, at most
 
 
 def measure(task: Task, data: Data) -> Packet:
-    """Time a round's products with sparse weights, at several densities, and all else that it does.
+    """Time a round's products with sparse weights, at two densities, and all else that it does.
 
     Clients train dense kernels times a mask, which take as long whatever is kept. What is timed is
-    therefore what a layer would take as a sparse matrix, forward and twice backward, with all
-    weights, with few of each layer alone, and with few of all. To each comes what a round takes on
-    this device beyond its dense products. The first time is not counted; of the others the median
-    of three is. The task's network is changed.
+    therefore what each layer would take as a sparse matrix, forward and twice backward, with all
+    weights and with few, and what a round takes on this device beyond its dense products. The first
+    time is not counted; of the others the median of three is. The task's network is changed.
     """
-    densities = schedule(len(task.layers))
-    batches, whole = FirstBatches(data, task.local_steps), densities[0]
-    dense = _median(partial(_multiplied, task, whole, sparse=False))
-    around = _median(partial(_trained, task, batches)) - dense
-    seconds = [_median(partial(_multiplied, task, row)) for row in densities]
-    told = {"densities": densities, "seconds": [max(0.0, around) + x for x in seconds]}
+    densities, batches = schedule(len(task.layers)), FirstBatches(data, task.local_steps)
+    around, products = _median(partial(_trained, task, batches)), []
+    for layer in task.layers:
+        around -= _median(partial(_multiplied, task, layer, 1.0, sparse=False))
+        own = [_median(partial(_multiplied, task, layer, density)) for density in (1.0, _FEW)]
+        products.append(fit_time_model([[1.0], [_FEW]], own))
+    constant = max(0.0, around) + sum(least for least, _ in products)
+    falls = [dense for _, (dense,) in products]
+    seconds = [constant + sum(x * y for x, y in zip(row, falls, strict=True)) for row in densities]
+    told = {"densities": densities, "seconds": seconds}
     return Packet({"kind": "measured"}, {"times": json.dumps(told).encode()})
 
 
@@ -60,7 +64,7 @@ def fitted(task: Task, answers: Sequence[Packet]) -> TimeModel:
     """Return the model of the median client: it is fitted to the medians of what clients measured.
 
     Raises:
-        TrainingError: No answer is a measurement, or none says that fewer weights take less time.
+        TrainingError: No answer is a measurement, or fewer weights take as long.
     """
     found, reasons = [], []
     for answer in answers:
@@ -74,10 +78,10 @@ def fitted(task: Task, answers: Sequence[Packet]) -> TimeModel:
         )
     seconds = [median(of_all) for of_all in zip(*found, strict=True)]
     constant, dense = fit_time_model(schedule(len(task.layers)), seconds)
-    if max(dense) < _NOISE * constant:
+    if sum(dense) < _SHARE * max(seconds):
         raise TrainingError(
-            "by what clients measured no layer takes less time with fewer weights; name a time "
-            f"model instead, time = {' or '.join(map(repr, TIME_MODELS))}."
+            f"by what clients measured less than {_SHARE:.0%} of a round falls with the weights; "
+            f"name a time model instead, time = {' or '.join(map(repr, TIME_MODELS))}."
         )
     steps = task.local_steps
     compute = {g.name: x / steps / g.size for g, x in zip(task.layers, dense, strict=True)}
@@ -120,26 +124,24 @@ def _trained(task: Task, batches: FirstBatches) -> float:
     return time.perf_counter() - begin
 
 
-def _multiplied(task: Task, densities: Sequence[float], *, sparse: bool = True) -> float:
-    """Return the seconds of the products of all layers in a client's local steps.
+def _multiplied(task: Task, layer: UnitGroup, density: float, *, sparse: bool = True) -> float:
+    """Return the seconds of a layer's products in a client's local steps.
 
-    A layer is a matrix (out, weights / out) in compressed rows, with random weights; a convolution
-    takes its inputs, (weights / out, positions * batch), as already unfolded.
+    The layer is a matrix (out, weights / out) in compressed rows, with random weights; a
+    convolution takes its inputs, (weights / out, positions * batch), as already unfolded.
     """
-    chance, seconds = torch.Generator().manual_seed(0), 0.0
-    for layer, density in zip(task.layers, densities, strict=True):
-        rows = task.layout.shapes[layer.name][0]
-        columns, samples = layer.size // rows, max(1, layer.positions) * task.time.samples
-        weight = torch.rand(rows, columns, generator=chance)
-        weight *= torch.rand(rows, columns, generator=chance) < density
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR", UserWarning)  # it is in beta state
-            matrix = weight.to_sparse_csr() if sparse else weight
-        inputs = torch.rand(columns, samples, generator=chance)
-        begin = time.perf_counter()
-        matrix @ inputs
-        seconds += time.perf_counter() - begin
-    return _PASSES * task.local_steps * seconds
+    chance = torch.Generator().manual_seed(0)
+    rows = task.layout.shapes[layer.name][0]
+    columns, samples = layer.size // rows, max(1, layer.positions) * task.time.samples
+    weight = torch.rand(rows, columns, generator=chance)
+    weight *= torch.rand(rows, columns, generator=chance) < density
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR", UserWarning)  # it is in beta state
+        matrix = weight.to_sparse_csr() if sparse else weight
+    inputs = torch.rand(columns, samples, generator=chance)
+    begin = time.perf_counter()
+    matrix @ inputs
+    return _PASSES * task.local_steps * (time.perf_counter() - begin)
 
 
 def _read(answer: Packet, layers: int) -> list[float]:
