@@ -155,7 +155,7 @@ def test_no_number_of_a_client_breaks_a_run(run):
     assert found["fairness"]["clients"] == 2
 
 
-def test_no_client_alone_decides_what_is_kept(run):
+def test_sums_out_of_all_proportion_do_not_decide(run):
     def alter(client, answer):
         if client != "0" or "sums" not in answer.parts:
             return answer
@@ -167,6 +167,7 @@ def test_no_client_alone_decides_what_is_kept(run):
         "bad", exchange=lambda task: Altering(task, alter), clients={"per_round": 3}
     ).document
     assert found["traffic"]["refused"] == {"evidence": 2}  # of two decisions
+    assert [r["averaged"] for r in found["rounds"][1:]] == [3] * 6  # its weights count
     alone = {"0": Update(torch.ones(1), 0.0, 0.0, {"w": torch.full((2,), 1e9)})}
     two = alone | {"1": Update(torch.ones(1), 0.0, 0.0, {"w": torch.ones(2)})}
     assert not outweighing(alone) and not outweighing(two) and not outweighing({})

@@ -518,6 +518,26 @@ class Tied(nn.Module):
         return out
 
 
+class Wrong(Tied):
+    """Beside the tie, a size that only the example has is written into the forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x)
+        h = self.conv(x)
+        return out + h.reshape(len(h), 32, -1)[:, :, :4].sum((1, 2))[:, None]
+
+
+def test_a_tie_hides_no_graph_that_is_right_for_its_example_only() -> None:
+    torch.manual_seed(0)
+    net, x = Wrong().eval(), torch.randn(16, 3, 8, 8)
+    space = trace(net, x)
+    found = shrink(net, space, {g.name: torch.arange(g.size) % 3 > 0 for g in space.groups}, x)
+    assert found.form == "rewritten graph"
+    narrow = torch.randn(16, 3, 8, 4)
+    with pytest.raises((ValueError, RuntimeError)):  # it is held to the way that it was shown
+        found.model(narrow)
+
+
 def test_where_rounding_decides_a_size_is_not_compared() -> None:
     torch.manual_seed(0)
     net, x = Tied().eval(), torch.randn(16, 3, 8, 8)

@@ -16,7 +16,7 @@ from prunus.federated.sums import unsealed
 from prunus.federated.wire import Layout, Precision
 from prunus.types import Mask
 
-_LARGEST = 1e30
+LARGEST = 1e30
 """Beyond it, sums over clients would not be finite in float32."""
 
 _EVIDENCE = 1000.0
@@ -101,8 +101,8 @@ class Inspector:
         sums = [_range(x) for x in gathered.values()]
         if not all(map(math.isfinite, chain(_range(values), *sums))):
             raise Refused("not finite", "a value is not finite.")
-        if max(map(abs, (loss, seconds, *chain(*sums)))) > _LARGEST:
-            raise Refused("not finite", f"a loss, a time or a sum is beyond {_LARGEST:g}.")
+        if max(map(abs, (loss, seconds, *chain(*sums)))) > LARGEST:
+            raise Refused("not finite", f"a loss, a time or a sum is beyond {LARGEST:g}.")
         if not self.signed and any(low < 0 for low, _ in sums):
             raise Refused("malformed", "a sum of squares is negative.")
         moved, most = float((values - self.before).norm()), self.bound * self._norm
@@ -116,10 +116,11 @@ class Inspector:
 
 
 def outweighing(updates: Mapping[str, Update]) -> set[str]:
-    """Return the clients whose sums are so large that they alone would decide what is kept.
+    """Return the clients whose sums are out of all proportion to the others'.
 
-    A client's sums grow with its samples and with the square of its gradients. Of two clients none
-    can be told to be out of proportion.
+    Sums grow with a client's samples and with the square of its gradients. Below so many times the
+    median's they count, so that a client that lies within them weighs more than it should. Of two
+    clients neither can be told to be out of proportion.
     """
     sizes = {
         name: sum(float(x.abs().sum(dtype=torch.float64)) for x in update.gathered.values())

@@ -145,7 +145,8 @@ class _Run:
         """Do all rounds that are not yet done."""
         server = self.server
         self._meet()
-        self._check_evidence()
+        if not self.checkpoint.exists():
+            self._check_evidence()
         if checkpoint.restore(server, self.log, self.made_by, self.checkpoint):
             for record in self.log.records:
                 tell(record)

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunus.errors import TrainingError, WireError
-from prunus.federated.arrival import Inspector, Refused, Update, outweighing
+from prunus.federated.arrival import LARGEST, Inspector, Refused, Update, outweighing
 from prunus.federated.conditions import Conditions
 from prunus.federated.exchange import Exchange
 from prunus.federated.packet import Packet
@@ -124,8 +124,8 @@ class Server:
         }
         updates = self._taken(answers, inspector, taken)
         for name in outweighing(updates) if sends else ():
-            self.traffic.refused["evidence"] += 1
-            del updates[name]
+            self.traffic.refused["evidence"] += 1  # its weights are averaged all the same
+            updates[name] = replace(updates[name], gathered={})
         self.measured = {name: update.seconds for name, update in updates.items()}
         lost = len(weights) - len(answers)
         self.traffic.lost += lost
@@ -177,8 +177,8 @@ class Server:
             before = layout.flat(tensors_of(self.model), mask)
             found = Inspector(layout, mask, 0, before, precision, bound=float("inf")).opened(answer)
             rounds, training = answer.get("rounds", int), answer.get("model_seconds", float)
-            if min(rounds, training) < 0:
-                raise WireError(f"rounds and seconds are at least 0, got {rounds}, {training:g}.")
+            if min(rounds, training) < 0 or training > LARGEST:
+                raise WireError(f"{rounds} rounds in {training:g} s cannot be.")
         except WireError as error:
             raise TrainingError(f"the initial pruning by {who} cannot be read: {error}") from error
         self.pruner.adopt(mask)  # first, so that what returns later has the values from before

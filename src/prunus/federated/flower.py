@@ -64,8 +64,8 @@ class OverGrid:
 
     Args:
         grid: Of the run.
-        seconds: How long a client may take for a round, and up to a minute of that to say who it
-            is; what comes later is lost.
+        seconds: How long a client may take for a round; what comes later is lost. Once one has
+            answered, others have up to a minute of that to say who they are.
         alone: How long it may take to prune alone.
         least: Nodes to wait for at the beginning.
     """
@@ -74,7 +74,7 @@ class OverGrid:
         self, grid: Grid, *, seconds: float = 600.0, alone: float = 36000.0, least: int = 1
     ) -> None:
         self._grid, self._seconds, self._alone, self._least = grid, seconds, alone, least
-        self._waited = False
+        self._waited = self._met = False
 
     def clients(self) -> Sequence[str]:
         """Return the nodes that are there; at first, wait until there are enough."""
@@ -123,13 +123,16 @@ class OverGrid:
                     found[node] = _answer(reply)
             if waiting:
                 time.sleep(_POLL)
+        self._met |= any(isinstance(answer, Packet) for answer in found.values())
         return found | dict.fromkeys(waiting.values(), "no answer in time")
 
     def _time_of(self, packet: Packet) -> float:
         """Return how many seconds an answer may take."""
         if packet.kind == "initial":
             return self._alone
-        return min(_GREETING, self._seconds) if packet.kind == "describe" else self._seconds
+        if packet.kind == "describe" and self._met:  # others are waiting meanwhile
+            return min(_GREETING, self._seconds)
+        return self._seconds
 
     def state(self) -> dict[str, Tensor]:
         """Return nothing: nodes keep what is theirs."""

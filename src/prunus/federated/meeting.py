@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Sequence
+from textwrap import shorten
 
 from prunus.errors import TrainingError, WireError
 from prunus.federated.federation import Server
@@ -33,7 +34,7 @@ def meet(server: Server, classes: Sequence[str], *, count: int) -> dict[str, str
                 raise WireError(answer)
             _take_in(server, address, answer, there, classes, count)
         except WireError as error:
-            left_out[address] = str(error)
+            left_out[address] = shorten(str(error), 300)
             warnings.warn(f"client {address} takes no part: {error}", stacklevel=2)
     if not server.addresses:
         reasons = "; ".join(f"{address}: {why}" for address, why in left_out.items())

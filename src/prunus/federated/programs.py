@@ -36,7 +36,8 @@ def ended_in_order() -> Iterator[None]:
     Otherwise a process that has started others would leave them running. Outside the main thread,
     where Python delivers no signals, it does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is _leave:  # a block around this one sees to it
         yield
         return
     before = signal.signal(signal.SIGTERM, _leave)

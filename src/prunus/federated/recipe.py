@@ -92,7 +92,8 @@ class Rounds(Table):
         lr_gamma: Factor of the learning rate every `lr_every` rounds.
         lr_every: Rounds; 0 for a constant rate.
         evidence: "last": clients sum up gradients in the round before a decision; "all": in every
-            round, as in the paper, and keep them until then, for which all clients are in each.
+            round, as in the paper, and keep them until then, for which all clients are in each;
+            sums of one that drops out of the deciding round are lost.
         evidence_share: Share of the masked weights whose sums are sent, the largest; the others
             count as zero.
         precision: Of values on the way.

@@ -61,21 +61,23 @@ def connect(
     """
     directory = directory_of(recipe, root).resolve()
     host, port = _split(address)
+    here = host in _LOOPBACK  # what lies in the folder of this machine is of another run, else
     with ended_in_order(), Programs(directory / "flower") as programs:
         app = directory / "app"
         write_app(recipe, app, state=there(address, root), nodes=nodes, seconds=seconds)
-        write_connection(programs.home("cli"), f"{host}:{port}", certificate, host in _LOOPBACK)
+        write_connection(programs.home("cli"), f"{host}:{port}", certificate, here)
         given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
         more = ("--federation-config", given) if given else ()
         said = programs.call("cli", "flwr", "run", app, _NAME, "--format", "json", *more)
-        status = wait_for(programs, run_of(said), told(directory / "rounds.jsonl", tell))
+        look = told(directory / "rounds.jsonl", tell) if here else lambda: None
+        status = wait_for(programs, run_of(said), look)
     result = directory / "result.json"
     if status != "finished:completed":
         raise TrainingError(
             f"the run ended as {status!r} on the SuperLink at {host}:{port}, whose log says why; "
             "the same command goes on after the last round."
         )
-    return Finished(directory, read_json(result)) if result.exists() else None
+    return Finished(directory, read_json(result)) if here and result.exists() else None
 
 
 def there(address: str, root: Path | str) -> Path:

@@ -198,12 +198,13 @@ def counters_kept(model: nn.Module) -> Iterator[None]:
     Otherwise what a client's training counts, and with it a running mean over all batches, would
     depend on who has been trained by the same process before.
     """
-    held = [(x, x.clone()) for x in model.buffers() if not x.is_floating_point()]
+    held = {n: x.clone() for n, x in model.named_buffers() if not x.is_floating_point()}
     try:
         yield
-    finally:
-        for buffer, before in held:
-            buffer.copy_(before)
+    finally:  # by name: a move to a device and back makes other tensors
+        own = dict(model.named_buffers())
+        for name, before in held.items():
+            own[name].copy_(before)
 
 
 def _places(kept: Tensor) -> NDArray[np.int64]:

@@ -210,6 +210,13 @@ def _image_folder(folder: Path) -> ImageFolder | None:
         found = ImageFolder(folder, allow_empty=True)
     except FileNotFoundError as error:
         raise DataError(f"{folder} must have one folder of images per class ({error}).") from error
-    if not found.samples:
+    full = {found.classes[label] for _, label in found.samples}
+    for name in found.classes:  # one that is empty says that its class is known, but not seen here
+        if name not in full and any(path.is_file() for path in (folder / name).rglob("*")):
+            raise DataError(
+                f"{folder / name} holds files, but no image of a known format; remove it, or leave "
+                "it empty where there are none of its class."
+            )
+    if not full:
         raise DataError(f"{folder} must have one folder of images per class, got no image.")
     return found

@@ -101,7 +101,7 @@ def share_weight(own: int, whole: int, ranks: int) -> float:
         whole: Over how many that of the whole batch is; 0 where none of it is labelled.
         ranks: How many there are.
     """
-    return own * ranks / whole if ranks > 1 and whole else 1
+    return own * ranks / whole if whole else 1.0
 
 
 def synchronise_buffers(fabric: "Fabric", model: nn.Module) -> None:

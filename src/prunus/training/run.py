@@ -213,22 +213,24 @@ class Run:
                 f"a batch of {len(whole)} cannot be shared by {self._fabric.world_size} ranks; use "
                 "fewer ranks or larger batches."
             )
-        counted = getattr(self._objective, "counted", labelled)
-        weight = share_weight(counted(labels), counted(whole), self._fabric.world_size)
+        weight = 1.0
+        if (ranks := self._fabric.world_size) > 1:
+            counted = getattr(self._objective, "counted", labelled)
+            weight = share_weight(counted(labels), counted(whole), ranks)
         inputs = moved(share(self._fabric, inputs), self._fabric.device, self._layout)
         labels = labels.to(self._fabric.device, non_blocking=True)
         self._optimizer.zero_grad()
         with self._fabric.autocast():  # of other networks that the objective may ask, too
             loss = self._objective(self._parallel, inputs, labels)
-        if not weight:
-            loss = loss.nan_to_num(0.0)  # a mean of nothing
+        if weight != 1:
+            loss = (loss if weight else loss.nan_to_num(0.0)) * weight  # or a mean of nothing
         penalty = self._hook.penalty() if self._hook is not None else 0
         objective = loss + penalty if isinstance(penalty, Tensor) or penalty != 0 else loss
         self._losses.add(self.step + 1, rate, loss, objective)
         # Kept until the next step so that the allocator does not return the memory around them to
         # the system in between; doing so costs about 3 % of a step in page faults.
         self._in_use = (inputs, loss)
-        self._fabric.backward(objective if weight == 1 else objective * weight)
+        self._fabric.backward(objective)
         if self._settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm)
         self._optimizer.step()
