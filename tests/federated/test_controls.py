@@ -103,7 +103,7 @@ def test_what_a_client_measures_falls_with_the_weights_of_a_large_layer(recipe):
     told = recipe(time="measured")
     task = Task.of(told)
     found = fitted(task, [measure(task, data_of(told)["0"])])
-    assert found.compute["fc1.weight"] > 0 and found.constant > 0
+    assert found.compute["fc1.weight"] > 0
 
 
 def test_a_run_measures_once_and_reckons_with_that(run, monkeypatch):

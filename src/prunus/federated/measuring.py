@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FEW = 0.1  # density at which a layer is measured beside its whole
 _REPEATS = 3
+_COLUMNS = 8192  # of a product that is timed, at most: a device may have little memory
 _PASSES = 3  # a backward pass takes two forward ones
 _LEAST = 1e-6  # seconds of a step whatever is kept, where the fit finds none
 _SHARE = 0.01  # of a round that must fall with the weights
@@ -128,7 +129,8 @@ def _multiplied(task: Task, layer: UnitGroup, density: float, *, sparse: bool = 
     """Return the seconds of a layer's products in a client's local steps.
 
     The layer is a matrix (out, weights / out) in compressed rows, with random weights; a
-    convolution takes its inputs, (weights / out, positions * batch), as already unfolded.
+    convolution takes its inputs, (weights / out, positions * batch), as already unfolded. Of many
+    columns some are multiplied, and stand for all.
     """
     chance = torch.Generator().manual_seed(0)
     rows = task.layout.shapes[layer.name][0]
@@ -138,10 +140,11 @@ def _multiplied(task: Task, layer: UnitGroup, density: float, *, sparse: bool = 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR", UserWarning)  # it is in beta state
         matrix = weight.to_sparse_csr() if sparse else weight
-    inputs = torch.rand(columns, samples, generator=chance)
+    inputs = torch.rand(columns, min(samples, _COLUMNS), generator=chance)
     begin = time.perf_counter()
     matrix @ inputs
-    return _PASSES * task.local_steps * (time.perf_counter() - begin)
+    seconds = (time.perf_counter() - begin) * samples / inputs.shape[1]
+    return _PASSES * task.local_steps * seconds
 
 
 def _read(answer: Packet, layers: int) -> list[float]:
