@@ -14,7 +14,7 @@ from prunus.errors import EmptyLayerError, EquivalenceError, PrunusError, Untrac
 from prunus.methods import l1_filter
 from prunus.pruning import prune
 from prunus.space import remove, trace, verify
-from prunus.space.shrink import _at_fault, shrink
+from prunus.space.shrink import Shrunk, _at_fault, shrink
 from prunus.types import Keep, Target
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -527,11 +527,15 @@ class Wrong(Tied):
         return out + h.reshape(len(h), 32, -1)[:, :, :4].sum((1, 2))[:, None]
 
 
-def test_a_tie_hides_no_graph_that_is_right_for_its_example_only() -> None:
+def without_a_third(make: Callable[[], nn.Module]) -> Shrunk:
     torch.manual_seed(0)
-    net, x = Wrong().eval(), torch.randn(16, 3, 8, 8)
+    net, x = make().eval(), torch.randn(16, 3, 8, 8)
     space = trace(net, x)
-    found = shrink(net, space, {g.name: torch.arange(g.size) % 3 > 0 for g in space.groups}, x)
+    return shrink(net, space, {g.name: torch.arange(g.size) % 3 > 0 for g in space.groups}, x)
+
+
+def test_a_tie_hides_no_graph_that_is_right_for_its_example_only() -> None:
+    found = without_a_third(Wrong)
     assert found.form == "rewritten graph"
     narrow = torch.randn(16, 3, 8, 4)
     with pytest.raises((ValueError, RuntimeError)):  # it is held to the way that it was shown
@@ -539,9 +543,6 @@ def test_a_tie_hides_no_graph_that_is_right_for_its_example_only() -> None:
 
 
 def test_where_rounding_decides_a_size_is_not_compared() -> None:
-    torch.manual_seed(0)
-    net, x = Tied().eval(), torch.randn(16, 3, 8, 8)
-    space = trace(net, x)
-    found = shrink(net, space, {g.name: torch.arange(g.size) % 3 > 0 for g in space.groups}, x)
+    found = without_a_third(Tied)
     assert found.form == "original classes"
     assert found.verification is not None and found.verification.passed

@@ -69,14 +69,13 @@ def federate(
         raise FileNotFoundError(f"no certificate at {certificate}")
     if nodes is not None and app is None and connect is None:
         raise ValueError("--nodes goes with --app and --connect; clients.count divides the data.")
+    count = 1 if nodes is None else nodes
     overrides = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = load(recipe, overrides)
     if app is not None:
         from prunus.federated.app import write_app
 
-        written = write_app(
-            loaded, app, state=directory, nodes=1 if nodes is None else nodes, seconds=timeout
-        )
+        written = write_app(loaded, app, state=directory, nodes=count, seconds=timeout)
         print(f"app: {written.parent}, for `flwr run {written.parent}`")
         return
     with _progress(loaded.rounds.total, shown=not json) as tell:
@@ -87,7 +86,7 @@ def federate(
             done = perform_there(
                 *(loaded, connect, directory),
                 certificate=certificate,
-                nodes=1 if nodes is None else nodes,
+                nodes=count,
                 seconds=timeout,
                 tell=tell,
             )

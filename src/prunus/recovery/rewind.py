@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunus.schedules import Timeline, iterations
+from prunus.space.masked import apply_mask, check_mask
 from prunus.types import Mask
 
 
@@ -138,22 +139,4 @@ def rewind(model: nn.Module, weights: Mapping[str, Tensor], mask: Mask | None = 
     check_mask(state, mask or {})
     for name, value in state.items():
         value.copy_(weights[name])
-    apply_mask(state, mask or {})
-
-
-def check_mask(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> None:
-    """Raise a ValueError unless each tensor has a name and the shape of one in `state`."""
-    for name, tensor in mask.items():
-        if name not in state:
-            raise ValueError(f"the model has no tensor {name!r}.")
-        if tensor.shape != state[name].shape:
-            raise ValueError(
-                f"{name} must have shape {tuple(state[name].shape)}, got {tuple(tensor.shape)}."
-            )
-
-
-@torch.no_grad()
-def apply_mask(state: Mapping[str, Tensor], mask: Mask) -> None:
-    """Set to zero, in place, what the mask removes; both fit together."""
-    for name, kept in mask.items():
-        state[name].mul_(kept.to(state[name].device))
+    apply_mask(model, mask or {})

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from prunus.recovery.rewind import apply_mask, check_mask
 from prunus.seeds import seeded
+from prunus.space.masked import apply_mask, check_mask
 from prunus.types import Mask
 
 
@@ -71,7 +71,7 @@ def reinitialise(
         for name, module in modules.items():
             own = norm_weight.get(name, 1.0) if isinstance(norm_weight, Mapping) else norm_weight
             _draw(module, mask.get(f"{name}.weight" if name else "weight"), own)
-    apply_mask({name: tensor.detach() for name, tensor in state.items()}, mask)
+    apply_mask(model, mask)
 
 
 def norm_weights(model: nn.Module) -> dict[str, float]:

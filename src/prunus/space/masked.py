@@ -1,5 +1,7 @@
 """The masked network: what the small one is to compute."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -15,12 +17,17 @@ def apply_mask(model: nn.Module, mask: Mask) -> None:
     """
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
+    check_mask(tensors, mask)
     for name, kept in mask.items():
-        if name not in tensors:
-            raise ValueError(f"the mask names {name!r}, which the model does not have.")
-        if kept.shape != tensors[name].shape:
-            raise ValueError(
-                f"mask[{name!r}] must have shape {tuple(tensors[name].shape)}, got "
-                f"{tuple(kept.shape)}."
-            )
         tensors[name].masked_fill_(~kept.to(tensors[name].device), 0)
+
+
+def check_mask(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError unless each tensor has a name and the shape of one in `state`."""
+    for name, tensor in mask.items():
+        if name not in state:
+            raise ValueError(f"the model has no tensor {name!r}.")
+        if tensor.shape != state[name].shape:
+            raise ValueError(
+                f"{name} must have shape {tuple(state[name].shape)}, got {tuple(tensor.shape)}."
+            )
