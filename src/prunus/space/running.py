@@ -245,6 +245,10 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     for tensor in held_tensors(model):
         if tensor.grad_fn is not None:
             memo.setdefault(id(tensor), tensor.detach().clone())
+    for module in model.modules():  # most of what it holds are empty containers for hooks
+        for value in vars(module).values():
+            if type(value) in _CONTAINERS and not value:
+                memo.setdefault(id(value), type(value)())
     found = copy.deepcopy(model, memo)
     forget(found)
     return found

@@ -119,15 +119,16 @@ class Space:
         """
         kept: dict[tuple[str, int], Tensor] = {}
         for group in self.groups:
-            gone = ~keep[group.name].cpu() if group.name in keep else None
-            if gone is None or not gone.any():
+            gone = (~keep[group.name].cpu()).nonzero().ravel() if group.name in keep else ()
+            if not len(gone):
                 continue
             for member in group.members:
                 if masked and not member.masked:
                     continue
                 where = (member.tensor, member.dim)
                 if where not in kept:
-                    kept[where] = torch.ones(self.shapes[member.tensor][member.dim]).bool()
+                    size = self.shapes[member.tensor][member.dim]
+                    kept[where] = torch.ones(size, dtype=torch.bool)
                 kept[where][member.index[gone].ravel()] = False
         return kept
 
